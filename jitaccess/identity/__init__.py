@@ -1,0 +1,1 @@
+"""Who is this, and may they act now? Passkeys, sessions, people, enrolment, genesis and recovery. No password anywhere."""

@@ -1,0 +1,200 @@
+"""How is this broker set up? One section a part; the only reader of the environment.
+
+Defaults < TOML file < environment `JIT_<SECTION>__<KEY>` < files in the secrets directory. An unknown key is an error, and
+`check()` refuses what would be unsafe outside localhost (R73). `docs/reference/settings.md` lists every key.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from jitaccess.errors import JitError, Kind
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Section):
+    """Where people reach the broker and where it listens."""
+
+    public_url: str = "http://localhost:8000"
+    """The one origin of pages, passkeys, links and tokens: scheme, host and port, nothing else."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    threads: int = Field(default=8, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=16)
+    """Processes; SQLite has one writing process and refuses more."""
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024)
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of proxies whose X-Forwarded-For counts; empty means none."""
+
+
+class Store(_Section):
+    """The database and the folder for what must not be in it."""
+
+    url: str = "sqlite:///var/jitaccess.db"
+    pool_size: int = Field(default=8, ge=1, le=64)
+
+
+class Keys(_Section):
+    """The key outside the database that wraps all private keys (R35)."""
+
+    wrapping_key_file: Path = Path("var/wrapping.key")
+    """32 random bytes, mode 0600; `jitaccess init` writes it."""
+    token_overlap_s: int = Field(default=3600, ge=960)
+    """How long a rotated token key still verifies; longer than any token lives."""
+
+
+class Sessions(_Section):
+    """Time-outs of R14; they may be shortened, never lengthened."""
+
+    staff_max_s: int = Field(default=24 * 3600, ge=60, le=24 * 3600)
+    staff_idle_s: int = Field(default=3600, ge=60, le=3600)
+    strict_max_s: int = Field(default=12 * 3600, ge=60, le=12 * 3600)
+    """Approvers and admins."""
+    strict_idle_s: int = Field(default=900, ge=60, le=900)
+    enrolment_s: int = Field(default=600, ge=60, le=600)
+    challenge_s: int = Field(default=300, ge=30, le=300)
+    fresh_s: int = Field(default=300, ge=30, le=300)
+    """How long an assertion counts as fresh for adding or removing a passkey."""
+
+
+class Mail(_Section):
+    """How notices leave."""
+
+    transport: str = Field(default="none", pattern="^(none|smtp|folder)$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=25, ge=1, le=65535)
+    starttls: bool = True
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    sender: str = "jitaccess@localhost"
+    folder: Path = Path("var/mail")
+    """For `transport = "folder"`: each mail becomes a file; the demo's mail-catcher page reads it."""
+
+
+class Log(_Section):
+    """The audit log."""
+
+    origin: str = "localhost/jitaccess"
+    """The C2SP log origin, fixed at genesis."""
+    checkpoint_every_s: float = Field(default=1.0, gt=0, le=60)
+    publish_folder: Path | None = None
+    """Signed checkpoints are copied here at least every 60 s while there is work; mount it from another host."""
+
+
+class Sweep(_Section):
+    """The heartbeat that ends what is due."""
+
+    every_s: float = Field(default=0.5, gt=0, le=5)
+    batch: int = Field(default=500, ge=1, le=5000)
+    embedded: bool = True
+    """Run in the serving process; false where `jitaccess worker` runs beside it."""
+    jump_s: int = Field(default=120, ge=10)
+    """A difference between wall and monotonic time above this stops issuing (R62)."""
+
+
+class Limits(_Section):
+    """Rates and sizes (R26, R66)."""
+
+    requests_per_person_hour: int = Field(default=30, ge=1)
+    sign_in_per_address_minute: int = Field(default=60, ge=1)
+    reason_chars: int = Field(default=500, ge=20, le=2000)
+
+
+class Demo(_Section):
+    """Switches that exist for the demo and are refused on any host but localhost."""
+
+    enabled: bool = False
+
+
+class Settings(BaseSettings):
+    """All sections."""
+
+    model_config = SettingsConfigDict(env_prefix="JIT_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    server: Server = Server()
+    store: Store = Store()
+    keys: Keys = Keys()
+    sessions: Sessions = Sessions()
+    mail: Mail = Mail()
+    log: Log = Log()
+    sweep: Sweep = Sweep()
+    limits: Limits = Limits()
+    demo: Demo = Demo()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order: secrets directory, environment, then what `load` read from TOML."""
+        return file_secret_settings, env_settings, init_settings
+
+    @property
+    def rp_id(self) -> str:
+        """Return the WebAuthn RP ID: the host of the public URL."""
+        return urlsplit(self.server.public_url).hostname or ""
+
+
+ENV_CONFIG = "JIT_CONFIG"
+ENV_SECRETS = "JIT_SECRETS_DIR"
+_NOT_SETTINGS = frozenset({ENV_CONFIG, ENV_SECRETS, "JIT_VENV", "JIT_FAULT"})
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read settings from TOML (argument, else $JIT_CONFIG, else ./jitaccess.toml if present), environment and secrets.
+
+    Raises CONFIGURATION with a sentence that names the key.
+    """
+    named = path or (Path(os.environ[ENV_CONFIG]) if ENV_CONFIG in os.environ else None)
+    file = named or Path("jitaccess.toml")
+    values: dict[str, object] = {}
+    if named is not None or file.exists():
+        try:
+            values = tomllib.loads(file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise JitError(Kind.CONFIGURATION, f"Cannot read the settings file {file}: {error}.") from error
+    known = {name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        if variable.startswith("JIT_") and variable not in _NOT_SETTINGS:
+            section = variable.removeprefix("JIT_").split("__")[0]
+            if section not in known or "__" not in variable:
+                raise JitError(Kind.CONFIGURATION, f"The environment variable {variable} is not a known setting.")
+    secrets_dir = os.environ.get(ENV_SECRETS)
+    try:
+        settings = Settings(_secrets_dir=secrets_dir, **values)  # type: ignore[arg-type] # validated by pydantic
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise JitError(Kind.CONFIGURATION, f"Setting {name}: {first['msg']}.") from error
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that would be unsafe; raises CONFIGURATION."""
+    url = urlsplit(settings.server.public_url)
+    local = url.hostname == "localhost" or (url.hostname or "").endswith(".localhost")
+    if url.scheme not in ("https", "http") or not url.hostname or url.path or url.query or url.fragment or url.username:
+        raise JitError(Kind.CONFIGURATION, "server.public_url must be scheme, host and port only, without a path.")
+    if url.scheme == "http" and not local:
+        raise JitError(Kind.CONFIGURATION, "server.public_url must be https on every host but localhost.")
+    if settings.demo.enabled and not local:
+        raise JitError(Kind.CONFIGURATION, "demo.enabled is refused on every host but localhost.")
+    if settings.store.url.startswith("sqlite") and settings.server.workers > 1:
+        raise JitError(Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL.")
+

@@ -1,0 +1,641 @@
+"""What is kept: one class a table. These rows are the records; there is no second set of entities.
+
+A class derived from `Sealed` confers power and carries version, event id and seal (see `store.seal`); its `UNSEALED` names
+the columns that only do book-keeping. Rows of `EVIDENCE_FREE` tables may change without an event; every other change needs one.
+Times are aware UTC, stored as integer microseconds; JSON is stored as canonical text.
+"""
+
+import json
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from jitaccess.clock import from_epoch_us, to_epoch_us
+from jitaccess.proof.canonical import JsonValue
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetime as microseconds since the epoch: the same number on every database, exact and comparable."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Refuse naive datetimes; store microseconds."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        return to_epoch_us(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return an aware datetime."""
+        return None if value is None else from_epoch_us(value)
+
+
+class Json(TypeDecorator[JsonValue]):
+    """A JSON value as compact text with sorted keys."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str | None:
+        """Write compact JSON; None stays NULL."""
+        if value is None:
+            return None
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
+        """Read what was written."""
+        return None if value is None else json.loads(value)
+
+
+class Base(DeclarativeBase):
+    """The one declarative base."""
+
+    type_annotation_map: ClassVar[dict[object, object]] = {datetime: UtcDateTime(), str: Text()}
+
+
+class Sealed:
+    """Mixin of tables whose rows confer power."""
+
+    UNSEALED: ClassVar[frozenset[str]] = frozenset()
+
+    version: Mapped[int] = mapped_column(Integer, default=0)
+    event_id: Mapped[str | None] = mapped_column(String(26))
+    seal: Mapped[str | None]
+
+
+def _key() -> Mapped[str]:
+    return mapped_column(String(64), primary_key=True)
+
+
+# ---------------------------------------------------------------- instance, keys
+
+
+class Instance(Base):
+    """The one row that says which broker this is. Written at genesis, bound by leaf 0."""
+
+    __tablename__ = "instance"
+    id: Mapped[str] = _key()
+    log_origin: Mapped[str]
+    rp_id: Mapped[str]
+    public_url: Mapped[str]
+    pilot: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class KeyRecord(Sealed, Base):
+    """A signing or sealing key; the private part is encrypted under a key outside the database (R35)."""
+
+    __tablename__ = "key_record"
+    UNSEALED = frozenset({"wrapped"})
+    id: Mapped[str] = _key()
+    purpose: Mapped[str]
+    """token | audit | seal | secret"""
+    status: Mapped[str]
+    """active | overlap | retired"""
+    public: Mapped[JsonValue] = mapped_column(Json)
+    wrapped: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    retires_at: Mapped[datetime | None]
+
+
+# ---------------------------------------------------------------- people
+
+
+class Person(Sealed, Base):
+    """A natural person on the staff register."""
+
+    __tablename__ = "person"
+    id: Mapped[str] = _key()
+    name: Mapped[str]
+    email: Mapped[str]
+    institution: Mapped[str]
+    unit: Mapped[str]
+    manager_id: Mapped[str | None]
+    status: Mapped[str]
+    """active | disabled"""
+    language: Mapped[str]
+    salt: Mapped[str]
+    """16 random bytes, base64url: keeps the digest in the log from giving the person away once the row is deleted."""
+    created_at: Mapped[datetime]
+
+
+class Account(Sealed, Base):
+    """A sign-in identity of a person; rules count persons, never accounts."""
+
+    __tablename__ = "account"
+    id: Mapped[str] = _key()
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
+    label: Mapped[str]
+    user_handle: Mapped[str] = mapped_column(unique=True)
+    """WebAuthn user.id: 32 random bytes, base64url."""
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Passkey(Sealed, Base):
+    """A WebAuthn credential. Rows are never deleted, so a credential id is never accepted twice (R5)."""
+
+    __tablename__ = "passkey"
+    UNSEALED = frozenset({"sign_count", "backed_up", "last_used_at"})
+    id: Mapped[str] = _key()
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
+    credential_id: Mapped[str] = mapped_column(unique=True)
+    """base64url as the authenticator gave it."""
+    cose_key: Mapped[bytes] = mapped_column(LargeBinary)
+    public_key_der: Mapped[bytes] = mapped_column(LargeBinary)
+    algorithm: Mapped[int]
+    aaguid: Mapped[str]
+    name: Mapped[str]
+    provider: Mapped[str]
+    transports: Mapped[JsonValue] = mapped_column(Json)
+    backup_eligible: Mapped[bool]
+    attested: Mapped[bool]
+    status: Mapped[str]
+    """active | removed | blocked"""
+    created_at: Mapped[datetime]
+    sign_count: Mapped[int] = mapped_column(BigInteger)
+    backed_up: Mapped[bool]
+    last_used_at: Mapped[datetime | None]
+
+
+class Group(Sealed, Base):
+    """A named set of persons, compared by id and never by name (T-03)."""
+
+    __tablename__ = "person_group"
+    id: Mapped[str] = _key()
+    name: Mapped[str]
+    institution: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+
+class Membership(Sealed, Base):
+    """A person or a group inside a group (T-02)."""
+
+    __tablename__ = "membership"
+    id: Mapped[str] = mapped_column(String(160), primary_key=True)
+    """`<group>/<member>`"""
+    group_id: Mapped[str] = mapped_column(ForeignKey("person_group.id"), index=True)
+    member_kind: Mapped[str]
+    """person | group"""
+    member_id: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str]
+    """active | ended"""
+    since_at: Mapped[datetime]
+
+
+class Enrolment(Sealed, Base):
+    """A one-use link that lets one account add a passkey (R8)."""
+
+    __tablename__ = "enrolment"
+    id: Mapped[str] = _key()
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    purpose: Mapped[str]
+    """enrol | recover"""
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class WebSession(Sealed, Base):
+    """A signed-in browser or API client; the cookie's secret is stored only as a hash (R13)."""
+
+    __tablename__ = "web_session"
+    id: Mapped[str] = _key()
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
+    passkey_id: Mapped[str] = mapped_column(ForeignKey("passkey.id"))
+    created_at: Mapped[datetime]
+    auth_at: Mapped[datetime]
+    """When the person last gave an assertion in this session; `auth_time` of tokens."""
+    expires_at: Mapped[datetime]
+    idle_s: Mapped[int]
+    ended_at: Mapped[datetime | None]
+    cause: Mapped[str | None]
+
+
+class SessionActivity(Base):
+    """When a session was last seen; carries no evidence."""
+
+    __tablename__ = "session_activity"
+    session_id: Mapped[str] = _key()
+    seen_at: Mapped[datetime]
+
+
+class Challenge(Base):
+    """A WebAuthn challenge: one ceremony, one purpose, one use, five minutes (R3); carries no evidence."""
+
+    __tablename__ = "challenge"
+    id: Mapped[str] = _key()
+    challenge_b64u: Mapped[str] = mapped_column(unique=True)
+    purpose: Mapped[str]
+    """sign_in | step_up | register | file-request | approval | change | genesis | open"""
+    session_id: Mapped[str | None]
+    account_id: Mapped[str | None]
+    subject_id: Mapped[str | None]
+    """What the ceremony is about: request id, enrolment id, grant id, change id."""
+    allowed: Mapped[JsonValue] = mapped_column(Json)
+    """Credential ids (base64url) that may answer; null means discoverable."""
+    statement: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Exact bytes to be signed where the purpose is a statement's."""
+    extra: Mapped[JsonValue] = mapped_column(Json)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    spent_at: Mapped[datetime | None]
+
+
+class Hold(Sealed, Base):
+    """A lock: refuses new acts and ends live ones."""
+
+    __tablename__ = "hold"
+    id: Mapped[str] = _key()
+    kind: Mapped[str]
+    """person | passkey | target | grant | institution | instance"""
+    subject_id: Mapped[str] = mapped_column(index=True)
+    cause: Mapped[str]
+    placed_by: Mapped[str]
+    placed_at: Mapped[datetime]
+    released_by: Mapped[str | None]
+    released_at: Mapped[datetime | None]
+
+
+class RecoveryKey(Sealed, Base):
+    """One of n paper keys printed at genesis; k of them start a recovery."""
+
+    __tablename__ = "recovery_key"
+    id: Mapped[str] = _key()
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    threshold: Mapped[int]
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Recovery(Sealed, Base):
+    """A recovery under way: public, delayed, vetoable by any founder."""
+
+    __tablename__ = "recovery"
+    id: Mapped[str] = _key()
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    status: Mapped[str]
+    """waiting | vetoed | finished"""
+    started_at: Mapped[datetime]
+    ripe_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+
+
+# ---------------------------------------------------------------- policy and changes
+
+
+class PolicySetRow(Sealed, Base):
+    """A policy set as its canonical document; exactly one is active."""
+
+    __tablename__ = "policy_set"
+    id: Mapped[str] = _key()
+    digest: Mapped[str] = mapped_column(index=True)
+    document: Mapped[JsonValue] = mapped_column(Json)
+    status: Mapped[str] = mapped_column(index=True)
+    """proposed | active | retired"""
+    proposed_by: Mapped[str]
+    proposed_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+
+
+class Change(Sealed, Base):
+    """A change that needs signatures before it takes effect."""
+
+    __tablename__ = "change"
+    id: Mapped[str] = _key()
+    kind: Mapped[str]
+    subject_id: Mapped[str]
+    subject_digest: Mapped[str]
+    before_digest: Mapped[str | None]
+    required: Mapped[int]
+    """Signatures of different persons that it needs."""
+    status: Mapped[str]
+    """pending | applied | rejected | expired"""
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    approve_by: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+
+class ChangeSignature(Sealed, Base):
+    """One person's signature on a change."""
+
+    __tablename__ = "change_signature"
+    __table_args__ = (UniqueConstraint("change_id", "person_id"),)
+    id: Mapped[str] = _key()
+    change_id: Mapped[str] = mapped_column(ForeignKey("change.id"), index=True)
+    person_id: Mapped[str]
+    passkey_id: Mapped[str]
+    statement: Mapped[bytes] = mapped_column(LargeBinary)
+    assertion: Mapped[JsonValue] = mapped_column(Json)
+    signed_at: Mapped[datetime]
+
+
+class Client(Sealed, Base):
+    """A target's registration as an OAuth client."""
+
+    __tablename__ = "client"
+    id: Mapped[str] = _key()
+    target: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    redirect_uris: Mapped[JsonValue] = mapped_column(Json)
+    auth_method: Mapped[str]
+    """private_key_jwt | client_secret_basic"""
+    secret_hash: Mapped[str | None]
+    jwks: Mapped[JsonValue] = mapped_column(Json)
+    initiate_login_uri: Mapped[str | None]
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+# ---------------------------------------------------------------- requests, approvals, grants, leases
+
+
+class AccessRequest(Base):
+    """A person asks for an entitlement, a duration, a reason. Its power is in the signed statement, not in this row."""
+
+    __tablename__ = "access_request"
+    __table_args__ = (Index("access_request_state_due", "state", "approve_by"),)
+    id: Mapped[str] = _key()
+    person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
+    account_id: Mapped[str]
+    target: Mapped[str] = mapped_column(index=True)
+    target_config_digest: Mapped[str]
+    entitlement: Mapped[str]
+    inputs: Mapped[JsonValue] = mapped_column(Json)
+    duration_s: Mapped[int]
+    reason: Mapped[str | None]
+    reason_salt: Mapped[str]
+    terms: Mapped[JsonValue] = mapped_column(Json)
+    decision: Mapped[JsonValue] = mapped_column(Json)
+    policy_digest: Mapped[str]
+    earliest_start: Mapped[datetime]
+    latest_end: Mapped[datetime]
+    approve_by: Mapped[datetime]
+    state: Mapped[str]
+    filing_statement: Mapped[bytes] = mapped_column(LargeBinary)
+    filing_assertion: Mapped[JsonValue] = mapped_column(Json)
+    filing_assertion_digest: Mapped[str]
+    filing_passkey_id: Mapped[str]
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+
+class Approval(Sealed, Base):
+    """One approver's verdict with its evidence."""
+
+    __tablename__ = "approval"
+    __table_args__ = (UniqueConstraint("request_id", "person_id"),)
+    id: Mapped[str] = _key()
+    request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
+    person_id: Mapped[str] = mapped_column(index=True)
+    account_id: Mapped[str]
+    institution: Mapped[str]
+    """The approver's institution at the time of the verdict."""
+    step: Mapped[str]
+    verdict: Mapped[str]
+    """approve | deny"""
+    passkey_id: Mapped[str | None]
+    statement: Mapped[bytes | None] = mapped_column(LargeBinary)
+    assertion: Mapped[JsonValue] = mapped_column(Json)
+    given_at: Mapped[datetime]
+    signed_at: Mapped[datetime | None]
+
+
+class Grant(Sealed, Base):
+    """The window in which a person may draw credentials. `starts_at <= now < ends_at` while ACTIVE."""
+
+    __tablename__ = "access_grant"
+    __table_args__ = (
+        Index("access_grant_state_end", "state", "ends_at"),
+        Index("access_grant_state_activate", "state", "activate_by"),
+        Index("access_grant_person", "person_id", "state"),
+    )
+    id: Mapped[str] = _key()
+    request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
+    person_id: Mapped[str]
+    account_id: Mapped[str]
+    target: Mapped[str]
+    entitlement: Mapped[str]
+    state: Mapped[str]
+    duration_s: Mapped[int]
+    starts_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+    activate_by: Mapped[datetime | None]
+    latest_end: Mapped[datetime]
+    """The bound the approvers signed: no end ever lies beyond it."""
+    policy_digest: Mapped[str]
+    approvals_digest: Mapped[str]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    cause: Mapped[str | None]
+
+
+class Lease(Sealed, Base):
+    """One issued credential and its end."""
+
+    __tablename__ = "lease"
+    __table_args__ = (Index("lease_state_end", "state", "ends_at"), Index("lease_state_next", "state", "next_at"))
+    UNSEALED = frozenset({"attempts", "next_at", "claimed_by", "claimed_until", "last_error"})
+    id: Mapped[str] = _key()
+    grant_id: Mapped[str] = mapped_column(ForeignKey("access_grant.id"), index=True)
+    person_id: Mapped[str] = mapped_column(index=True)
+    target: Mapped[str] = mapped_column(index=True)
+    connector: Mapped[str]
+    effect: Mapped[JsonValue] = mapped_column(Json)
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    cause: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+    """When REVOKING began: from here on nothing verifies."""
+    revoked_at: Mapped[datetime | None]
+    """When the target was read back clean."""
+    proof: Mapped[JsonValue] = mapped_column(Json)
+    attempts: Mapped[int]
+    next_at: Mapped[datetime | None]
+    claimed_by: Mapped[str | None]
+    claimed_until: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class AuthorizationCode(Sealed, Base):
+    """An OAuth authorization code: one use, 60 seconds, kept after use so that reuse is noticed (R36)."""
+
+    __tablename__ = "authorization_code"
+    id: Mapped[str] = _key()
+    code_hash: Mapped[str] = mapped_column(unique=True)
+    client_id: Mapped[str]
+    grant_id: Mapped[str]
+    person_id: Mapped[str]
+    session_id: Mapped[str]
+    family: Mapped[str]
+    redirect_uri: Mapped[str]
+    challenge_s256: Mapped[str]
+    scope: Mapped[str]
+    nonce: Mapped[str | None]
+    auth_at: Mapped[datetime]
+    acr: Mapped[str]
+    amr: Mapped[JsonValue] = mapped_column(Json)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Token(Sealed, Base):
+    """A token minted under a lease, known by its jti or, for refresh tokens, by the hash of its secret."""
+
+    __tablename__ = "token"
+    __table_args__ = (Index("token_family", "family"),)
+    id: Mapped[str] = _key()
+    """`jti` of an access token; an id of its own for a refresh token."""
+    kind: Mapped[str]
+    """access | refresh"""
+    secret_hash: Mapped[str | None] = mapped_column(unique=True)
+    lease_id: Mapped[str] = mapped_column(index=True)
+    grant_id: Mapped[str]
+    client_id: Mapped[str]
+    session_id: Mapped[str | None]
+    family: Mapped[str]
+    scope: Mapped[str]
+    auth_at: Mapped[datetime]
+    acr: Mapped[str]
+    amr: Mapped[JsonValue] = mapped_column(Json)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    """A refresh token is used once; a second use ends the family (R40)."""
+    ended_at: Mapped[datetime | None]
+
+
+# ---------------------------------------------------------------- outbox, book-keeping
+
+
+class Outbox(Base):
+    """A notice to be sent, written by the transaction that caused it; rendered when sent, so it holds no text."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("outbox_due", "sent_at", "next_at"),)
+    id: Mapped[str] = _key()
+    kind: Mapped[str]
+    person_id: Mapped[str]
+    subject_id: Mapped[str]
+    created_at: Mapped[datetime]
+    attempts: Mapped[int]
+    next_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class RateCount(Base):
+    """A fixed-window count for rate limits."""
+
+    __tablename__ = "rate_count"
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    window_at: Mapped[datetime]
+    count: Mapped[int]
+
+
+class RegisterVersion(Base):
+    """The one row whose number grows whenever people, groups, holds or the active policy change; caches key on it."""
+
+    __tablename__ = "register_version"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger)
+
+
+class Heartbeat(Base):
+    """That a part of the program is alive, and the highest time it has seen."""
+
+    __tablename__ = "heartbeat"
+    id: Mapped[str] = _key()
+    beat_at: Mapped[datetime]
+
+
+# ---------------------------------------------------------------- the log
+
+
+class Event(Base):
+    """One leaf of the log with the columns that queries need. `idx` is null until it is numbered."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("event_unnumbered", "id", sqlite_where=text("idx IS NULL"), postgresql_where=text("idx IS NULL")),
+    )
+    id: Mapped[str] = _key()
+    idx: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    type: Mapped[str] = mapped_column(index=True)
+    person_id: Mapped[str | None] = mapped_column(index=True)
+    """Who acted."""
+    request_id: Mapped[str | None] = mapped_column(index=True)
+    grant_id: Mapped[str | None] = mapped_column(index=True)
+    target: Mapped[str | None] = mapped_column(index=True)
+    leaf: Mapped[str]
+    """The exact canonical JSON; its UTF-8 bytes are the leaf."""
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    seal: Mapped[str]
+    """MAC over id and leaf hash: what protects an event between commit and numbering."""
+
+
+class EventText(Base):
+    """Personal text of an event, bound to its leaf by a salted hash, deletable by retention (R72)."""
+
+    __tablename__ = "event_text"
+    event_id: Mapped[str] = _key()
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    salt: Mapped[str]
+    text: Mapped[str]
+
+
+class LogHead(Base):
+    """The size and compact range of the Merkle tree; extended by compare-and-set on the size."""
+
+    __tablename__ = "log_head"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    frontier: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CheckpointRow(Base):
+    """A signed checkpoint (C2SP signed note)."""
+
+    __tablename__ = "checkpoint"
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str]
+    at: Mapped[datetime]
+
+
+EVIDENCE_FREE: frozenset[str] = frozenset(
+    {
+        "session_activity",
+        "challenge",
+        "outbox",
+        "rate_count",
+        "heartbeat",
+        "register_version",
+        "event_text",
+        "log_head",
+        "checkpoint",
+        "event",
+    }
+)
+"""Tables whose rows carry no evidence, or are the evidence itself: changing them needs no event (design.md section 5)."""
+
+REGISTER: frozenset[str] = frozenset(
+    {"person", "account", "passkey", "person_group", "membership", "hold", "policy_set", "client", "key_record"}
+)
+"""The small tables that are re-derived from the log at start and every minute (design.md section 5)."""
