@@ -117,6 +117,13 @@ class Demo(_Section):
     enabled: bool = False
 
 
+class Fault(_Section):
+    """Where the process kills itself, for fault tests; refused on any host but localhost."""
+
+    kill_at: str = Field(default="", pattern=r"^$|^(before|after)-commit:[1-9][0-9]*$")
+    """`before-commit:3` = SIGKILL to itself just before its third commit."""
+
+
 class Settings(BaseSettings):
     """All sections."""
 
@@ -131,6 +138,7 @@ class Settings(BaseSettings):
     sweep: Sweep = Sweep()
     limits: Limits = Limits()
     demo: Demo = Demo()
+    fault: Fault = Fault()
 
     @classmethod
     def settings_customise_sources(
@@ -152,7 +160,7 @@ class Settings(BaseSettings):
 
 ENV_CONFIG = "JIT_CONFIG"
 ENV_SECRETS = "JIT_SECRETS_DIR"
-_NOT_SETTINGS = frozenset({ENV_CONFIG, ENV_SECRETS, "JIT_VENV", "JIT_FAULT"})
+_NOT_SETTINGS = frozenset({ENV_CONFIG, ENV_SECRETS, "JIT_VENV"})
 
 
 def load(path: Path | None = None) -> Settings:
@@ -193,8 +201,8 @@ def check(settings: Settings) -> None:
         raise JitError(Kind.CONFIGURATION, "server.public_url must be scheme, host and port only, without a path.")
     if url.scheme == "http" and not local:
         raise JitError(Kind.CONFIGURATION, "server.public_url must be https on every host but localhost.")
-    if settings.demo.enabled and not local:
-        raise JitError(Kind.CONFIGURATION, "demo.enabled is refused on every host but localhost.")
+    if (settings.demo.enabled or settings.fault.kill_at) and not local:
+        raise JitError(Kind.CONFIGURATION, "demo.enabled and fault.kill_at are refused on every host but localhost.")
     if settings.store.url.startswith("sqlite") and settings.server.workers > 1:
         raise JitError(Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL.")
 
