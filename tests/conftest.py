@@ -1,0 +1,106 @@
+"""What every test may ask for: databases, a frozen clock, a free port; and what none may do: leave the machine.
+
+The browser's fixtures are in `tests.support.browser`, loaded by `tests/e2e/conftest.py` alone.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from jitaccess.clock import FrozenClock
+from tests.support import network, ports, postgres, recording
+
+DATABASES = ("sqlite", "postgresql")
+
+hypothesis_settings.register_profile("full", max_examples=100, deadline=None)
+hypothesis_settings.register_profile("fast", max_examples=20, deadline=None)
+hypothesis_settings.load_profile("full")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --db and --record."""
+    parser.addoption(
+        "--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only"
+    )
+    parser.addoption(recording.RECORD_OPTION, type=Path, help="write one JSON record a test into this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, close the network, start recording in the controlling process."""
+    config.addinivalue_line(
+        "markers", "covers(*ids): the requirements (R1, T-01, TRAP-1) that this test proves"
+    )
+    network.guard()
+    path = config.getoption(recording.RECORD_OPTION)
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(recording.Recorder(path))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Read the `covers` marks."""
+    recording.attach_covers(items)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses `database_url` once a kind of database."""
+    if "database_url" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--db")
+        kinds = DATABASES if chosen == "all" else (chosen,)
+        metafunc.parametrize("database_url", kinds, indirect=True, ids=kinds)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """Give this process's PostgreSQL; skips when there is none to be had."""
+    try:
+        server = postgres.start()
+    except postgres.NoPostgres as missing:
+        pytest.skip(str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> str:
+    """Name the database that fresh ones are copied from; a folder of tests may override it with one that has tables."""
+    return "template0"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: postgres.Server, postgres_template: str) -> Iterator[str]:
+    """Give the SQLAlchemy URL of one database that lives as long as this process."""
+    url = postgres_server.create_database(template=postgres_template)
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def fresh_postgres_url(postgres_server: postgres.Server, postgres_template: str) -> Iterator[str]:
+    """Give the SQLAlchemy URL of a database of this test's own."""
+    url = postgres_server.create_database(template=postgres_template)
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the URL of an empty database of this test's own: SQLite and PostgreSQL in turn (see --db)."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("fresh_postgres_url")
+        return url
+    return f"sqlite:///{tmp_path / 'broker.db'}"
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    """Give a clock that stands at nine in the morning, UTC, of a Monday until it is advanced."""
+    return FrozenClock(datetime(2026, 11, 23, 9, 0, tzinfo=UTC))
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Give a TCP port of 127.0.0.1 that is free, below the ephemeral range."""
+    return ports.free_port()

@@ -1,0 +1,45 @@
+"""What of the system do the groups need, and can it be installed here? Only as root where there is apt; else tests skip.
+
+Installing a server package must not start the server: a policy-rc.d that says so is put in place first (Debian Policy
+section 9.3.3.1, exit code 101) and taken away afterwards, unless there was one already.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support import postgres
+from tests.support.chromium import find_chromium
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def missing(groups: Sequence[str]) -> list[str]:
+    """Return the Debian packages that the groups would need and that are not there."""
+    wanted: list[str] = []
+    if "e2e" in groups and find_chromium() is None:
+        wanted.append("chromium")
+    if {"broker", "fault", "connectors"} & set(groups) and not postgres.available():
+        wanted.append("postgresql")
+    return wanted
+
+
+def provide(groups: Sequence[str]) -> None:
+    """Install what is missing, or leave it to the tests to skip and to say why."""
+    wanted = missing(groups)
+    if not wanted or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    print(f"installing with apt-get: {' '.join(wanted)}", flush=True)
+    guard = not POLICY.exists()
+    if guard:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *wanted]):
+            subprocess.run(["apt-get", *command], env=environment, stdout=subprocess.DEVNULL, check=False)
+    finally:
+        if guard:
+            POLICY.unlink()
