@@ -1,0 +1,1 @@
+"""What does it cost, beside a stated baseline in the same run? `./jit bench` runs all and prints Markdown tables."""
