@@ -1,0 +1,114 @@
+"""Which bytes stand for this value? RFC 8785 (JCS), restricted so that every implementation agrees.
+
+Floats, integers outside +-(2^53-1), keys that are not text and lone surrogates are refused: RFC 8785 could write some of them,
+but two languages would not read them alike. What is signed or logged is always `canonical(value)`.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import TypeAlias
+
+import rfc8785
+
+from jitaccess.proof.errors import ProofError
+
+JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | bool | None"
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON implementation reads exactly (RFC 7493 section 2.2)."""
+SALT_BYTES = 16
+
+
+def canonical(value: object) -> bytes:
+    """Return the RFC 8785 form; raises ProofError for what is refused."""
+    _check(value, "")
+    return rfc8785.dumps(value)  # type: ignore[arg-type] # _check has just proven the type
+
+
+def _check(value: object, path: str) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise ProofError("integer_too_large", f"{path or 'value'} is beyond 2^53-1", path)
+    elif isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ProofError("key_not_text", f"a key of {path or 'value'} is not text", path)
+            _check_text(key, path)
+            _check(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check(item, f"{path}[{number}]")
+    else:
+        raise ProofError("type_refused", f"{path or 'value'} is a {type(value).__name__}", path)
+
+
+def _check_text(value: str, path: str) -> None:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ProofError("lone_surrogate", f"{path or 'value'} is not Unicode text", path) from None
+
+
+def parse_canonical(data: bytes) -> JsonValue:
+    """Return the value whose canonical form is exactly these bytes; raises ProofError for any other bytes."""
+    try:
+        value: JsonValue = json.loads(
+            data, object_pairs_hook=_no_twins, parse_float=_no_float, parse_constant=_no_float
+        )
+    except ProofError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ProofError("not_json", "these bytes are not JSON") from error
+    if canonical(value) != data:
+        raise ProofError("not_canonical", "these bytes are JSON, but not in canonical form")
+    return value
+
+
+def _no_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ProofError("duplicate_key", "a key stands twice")
+    return found
+
+
+def _no_float(text: str) -> JsonValue:
+    raise ProofError("float_refused", f"{text} is not an integer")
+
+
+def b64u_encode(data: bytes) -> str:
+    """Return base64url without padding."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def b64u_decode(text: str) -> bytes:
+    """Return the bytes; refuses padding, white space, other alphabets and non-zero trailing bits."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProofError("not_base64url", "not base64url without padding") from error
+    if b64u_encode(data) != text:
+        raise ProofError("not_base64url", "not base64url without padding")
+    return data
+
+
+def sha256_b64u(data: bytes) -> str:
+    """Return base64url SHA-256 of bytes."""
+    return b64u_encode(hashlib.sha256(data).digest())
+
+
+def digest_b64u(value: object) -> str:
+    """Return base64url SHA-256 of the canonical form."""
+    return sha256_b64u(canonical(value))
+
+
+def salted_digest(text: str, salt: bytes) -> str:
+    """Return base64url SHA-256(salt || UTF-8 text); the 16-byte salt keeps short texts from being guessed."""
+    if len(salt) != SALT_BYTES:
+        raise ProofError("bad_salt", "a salt has 16 bytes")
+    return sha256_b64u(salt + text.encode())
