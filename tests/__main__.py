@@ -1,8 +1,9 @@
 """Does everything hold? `./jit test [group ...|fast]`: the checks and tests of this tree, in groups.
 
-Prints one line of counts a group and, last, `N passed, N failed, N skipped`; exit code 0 only when nothing failed. A whole run
-also checks the coverage of the rooms that decide and lists required behaviour without a passing test. With CI=true a skip
-counts as a failure. Run as root on Debian or Ubuntu it installs the browser that the groups need, and says so.
+Prints one line of counts a group and, last, `N passed, N failed, N skipped`; exit code 0 only when nothing
+failed. A whole run also checks the coverage of the rooms that decide and lists required behaviour without a
+passing test. With CI=true a skip counts as a failure. Run as root on Debian or Ubuntu it installs the browser
+that the groups need, and says so.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def lint() -> Count:
 
 
 def run_pytest(folders: Sequence[str], scratch: Path, *arguments: str) -> tuple[list[Record], int]:
-    """Run pytest over folders of tests/ and return what it recorded and its exit code; 5 means no test at all."""
+    """Run pytest over folders of tests/ and return its records and its exit code; 5 means no test at all."""
     present = [f"tests/{name}" for name in folders if list((ROOT / "tests" / name).glob("**/test_*.py"))]
     if not present:
         return [], 5
@@ -114,7 +115,7 @@ def run_groups(chosen: Sequence[str], scratch: Path, *, fast: bool, whole: bool,
     """Run the chosen groups of tests and return their counts."""
     records: list[Record] = []
     counts: list[Count] = []
-    arguments = ["--db", "sqlite", "--hypothesis-profile", "fast"] if fast else []
+    arguments = ["--db", "sqlite", "--hypothesis-profile", "fast", "-m", "not slow"] if fast else []
     measured = ["--cov", "--cov-report="] if whole else []
     batches = [([name for name in TOGETHER if name in chosen], ["-n", "2", "--dist", "worksteal", *measured])]
     batches += [([name], []) for name in APART if name in chosen]

@@ -1,4 +1,5 @@
-"""What every test may ask for: databases, a frozen clock, a free port; and what none may do: leave the machine.
+"""What may every test ask for (databases, a frozen clock, a free port), and what may none do? Leave the
+machine.
 
 The browser's fixtures are in `tests.support.browser`, loaded by `tests/e2e/conftest.py` alone.
 """
@@ -33,15 +34,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "covers(*ids): the requirements (R1, T-01, TRAP-1) that this test proves"
     )
+    config.addinivalue_line("markers", "slow: takes seconds; left out of `./jit test fast`")
     network.guard()
     path = config.getoption(recording.RECORD_OPTION)
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(recording.Recorder(path))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Read the `covers` marks."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Read the `covers` marks; with --db sqlite leave out what needs the other server."""
     recording.attach_covers(items)
+    if config.getoption("--db") == "sqlite":
+        left = [item for item in items if "postgres_server" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -65,7 +71,7 @@ def postgres_server() -> Iterator[postgres.Server]:
 
 @pytest.fixture(scope="session")
 def postgres_template() -> str:
-    """Name the database that fresh ones are copied from; a folder of tests may override it with one that has tables."""
+    """Name the database that fresh ones are copied from; override it to begin with one that has tables."""
     return "template0"
 
 

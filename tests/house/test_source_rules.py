@@ -1,4 +1,4 @@
-"""Does the source keep the rules that a reviewer would otherwise have to remember? Each rule also catches an example."""
+"""Does the source keep the rules that a reviewer would have to remember? Each rule catches an example."""
 
 import ast
 import re
@@ -58,7 +58,7 @@ def state_written_past_advance(source: Source) -> Iterator[str]:
 
 
 def target_called_inside_a_transaction(source: Source) -> Iterator[str]:
-    """No target is called while a transaction is open: it would hold the writer's lock for as long as a target hangs."""
+    """No target is called while a transaction is open: a hanging target would hold the writer's lock."""
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.With):
             continue
@@ -237,8 +237,8 @@ def test_a_circle_is_seen() -> None:
 
 
 def circle(edges: dict[str, set[str]]) -> set[str]:
-    """Return the modules on circles: those left when, again and again, those that import nothing left, or that nothing
-    left imports, are taken away."""
+    """Return the modules left when those that import nothing, or that nothing imports, are taken away
+    again and again: the ones on circles, and between circles."""
     left = {name: targets - {name} for name, targets in edges.items()}
     while True:
         imported = set().union(*left.values()) if left else set()

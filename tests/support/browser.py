@@ -1,7 +1,8 @@
 """How does a test drive a real browser with a passkey? Fixtures over Playwright and a virtual authenticator.
 
-The browser is the one installed on the machine; nothing is ever downloaded. Pages are opened as `http://localhost:PORT`,
-because passkeys refuse addresses in numbers (WebAuthn Level 3 section 5.1.3: the RP ID is a domain).
+The browser is the one installed on the machine; nothing is ever downloaded. Pages are opened as
+`http://localhost:PORT`, because passkeys refuse addresses in numbers (WebAuthn Level 3 section 5.1.3: the RP
+ID is a domain).
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What of the system do the groups need, and can it be installed here? Only as root where there is apt; else tests skip.
+"""What of the system do the groups need, and can it be installed here? Only as root with apt.
 
-Installing a server package must not start the server: a policy-rc.d that says so is put in place first (Debian Policy
-section 9.3.3.1, exit code 101) and taken away afterwards, unless there was one already.
+Installing a server package must not start the server: a policy-rc.d that says so is put in place first
+(Debian Policy section 9.3.3.1, exit code 101) and taken away afterwards, unless there was one already.
 """
 
 import os

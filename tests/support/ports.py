@@ -1,4 +1,4 @@
-"""Which port is free? Below the ephemeral range (32768 and up), where a client's own port could take it away."""
+"""Which port is free? Below the ephemeral range (32768 and up), where a client could take it away."""
 
 import random
 import socket

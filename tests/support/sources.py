@@ -1,8 +1,9 @@
 """What does our own source say? Parsed files of the package and of the repository, for the house rules."""
 
 import ast
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,3 +94,13 @@ def tracked() -> tuple[str, ...]:
     if listed.returncode != 0:
         return tuple(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file())
     return tuple(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def reference() -> str:
+    """Return the whole reference, all its pages."""
+    return "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "reference").rglob("*.md")))
+
+
+def unmentioned(words: Iterable[str], text: str) -> list[str]:
+    """Return the words that a text does not hold whole: `a.b` is not found in `a.b.c` or `a.bc`."""
+    return [word for word in words if not re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\w)", text)]
