@@ -1,0 +1,219 @@
+"""What exactly does a person sign? The statements, version 1, and the challenge that binds a passkey to one.
+
+A WebAuthn assertion signs its challenge; ours is SHA-256("jitaccess/<purpose>/v1" || 0x00 || RFC 8785 form of the statement), so
+one purpose can never pass for another. Statements carry absolute time bounds because WebAuthn carries no time, whole UTC
+seconds, integers only, digests instead of personal text, and no words of any language. The exact bytes are stored and hashed
+again at every check; `parse` accepts only those bytes. Spec: WebAuthn Level 3 section 7.2 step 11, RFC 8785.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import TypeVar, cast
+
+from jitaccess.proof.canonical import JsonValue, b64u_decode, canonical, parse_canonical
+from jitaccess.proof.errors import ProofError
+
+STATEMENT_VERSION = 1
+NONCE_BYTES = 16
+MAX_STATEMENT_BYTES = 16 * 1024
+Inputs = Mapping[str, str | int | bool]
+
+
+class Purpose(StrEnum):
+    """What a signature is for; part of the challenge."""
+
+    FILE_REQUEST = "file-request"
+    APPROVAL = "approval"
+    CHANGE = "change"
+    GENESIS = "genesis"
+
+
+class Verdict(StrEnum):
+    """What an approver says."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+def challenge(purpose: Purpose, statement: bytes) -> bytes:
+    """Return the 32-byte WebAuthn challenge that binds an assertion to one statement of one purpose."""
+    return hashlib.sha256(f"jitaccess/{purpose.value}/v1\0".encode() + statement).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilingStatement:
+    """A requester's "I ask for this". Times are UTC seconds; `reason_digest` is a salted digest of the reason's text."""
+
+    instance: str
+    log_origin: str
+    request_id: str
+    requester: str
+    credential_id: str
+    target: str
+    target_config_digest: str
+    entitlement: str
+    inputs: Inputs
+    reason_digest: str
+    duration_s: int
+    policy_digest: str
+    holder_jkt: str | None
+    earliest_start: int
+    file_by: int
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "FilingStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        found = _read(cls, data)
+        if found.duration_s <= 0 or found.file_by <= 0:
+            raise ProofError("bad_bounds", "a filing needs a duration and a bound", "duration_s")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalStatement:
+    """An approver's verdict on one exact request, as one step, within absolute bounds."""
+
+    instance: str
+    log_origin: str
+    request_id: str
+    requester: str
+    requester_assertion_digest: str
+    target: str
+    target_config_digest: str
+    entitlement: str
+    inputs: Inputs
+    terms: Mapping[str, JsonValue]
+    policy_digest: str
+    holder_jkt: str | None
+    earliest_start: int
+    latest_end: int
+    max_duration_s: int
+    approve_by: int
+    approver: str
+    credential_id: str
+    step: str
+    verdict: str
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "ApprovalStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        found = _read(cls, data)
+        if found.verdict not in {verdict.value for verdict in Verdict}:
+            raise ProofError("bad_verdict", "a verdict is approve or deny", "verdict")
+        if found.max_duration_s <= 0 or not found.earliest_start < found.latest_end:
+            raise ProofError("bad_bounds", "the window is empty", "latest_end")
+        if found.approver == found.requester:
+            raise ProofError("self_approval", "requester and approver are one person", "approver")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeStatement:
+    """A signature on one change of the broker itself: `subject_digest` binds what it will be, `before_digest` what it was."""
+
+    instance: str
+    log_origin: str
+    change_id: str
+    kind: str
+    subject: str
+    subject_digest: str
+    before_digest: str | None
+    by: str
+    credential_id: str
+    approve_by: int
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "ChangeStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        return _read(cls, data)
+
+
+Statement = FilingStatement | ApprovalStatement | ChangeStatement
+S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement)
+_OPTIONAL = frozenset({"holder_jkt", "before_digest"})
+_WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "max_duration_s", "approve_by"})
+_OBJECTS = frozenset({"inputs", "terms"})
+
+
+def as_json(statement: Statement) -> dict[str, JsonValue]:
+    """Return a statement as the JSON object that is signed."""
+    value: dict[str, JsonValue] = {"v": STATEMENT_VERSION}
+    for field in fields(statement):
+        found = getattr(statement, field.name)
+        value[field.name] = dict(found) if field.name in _OBJECTS else found
+    return value
+
+
+def _write(statement: Statement) -> bytes:
+    data = canonical(as_json(statement))
+    if len(data) > MAX_STATEMENT_BYTES:
+        raise ProofError("too_large", "a statement is at most 16 KiB")
+    return data
+
+
+def _read(kind: type[S], data: bytes) -> S:
+    if len(data) > MAX_STATEMENT_BYTES:
+        raise ProofError("too_large", "a statement is at most 16 KiB")
+    value = parse_canonical(data)
+    names = {field.name for field in fields(kind)}
+    if not isinstance(value, dict) or set(value) != names | {"v"} or value["v"] != STATEMENT_VERSION:
+        raise ProofError("not_a_statement", f"not a {kind.__name__} of version 1")
+    for name in names:
+        _check_field(name, value[name])
+    del value["v"]
+    return kind(**cast("dict[str, object]", value))  # type: ignore[arg-type] # every field was checked above
+
+
+def _check_field(name: str, value: JsonValue) -> None:
+    if name in _WHOLE:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    elif name == "inputs":
+        good = isinstance(value, dict) and all(isinstance(part, str | int) for part in value.values())
+    elif name == "terms":
+        good = isinstance(value, dict)
+    elif name in _OPTIONAL and value is None:
+        good = True
+    else:
+        good = isinstance(value, str) and bool(value)
+    if not good:
+        raise ProofError("bad_field", f"{name} has the wrong type or is empty", name)
+    if name == "nonce" and len(b64u_decode(str(value))) < NONCE_BYTES:
+        raise ProofError("bad_nonce", "a nonce has at least 16 bytes", name)
+
+
+def differences(signed: Statement, wanted: Statement) -> tuple[str, ...]:
+    """Return the dotted names of the fields in which two statements of one kind differ, in alphabetical order."""
+    if type(signed) is not type(wanted):
+        return ("purpose",)
+    return tuple(sorted(_differ("", as_json(signed), as_json(wanted))))
+
+
+def _differ(path: str, left: JsonValue, right: JsonValue) -> set[str]:
+    if isinstance(left, dict) and isinstance(right, dict):
+        found: set[str] = set()
+        for name in set(left) | set(right):
+            here = f"{path}.{name}" if path else name
+            if name not in left or name not in right:
+                found.add(here)
+            else:
+                found |= _differ(here, left[name], right[name])
+        return found
+    same = type(left) is type(right) and left == right
+    return set() if same else {path}
