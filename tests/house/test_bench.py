@@ -49,13 +49,13 @@ def test_database(database_url): assert database_url
 """
 
 
-def run_sample(folder: Path, source: str, *arguments: str) -> tuple[dict[str, Record], int]:
+def run_sample(folder: Path, source: str, *arguments: str, **extra: str) -> tuple[dict[str, Record], int]:
     """Run pytest with the root conftest over one made-up file and return its records by test name."""
     (folder / "test_sample.py").write_text(source)
     record = folder / "record.json"
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     command += ["-p", "tests.conftest", "--record", str(record), *arguments, str(folder / "test_sample.py")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | extra
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return {entry.test.rpartition("::")[2]: entry for entry in read(record)}, done.returncode
 
@@ -111,6 +111,17 @@ def test_rooms_without_coverage_are_below_the_floor(tmp_path: Path) -> None:
     good, bad = coverage_floor.check(tmp_path / "coverage", ROOT)
     assert not good
     assert bad[0] == "domain 0.0 %"
+
+
+@pytest.mark.slow
+def test_what_a_run_executes_is_counted(tmp_path: Path) -> None:
+    recorded = tmp_path / "coverage"
+    source = "from jitaccess.domain import lifecycle\ndef test_imported(): assert lifecycle"
+    options = ["-n", "2", "--cov=jitaccess", f"--cov-config={ROOT / 'pyproject.toml'}", "--cov-report="]
+    _, code = run_sample(tmp_path, source, *options, COVERAGE_FILE=str(recorded))
+    assert code == 0
+    good, bad = coverage_floor.check(recorded, ROOT)
+    assert "domain 0.0 %" not in [*good, *bad]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "example.org"])

@@ -17,10 +17,7 @@ def check(recorded: Path, root: Path) -> tuple[list[str], list[str]]:
     The percentage is coverage.py's own with branches: executed statements and branches over all of them.
     """
     coverage = Coverage(data_file=str(recorded), config_file=str(root / "pyproject.toml"))
-    try:
-        coverage.combine([str(recorded.parent)])
-    except NoDataError:
-        coverage.load()
+    coverage.load()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         try:
