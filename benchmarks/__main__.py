@@ -1,4 +1,4 @@
-"""How fast is this machine? `./jit bench [name ...]` runs the measurements of this folder, one after the other."""
+"""How fast is this machine? `./jit bench [name ...]` runs the measurements of this folder, one after another."""
 
 import argparse
 import runpy
