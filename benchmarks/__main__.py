@@ -1,4 +1,4 @@
-"""How fast is this machine? `./jit bench [name ...]` runs the measurements of this folder, one after another."""
+"""How fast is this machine? `./jit bench [name ...]` runs the measurements of this folder in turn."""
 
 import argparse
 import runpy
