@@ -36,9 +36,7 @@ def eligible(step: Step, *, register: RegisterView, requester: str, never: froze
     if "managers_of_requester" in never:
         barred |= register.managers_of(requester)
     return frozenset(
-        person
-        for person in named - barred
-        if register.persons[person].active and not register.persons[person].on_hold
+        person for person in named - barred if register.persons[person].active and not register.persons[person].on_hold
     )
 
 

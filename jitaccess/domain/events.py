@@ -88,5 +88,5 @@ class EventType(StrEnum):
     ALARM_RAISED = "alarm.raised"
 
 
-VERSION_OF: Mapping[EventType, int] = {event: 1 for event in EventType}
+VERSION_OF: Mapping[EventType, int] = dict.fromkeys(EventType, 1)
 """The version of each event's body that this program writes."""

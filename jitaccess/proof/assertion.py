@@ -56,7 +56,12 @@ class Assertion:
     def from_json(cls, value: JsonValue) -> "Assertion":
         """Read `to_json`; raises ProofError."""
         match value:
-            case {"client_data_json": str(client), "authenticator_data": str(data), "signature": str(signature), **rest}:
+            case {
+                "client_data_json": str(client),
+                "authenticator_data": str(data),
+                "signature": str(signature),
+                **rest,
+            }:
                 if rest:
                     raise ProofError("not_an_assertion", "unknown parts")
                 return cls(b64u_decode(client), b64u_decode(data), b64u_decode(signature))

@@ -1,0 +1,137 @@
+"""Does this new set take something away, or might it give something? Decides how many must sign (design.md section 6a).
+
+Conservative: whatever is not provably narrowing is widening. A term that restricts *whom* a rule reaches is only narrowing when no other
+rule speaks of the same entitlement, because rules that overlap add their strictness to each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from jitaccess.policy.evaluate import CredentialClass, PolicySet
+
+
+class ChangeClass(StrEnum):
+    """What a change can do."""
+
+    EQUAL = "equal"
+    NARROWING = "narrowing"
+    WIDENING = "widening"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """The class of a change, and what differs, dotted."""
+
+    kind: ChangeClass
+    differences: tuple[str, ...]
+    widening: tuple[str, ...]
+
+
+def classify(old: PolicySet | None, new: PolicySet) -> PolicyChange:
+    """Compare two sets; a first set is widening."""
+    if old is None:
+        return PolicyChange(ChangeClass.WIDENING, ("first set",), ("first set",))
+    if old.digest == new.digest:
+        return PolicyChange(ChangeClass.EQUAL, (), ())
+    before, after = cast("Mapping[str, Any]", old.document), cast("Mapping[str, Any]", new.document)
+    differences: list[str] = []
+    widening: list[str] = []
+
+    def note(path: str, *, narrows: bool) -> None:
+        differences.append(path)
+        if not narrows:
+            widening.append(path)
+
+    for section in ("institutions", "holidays", "windows"):
+        for key in sorted(set(before[section]) | set(after[section])):
+            if before[section].get(key) != after[section].get(key):
+                note(f"{section}.{key}", narrows=False)
+    for key in sorted(set(before["denials"]) | set(after["denials"])):
+        if before["denials"].get(key) != after["denials"].get(key):
+            note(f"denials.{key}", narrows=key not in before["denials"])
+    for key in sorted(set(before["targets"]) | set(after["targets"])):
+        _targets(key, before["targets"].get(key), after["targets"].get(key), note)
+    for key in sorted(set(before["rules"]) | set(after["rules"])):
+        was, now = before["rules"].get(key), after["rules"].get(key)
+        if was == now:
+            continue
+        alone = not _overlapped(key, (was, now), (before["rules"], after["rules"]))
+        if was is None:
+            note(f"rules.{key}", narrows=False)
+        elif now is None:
+            note(f"rules.{key}", narrows=alone)
+        else:
+            for name in sorted(was):
+                if was[name] != now[name]:
+                    note(f"rules.{key}.{name}", narrows=_narrows(name, was[name], now[name], alone=alone))
+    kind = ChangeClass.WIDENING if widening else ChangeClass.NARROWING
+    return PolicyChange(kind, tuple(differences), tuple(widening))
+
+
+def _targets(key: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None, note: Any) -> None:
+    if was == now:
+        return
+    if was is None or now is None:
+        note(f"targets.{key}", narrows=now is None)
+        return
+    for name in ("name", "owner", "connector"):
+        if was[name] != now[name]:
+            note(f"targets.{key}.{name}", narrows=False)
+    for part in sorted(set(was["entitlements"]) | set(now["entitlements"])):
+        left, right = was["entitlements"].get(part), now["entitlements"].get(part)
+        if left != right:
+            shorter = left is not None and right is not None and {**left, "max_s": 0} == {**right, "max_s": 0}
+            narrows = right is None or (shorter and right["max_s"] <= left["max_s"])
+            note(f"targets.{key}.entitlements.{part}", narrows=narrows)
+
+
+def _overlapped(
+    key: str, shapes: Sequence[Mapping[str, Any] | None], sets: Sequence[Mapping[str, Mapping[str, Any]]]
+) -> bool:
+    mine = {(rule["target"], name) for rule in shapes if rule is not None for name in rule["entitlements"]}
+    return any(
+        (rule["target"], name) in mine
+        for rules in sets
+        for other, rule in rules.items()
+        if other != key
+        for name in rule["entitlements"]
+    )
+
+
+def _narrows(name: str, was: Any, now: Any, *, alone: bool) -> bool:
+    match name:
+        case "groups" | "entitlements":
+            return alone and set(now) <= set(was)
+        case "during":
+            return alone and set(now) >= set(was) and bool(was or now)
+        case "credential":
+            return alone and CredentialClass[now.upper()] >= CredentialClass[was.upper()]
+        case "when":
+            return alone and was is None
+        case "max_s" | "default_s":
+            return bool(now <= was)
+        case "activate_within_s" | "active_per_person" | "per_day" | "token_ttl_s":
+            return now is not None and (was is None or now <= was)
+        case "approve":
+            return _approve_narrows(was, now)
+        case _:
+            return False
+
+
+def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    if now is None:
+        return False
+    if was is None:
+        return True
+    after = {step["name"]: step for step in now["steps"]}
+    for step in was["steps"]:
+        kept = after.get(step["name"])
+        if kept is None or {**kept, "count": 0} != {**step, "count": 0} or kept["count"] < step["count"]:
+            return False
+    return (
+        set(now["distinct"]) >= set(was["distinct"])
+        and set(now["never"]) >= set(was["never"])
+        and bool(now["pending_s"] <= was["pending_s"])
+    )

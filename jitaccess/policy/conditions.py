@@ -1,0 +1,106 @@
+"""Is this condition true? The only file that knows CEL (Common Expression Language, Google's C++ implementation).
+
+Variables are declared and typed, so a misspelt name or a wrong type is a load error with its column. TRAP-8: a run-time error comes back
+as a *value* of type ERROR whose `.value()` is a truthy string, so only `type() == BOOL and value() is True` is true; everything
+else is `ConditionFailed`, which callers treat as DENY. `risk` is not declared: it is not built.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cel_expr_python import cel
+
+from jitaccess.domain.register import PersonView
+
+_STRING, _INT, _BOOL = cel.Type.STRING, cel.Type.INT, cel.Type.BOOL
+_FIXED = {
+    "person.id": _STRING,
+    "person.institution": _STRING,
+    "person.unit": _STRING,
+    "person.manager": _STRING,
+    "person.groups": cel.Type.List(_STRING),
+    "person.on_hold": _BOOL,
+    "target.id": _STRING,
+    "target.owner": _STRING,
+    "entitlement": _STRING,
+    "request.duration_s": _INT,
+    "now": cel.Type.TIMESTAMP,
+}
+_INPUT_TYPES = {"string": _STRING, "integer": _INT, "boolean": _BOOL}
+_WHERE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
+
+
+class BadCondition(ValueError):
+    """A condition that does not compile; `line` and `column` count from 1 inside the expression."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+class ConditionFailed(Exception):
+    """A condition that gave no boolean: an error, an unknown, another type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """The values that conditions may speak of."""
+
+    person: PersonView
+    target: str
+    owner: str
+    entitlement: str
+    inputs: Mapping[str, str | int | bool]
+    duration_s: int
+    now: datetime
+
+
+class Condition:
+    """One compiled expression over the fixed variables and the inputs of its rule."""
+
+    __slots__ = ("_env", "_expression", "_inputs")
+
+    def __init__(self, text: str, inputs: Mapping[str, str]) -> None:
+        """Compile; `inputs` maps input name to string, integer or boolean. Raises BadCondition."""
+        self._inputs = tuple(inputs)
+        declared = {f"input.{name}": _INPUT_TYPES[kind] for name, kind in inputs.items()}
+        self._env = cel.NewEnv(variables={**_FIXED, **declared})
+        try:
+            self._expression = self._env.compile(text)
+        except RuntimeError as error:
+            found = _WHERE.search(str(error))
+            if found is None:
+                raise BadCondition(str(error), 1, 1) from error
+            raise BadCondition(found[3], int(found[1]), int(found[2])) from error
+        if self._expression.return_type() != _BOOL:
+            raise BadCondition("a condition must be true or false", 1, 1)
+
+    def holds(self, at: Circumstances) -> bool:
+        """Say whether it is true; raises ConditionFailed for anything that is not a boolean."""
+        person = at.person
+        values: dict[str, object] = {
+            "person.id": person.id,
+            "person.institution": person.institution,
+            "person.unit": person.unit,
+            "person.manager": person.manager_id or "",
+            "person.groups": sorted(person.groups),
+            "person.on_hold": person.on_hold,
+            "target.id": at.target,
+            "target.owner": at.owner,
+            "entitlement": at.entitlement,
+            "request.duration_s": at.duration_s,
+            "now": at.now,
+        }
+        for name in self._inputs:
+            if name in at.inputs:
+                values[f"input.{name}"] = at.inputs[name]
+        try:
+            result = self._expression.eval(self._env.Activation(values))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConditionFailed(str(error)) from error
+        if result.type() != _BOOL:
+            raise ConditionFailed(str(result.value()))
+        return result.value() is True

@@ -1,0 +1,603 @@
+"""May this person have this entitlement now, and on what terms? The pure decision (R22, R28).
+
+Default deny; deny beats permit; among permitting rules the strictest of each term wins, so two rules never add up to more than
+either. Whatever cannot be evaluated denies. A `PolicySet` is the active document compiled: rules are indexed by (target,
+entitlement), and the merged terms of each set of matching rules are computed once.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from jitaccess.domain.approval import ApprovalTerms
+from jitaccess.domain.register import PersonView
+from jitaccess.policy.conditions import BadCondition, Circumstances, Condition, ConditionFailed
+from jitaccess.policy.problems import PolicyProblem
+from jitaccess.policy.schema import DAYS, MAX_TOKEN_TTL_S
+from jitaccess.proof.canonical import JsonValue, digest_b64u
+from jitaccess.proof.quorum import Step
+
+Inputs = Mapping[str, str | int | bool]
+DEFAULT_TOKEN_TTL_S = 300
+MAX_INPUT_CHARS = 200
+
+
+class CredentialClass(IntEnum):
+    """How strong the passkey is that the person signed in with; higher is stronger."""
+
+    ANY = 0
+    SYNCED = 1
+    DEVICE_BOUND = 2
+    ATTESTED = 3
+
+
+class Effect(StrEnum):
+    """What a decision says."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+
+
+class Code(StrEnum):
+    """Why a rule did not permit, or why the decision is DENY."""
+
+    NOT_IN_GROUP = "not_in_group"
+    CREDENTIAL_TOO_WEAK = "credential_too_weak"
+    OUTSIDE_HOURS = "outside_hours"
+    UNKNOWN_INPUT = "unknown_input"
+    MISSING_INPUT = "missing_input"
+    INVALID_INPUT = "invalid_input"
+    CONDITION_FALSE = "condition_false"
+    CONDITION_FAILED = "condition_failed"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    ACTIVE_LIMIT = "active_limit"
+    DAY_LIMIT = "day_limit"
+    TERMS_CONTRADICT = "terms_contradict"
+    DENIED = "denied"
+    NO_RULE = "no_rule"
+    UNKNOWN_TARGET = "unknown_target"
+    NOT_ACTIVE = "not_active"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: a code, the rule or denial it comes from, and what it is about (a name, a bound)."""
+
+    code: Code
+    rule: str | None = None
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskTerm:
+    """One input that the requester gives."""
+
+    name: str
+    kind: str
+    label: str
+    pattern: re.Pattern[str] | None = None
+    max_length: int = MAX_INPUT_CHARS
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a permission allows, merged over all permitting rules."""
+
+    min_s: int
+    default_s: int
+    max_s: int
+    activate_within_s: int | None
+    pending_s: int | None
+    credential: CredentialClass
+    token_ttl_s: int
+    active_per_person: int | None
+    per_day: int | None
+    approval: ApprovalTerms | None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return the approval steps; none means that no approval is needed."""
+        return self.approval.steps if self.approval else ()
+
+    def to_document(self) -> dict[str, JsonValue]:
+        """Return the canonical JSON that approvers sign."""
+        document: dict[str, JsonValue] = {
+            "min_s": self.min_s,
+            "max_s": self.max_s,
+            "default_s": self.default_s,
+            "activate_within_s": self.activate_within_s,
+            "pending_s": self.pending_s,
+            "credential": self.credential.name.lower(),
+            "token_ttl_s": self.token_ttl_s,
+            "active_per_person": self.active_per_person,
+            "per_day": self.per_day,
+        }
+        if self.approval is not None:
+            document["approve"] = {
+                "steps": [_step_document(step) for step in self.approval.steps],
+                "distinct": sorted(self.approval.distinct),
+                "never": sorted(self.approval.never),
+            }
+        return document
+
+    @classmethod
+    def from_document(cls, document: JsonValue) -> "Terms":
+        """Read `to_document`."""
+        value = cast("dict[str, Any]", document)
+        approve = value.get("approve")
+        return cls(
+            min_s=value["min_s"],
+            default_s=value["default_s"],
+            max_s=value["max_s"],
+            activate_within_s=value["activate_within_s"],
+            pending_s=value["pending_s"],
+            credential=CredentialClass[value["credential"].upper()],
+            token_ttl_s=value["token_ttl_s"],
+            active_per_person=value["active_per_person"],
+            per_day=value["per_day"],
+            approval=None
+            if approve is None
+            else ApprovalTerms(
+                tuple(
+                    Step(step["name"], step["count"], tuple(step["groups"]), step["institution"], step["after"])
+                    for step in approve["steps"]
+                ),
+                frozenset(approve["distinct"]),
+                frozenset(approve["never"]),
+            ),
+        )
+
+
+def _step_document(step: Step) -> dict[str, JsonValue]:
+    return {
+        "name": step.name,
+        "count": step.count,
+        "groups": list(step.groups),
+        "institution": step.institution,
+        "after": step.after,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided, and why. PERMIT with approval steps is not access yet: they are obligations."""
+
+    effect: Effect
+    policy_digest: str
+    matched: tuple[str, ...] = ()
+    terms: Terms | None = None
+    duration_s: int = 0
+    reasons: tuple[Reason, ...] = ()
+
+    def to_document(self) -> dict[str, JsonValue]:
+        """Return what is stored with the request."""
+        return {
+            "effect": self.effect.value,
+            "policy_digest": self.policy_digest,
+            "matched": list(self.matched),
+            "duration_s": self.duration_s,
+            "terms": self.terms.to_document() if self.terms else None,
+            "reasons": [{"code": r.code.value, "rule": r.rule, "about": r.about} for r in self.reasons],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AccessContext:
+    """Everything a decision depends on."""
+
+    person: PersonView
+    credential: CredentialClass
+    target: str
+    entitlement: str
+    inputs: Inputs
+    duration_s: int | None
+    """What is asked for; None means the default."""
+    now: datetime
+    active_count: int = 0
+    """Live grants of this person for this target and entitlement."""
+    today_count: int = 0
+    """Grants of the last 24 hours of the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Hours in which a rule holds."""
+
+    days: frozenset[int]
+    start_min: int
+    end_min: int
+    zone: ZoneInfo
+    closed: frozenset[str]
+    """ISO dates on which it does not open."""
+
+    def open_at(self, now: datetime) -> bool:
+        """Say whether the window is open at an instant."""
+        local = now.astimezone(self.zone)
+        minute = local.hour * 60 + local.minute
+        return (
+            local.weekday() in self.days
+            and self.start_min <= minute < self.end_min
+            and local.date().isoformat() not in self.closed
+        )
+
+
+@dataclass(slots=True)
+class CompiledRule:
+    """One rule, ready to be asked."""
+
+    id: str
+    target: str
+    entitlements: frozenset[str]
+    groups: frozenset[str]
+    credential: CredentialClass
+    windows: tuple[tuple[str, Window], ...]
+    ask: tuple[AskTerm, ...]
+    when_text: str | None
+    terms: Terms
+    _condition: Condition | None = None
+
+    def condition(self) -> Condition | None:
+        """Return the compiled condition, made at first use."""
+        if self.when_text is not None and self._condition is None:
+            self._condition = Condition(self.when_text, {term.name: term.kind for term in self.ask})
+        return self._condition
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementFacts:
+    """An entitlement as the document names it."""
+
+    id: str
+    label: str
+    max_s: int
+    risk: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """A target as the document names it."""
+
+    id: str
+    name: str
+    owner: str
+    entitlements: Mapping[str, EntitlementFacts]
+    connector: Mapping[str, JsonValue]
+    config_digest: str
+    """Digest of the target's part of the document: what approvers sign as `target_config_digest`."""
+
+
+@dataclass(slots=True)
+class PolicySet:
+    """A policy set in its normal form, compiled."""
+
+    document: Mapping[str, JsonValue]
+    digest: str
+    targets: Mapping[str, TargetFacts]
+    institutions: Mapping[str, str]
+    rules: Mapping[str, CompiledRule]
+    denials: Sequence[tuple[str, Condition]]
+    warnings: tuple[PolicyProblem, ...] = ()
+    _index: Mapping[tuple[str, str], tuple[CompiledRule, ...]] = field(default_factory=dict)
+    _merged: dict[tuple[str, ...], tuple[Terms | None, tuple[AskTerm, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def from_document(cls, document: JsonValue, *, warnings: tuple[PolicyProblem, ...] = ()) -> "PolicySet":
+        """Compile a normal form; raises BadCondition or KeyError only for documents that `load` did not write."""
+        value = cast("dict[str, Any]", document)
+        targets = {key: _target(key, found) for key, found in value["targets"].items()}
+        windows = {key: _window(found, value["holidays"]) for key, found in value["windows"].items()}
+        rules = {key: _rule(key, found, targets, windows) for key, found in sorted(value["rules"].items())}
+        index: dict[tuple[str, str], list[CompiledRule]] = defaultdict(list)
+        for rule in rules.values():
+            for entitlement in rule.entitlements:
+                index[rule.target, entitlement].append(rule)
+        return cls(
+            document=value,
+            digest=digest_b64u(value),
+            targets=targets,
+            institutions={key: found["name"] for key, found in value["institutions"].items()},
+            rules=rules,
+            denials=tuple((key, Condition(found["when"], {})) for key, found in sorted(value["denials"].items())),
+            warnings=warnings,
+            _index={key: tuple(found) for key, found in index.items()},
+        )
+
+    def rules_for(self, target: str, entitlement: str) -> tuple[CompiledRule, ...]:
+        """Return the rules that speak of an entitlement."""
+        return self._index.get((target, entitlement), ())
+
+    def merged(self, rules: Sequence[CompiledRule]) -> tuple[Terms | None, tuple[AskTerm, ...]]:
+        """Return the strictest terms of several rules (None when they contradict) and all inputs they ask for."""
+        key = tuple(rule.id for rule in rules)
+        found = self._merged.get(key)
+        if found is None:
+            found = self._merged[key] = (_strictest([rule.terms for rule in rules]), _all_asks(rules))
+        return found
+
+
+def decide(policies: PolicySet, context: AccessContext) -> Decision:
+    """Decide. Never raises: what goes wrong inside denies."""
+    target = policies.targets.get(context.target)
+    if target is None or context.entitlement not in target.entitlements:
+        return _deny(policies, Reason(Code.UNKNOWN_TARGET, None, context.target))
+    person = context.person
+    if not person.active:
+        return _deny(policies, Reason(Code.NOT_ACTIVE))
+    candidates = [
+        rule for rule in policies.rules_for(context.target, context.entitlement) if reaches(rule, context) is None
+    ]
+    if not candidates:
+        return _deny(policies, *_why_not(policies, context))
+    asks = policies.merged(candidates)[1]
+    if asks or context.inputs:
+        wrong = input_problem(asks, context.inputs)
+        if wrong is not None:
+            return _deny(policies, wrong)
+    if any(rule.when_text is not None for rule in candidates):
+        at = circumstances(context, target, _asked(candidates, policies, context))
+        kept: list[CompiledRule] = []
+        for rule in candidates:
+            failure = condition_failure(rule, at)
+            if failure is None:
+                kept.append(rule)
+            elif failure.code is Code.CONDITION_FAILED:
+                return _deny(policies, failure)
+        if not kept:
+            return _deny(policies, *(Reason(Code.CONDITION_FALSE, rule.id) for rule in candidates))
+        candidates = kept
+    terms = policies.merged(candidates)[0]
+    if terms is None:
+        return _deny(policies, *(Reason(Code.TERMS_CONTRADICT, rule.id) for rule in candidates))
+    duration_s = terms.default_s if context.duration_s is None else context.duration_s
+    outside = bound_failure(terms, duration_s, context)
+    if outside is not None:
+        return _deny(policies, outside)
+    if policies.denials:
+        at = circumstances(context, target, duration_s)
+        for name, condition in policies.denials:
+            try:
+                if condition.holds(at):
+                    return _deny(policies, Reason(Code.DENIED, name))
+            except ConditionFailed:
+                return _deny(policies, Reason(Code.CONDITION_FAILED, name))
+    return Decision(Effect.PERMIT, policies.digest, tuple([rule.id for rule in candidates]), terms, duration_s)
+
+
+def _deny(policies: PolicySet, *reasons: Reason) -> Decision:
+    return Decision(Effect.DENY, policies.digest, reasons=reasons)
+
+
+def reaches(rule: CompiledRule, context: AccessContext) -> Reason | None:
+    """Return why a rule does not speak of this person now, before inputs and conditions; None if it does."""
+    if rule.groups.isdisjoint(context.person.groups):
+        return Reason(Code.NOT_IN_GROUP, rule.id, ", ".join(sorted(rule.groups)))
+    if context.credential < rule.credential:
+        return Reason(Code.CREDENTIAL_TOO_WEAK, rule.id, rule.credential.name.lower())
+    for name, window in rule.windows:
+        if not window.open_at(context.now):
+            return Reason(Code.OUTSIDE_HOURS, rule.id, name)
+    return None
+
+
+def _why_not(policies: PolicySet, context: AccessContext) -> tuple[Reason, ...]:
+    reasons = [reaches(rule, context) for rule in policies.rules_for(context.target, context.entitlement)]
+    return tuple(reason for reason in reasons if reason) or (Reason(Code.NO_RULE, None, context.entitlement),)
+
+
+def _asked(rules: Sequence[CompiledRule], policies: PolicySet, context: AccessContext) -> int:
+    if context.duration_s is not None:
+        return context.duration_s
+    terms = policies.merged(rules)[0]
+    return terms.default_s if terms else 0
+
+
+def circumstances(context: AccessContext, target: TargetFacts, duration_s: int) -> Circumstances:
+    return Circumstances(
+        context.person, target.id, target.owner, context.entitlement, context.inputs, duration_s, context.now
+    )
+
+
+def condition_failure(rule: CompiledRule, at: Circumstances) -> Reason | None:
+    try:
+        condition = rule.condition()
+        if condition is None or condition.holds(at):
+            return None
+    except (ConditionFailed, BadCondition):
+        return Reason(Code.CONDITION_FAILED, rule.id)
+    return Reason(Code.CONDITION_FALSE, rule.id)
+
+
+def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reason | None:
+    if duration_s < terms.min_s:
+        return Reason(Code.TOO_SHORT, None, str(terms.min_s))
+    if duration_s > terms.max_s:
+        return Reason(Code.TOO_LONG, None, str(terms.max_s))
+    if terms.active_per_person is not None and context.active_count >= terms.active_per_person:
+        return Reason(Code.ACTIVE_LIMIT, None, str(terms.active_per_person))
+    if terms.per_day is not None and context.today_count >= terms.per_day:
+        return Reason(Code.DAY_LIMIT, None, str(terms.per_day))
+    return None
+
+
+def input_problem(asks: Sequence[AskTerm], inputs: Inputs) -> Reason | None:
+    """Return what is wrong with the inputs, or None. True is not 1; every constraint of every rule holds."""
+    names = {term.name for term in asks}
+    for name in inputs:
+        if name not in names:
+            return Reason(Code.UNKNOWN_INPUT, None, name)
+    for term in asks:
+        if term.name not in inputs:
+            return Reason(Code.MISSING_INPUT, None, term.name)
+        if not _fits(term, inputs[term.name]):
+            return Reason(Code.INVALID_INPUT, None, term.name)
+    return None
+
+
+def _fits(term: AskTerm, value: str | int | bool) -> bool:
+    match term.kind:
+        case "string":
+            return (
+                isinstance(value, str)
+                and 0 < len(value) <= term.max_length
+                and value.isprintable()
+                and (term.pattern is None or term.pattern.fullmatch(value) is not None)
+            )
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool) and term.low <= value <= term.high
+        case _:
+            return isinstance(value, bool)
+
+
+def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
+    """Merge; None when what is left is empty."""
+    merged = Terms(
+        min_s=max(terms.min_s for terms in all_terms),
+        default_s=min(terms.default_s for terms in all_terms),
+        max_s=min(terms.max_s for terms in all_terms),
+        activate_within_s=_least([terms.activate_within_s for terms in all_terms]),
+        pending_s=_least([terms.pending_s for terms in all_terms]),
+        credential=max(terms.credential for terms in all_terms),
+        token_ttl_s=min(terms.token_ttl_s for terms in all_terms),
+        active_per_person=_least([terms.active_per_person for terms in all_terms]),
+        per_day=_least([terms.per_day for terms in all_terms]),
+        approval=_all_approvals([terms.approval for terms in all_terms if terms.approval is not None]),
+    )
+    if merged.min_s > merged.max_s:
+        return None
+    if merged.default_s >= merged.min_s:
+        return merged
+    return Terms(**{**{name: getattr(merged, name) for name in Terms.__slots__}, "default_s": merged.min_s})
+
+
+def _least(values: Sequence[int | None]) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
+    """Ask for every step of every rule. Two steps that differ only in count become one with the larger count; two that share
+    a name but not their people both stay, the later one renamed."""
+    if not approvals:
+        return None
+    steps: dict[str, Step] = {}
+    for approval in approvals:
+        renamed: dict[str, str] = {}
+        for step in approval.steps:
+            name, after = step.name, renamed.get(step.after or "", step.after)
+            known = steps.get(name)
+            if known is not None and (known.groups, known.institution, known.after) == (
+                step.groups,
+                step.institution,
+                after,
+            ):
+                steps[name] = Step(name, max(known.count, step.count), step.groups, step.institution, after)
+                continue
+            while name in steps:
+                name += "+"
+            renamed[step.name] = name
+            steps[name] = Step(name, step.count, step.groups, step.institution, after)
+    return ApprovalTerms(
+        tuple(steps.values()),
+        frozenset().union(*(approval.distinct for approval in approvals)) | {"person"},
+        frozenset().union(*(approval.never for approval in approvals)) | {"requester"},
+    )
+
+
+def _all_asks(rules: Sequence[CompiledRule]) -> tuple[AskTerm, ...]:
+    found: dict[AskTerm, None] = {}
+    for rule in rules:
+        found.update(dict.fromkeys(rule.ask))
+    return tuple(found)
+
+
+def _target(key: str, found: Mapping[str, Any]) -> TargetFacts:
+    return TargetFacts(
+        id=key,
+        name=found["name"],
+        owner=found["owner"],
+        entitlements={
+            name: EntitlementFacts(name, part["label"], part["max_s"], part["risk"])
+            for name, part in found["entitlements"].items()
+        },
+        connector=found["connector"],
+        config_digest=digest_b64u({key: found}),
+    )
+
+
+def _window(found: Mapping[str, Any], holidays: Mapping[str, Sequence[str]]) -> Window:
+    return Window(
+        frozenset(DAYS.index(day) for day in found["days"]),
+        found["from_min"],
+        found["to_min"],
+        ZoneInfo(found["zone"]),
+        frozenset(holidays[found["except"]]) if found["except"] else frozenset(),
+    )
+
+
+def _rule(
+    key: str, found: Mapping[str, Any], targets: Mapping[str, TargetFacts], windows: Mapping[str, Window]
+) -> CompiledRule:
+    target = targets[found["target"]]
+    credential = CredentialClass[found["credential"].upper()]
+    approve = found["approve"]
+    approval = None
+    if approve is not None:
+        steps = tuple(
+            Step(
+                step["name"],
+                step["count"],
+                tuple(step["groups"]),
+                target.owner if step["institution"] == "owner" else step["institution"],
+                step["after"],
+            )
+            for step in approve["steps"]
+        )
+        approval = ApprovalTerms(
+            steps, frozenset(approve["distinct"]) | {"person"}, frozenset(approve["never"]) | {"requester"}
+        )
+    caps = [target.entitlements[name].max_s for name in found["entitlements"]]
+    return CompiledRule(
+        id=key,
+        target=target.id,
+        entitlements=frozenset(found["entitlements"]),
+        groups=frozenset(found["groups"]),
+        credential=credential,
+        windows=tuple((name, windows[name]) for name in found["during"]),
+        ask=tuple(_ask(part) for part in found["ask"]),
+        when_text=found["when"],
+        terms=Terms(
+            min_s=found["min_s"],
+            default_s=found["default_s"],
+            max_s=min([found["max_s"], *caps]),
+            activate_within_s=found["activate_within_s"],
+            pending_s=approve["pending_s"] if approve is not None else None,
+            credential=credential,
+            token_ttl_s=min(found["token_ttl_s"] or DEFAULT_TOKEN_TTL_S, MAX_TOKEN_TTL_S),
+            active_per_person=found["active_per_person"],
+            per_day=found["per_day"],
+            approval=approval,
+        ),
+    )
+
+
+def _ask(found: Mapping[str, Any]) -> AskTerm:
+    return AskTerm(
+        name=found["name"],
+        kind=found["type"],
+        label=found["label"],
+        pattern=re.compile(found["matches"]) if found.get("matches") else None,
+        max_length=found.get("max_length", MAX_INPUT_CHARS),
+        low=found.get("min", 0),
+        high=found.get("max", 0),
+    )
+
+
+DAY = timedelta(days=1)
+"""The span of `per_day`: the last 24 hours, so that midnight resets nothing."""

@@ -1,0 +1,291 @@
+"""What may be written in a policy file? The pydantic models of the stages that are built; everything else is refused as unknown.
+
+The JSON Schema for editors (`policies/schema.json`) is generated from these models. See docs/reference/policy.md.
+"""
+
+import re
+from datetime import date
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from jitaccess.proof.canonical import MAX_INTEGER
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DURATION = re.compile(r"(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?\Z")
+_UNITS_S = (86_400, 3_600, 60, 1)
+MAX_DURATION_S = 90 * 86_400
+MAX_TOKEN_TTL_S = 15 * 60
+"""R34: a short cap on every token, whatever a policy says."""
+
+
+def parse_duration(value: object) -> int:
+    """Return seconds of `30m`, `1h30m`, `2d`; raises ValueError."""
+    found = _DURATION.match(value) if isinstance(value, str) else None
+    if found is None or not any(found.groups()):
+        raise ValueError(f"found {value!r}, expected a duration with units such as 30m or 2h")
+    seconds = sum(int(part) * unit for part, unit in zip(found.groups(), _UNITS_S, strict=True) if part)
+    if not 0 < seconds <= MAX_DURATION_S:
+        raise ValueError("a duration is more than zero and at most 90d")
+    return seconds
+
+
+def format_duration(seconds: int) -> str:
+    """Return the shortest text that `parse_duration` reads back."""
+    parts: list[str] = []
+    for unit, name in zip(_UNITS_S, "dhms", strict=True):
+        count, seconds = divmod(seconds, unit)
+        if count:
+            parts.append(f"{count}{name}")
+    return "".join(parts) or "0s"
+
+
+def _clock_time(value: object) -> int:
+    found = re.fullmatch(r"([01][0-9]|2[0-4]):([0-5][0-9])", value) if isinstance(value, str) else None
+    minutes = int(found[1]) * 60 + int(found[2]) if found else -1
+    if not 0 <= minutes <= 24 * 60:
+        raise ValueError(f'found {value!r}, expected a time such as "08:00" in quotes')
+    return minutes
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"found {value!r}, expected an IANA zone such as Europe/Belgrade") from error
+    return value
+
+
+def _iso_date(value: str) -> str:
+    try:
+        date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f'found {value!r}, expected a date such as "2026-02-17"') from error
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    if re.search(r"\)[*+?{]|\(\?[^:]|\\[1-9]", value):
+        # Repeated groups, look-around and back-references can take exponential time on the request path.
+        raise ValueError("repeated groups, look-around and back-references are not allowed")
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=str)]
+TimeOfDay = Annotated[int, BeforeValidator(_clock_time, json_schema_input_type=str)]
+Zone = Annotated[str, AfterValidator(_zone)]
+IsoDate = Annotated[str, AfterValidator(_iso_date)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_pattern)]
+Condition = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class Institution(_Model):
+    """A body that people belong to and targets are owned by."""
+
+    name: Text
+
+
+class Window(_Model):
+    """Hours in which a rule holds; `from` is inside, `to` is not."""
+
+    days: list[Day] = Field(min_length=1)
+    from_: TimeOfDay = Field(alias="from")
+    to: TimeOfDay
+    zone: Zone
+    except_: Id | None = Field(default=None, alias="except")
+
+    @model_validator(mode="after")
+    def _forward(self) -> "Window":
+        if self.from_ >= self.to:
+            raise ValueError("`from` must be before `to`; write a window over midnight as two")
+        return self
+
+
+class Entitlement(_Model):
+    """A role on a target."""
+
+    label: Text | None = None
+    max_duration: Duration
+    risk: Literal["low", "high"] = "low"
+
+
+class TokenConnector(_Model):
+    """A target that takes short-lived signed tokens."""
+
+    kind: Literal["token"]
+    audience: Annotated[str, StringConstraints(pattern=r"^https?://[^\s#?]+$", max_length=200)]
+    initiate_login: Annotated[str, StringConstraints(pattern=r"^https?://[^\s#]+$", max_length=300)] | None = None
+    """Where "Open" leads: OpenID Connect Core section 4 (login initiated by a third party)."""
+
+
+class Target(_Model):
+    """A system access is given to."""
+
+    name: Text
+    owner: Id
+    entitlements: dict[Id, Entitlement] = Field(min_length=1)
+    connector: TokenConnector
+
+
+class For(_Model):
+    """Who may ask: members of any of the groups, signed in with at least this class of passkey."""
+
+    groups: list[Id] = Field(min_length=1)
+    credential: Literal["any", "synced", "device_bound", "attested"] = "any"
+
+
+class To(_Model):
+    """For what."""
+
+    target: Id
+    entitlements: list[Id] = Field(min_length=1)
+
+
+class AskText(_Model):
+    """A text that the requester gives; signed with the request."""
+
+    name: Id
+    type: Literal["string"]
+    label: Text | None = None
+    matches: Pattern | None = None
+    max_length: int = Field(default=200, ge=1, le=200)
+
+
+class AskInteger(_Model):
+    """A whole number that the requester gives."""
+
+    name: Id
+    type: Literal["integer"]
+    label: Text | None = None
+    min: int = Field(ge=-MAX_INTEGER, le=MAX_INTEGER)
+    max: int = Field(ge=-MAX_INTEGER, le=MAX_INTEGER)
+
+    @model_validator(mode="after")
+    def _forward(self) -> "AskInteger":
+        if self.min > self.max:
+            raise ValueError("`min` is above `max`")
+        return self
+
+
+class AskBoolean(_Model):
+    """A yes or no that the requester gives."""
+
+    name: Id
+    type: Literal["boolean"]
+    label: Text | None = None
+
+
+Ask = Annotated[AskText | AskInteger | AskBoolean, Field(discriminator="type")]
+
+
+class DurationTerms(_Model):
+    """How long. `activate_within`: the clock starts when the person first opens the target, at the latest then."""
+
+    min: Duration | None = None
+    default: Duration
+    max: Duration
+    activate_within: Duration | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DurationTerms":
+        if not (self.min or 1) <= self.default <= self.max:
+            raise ValueError("`default` must lie between `min` and `max`")
+        return self
+
+
+class Limits(_Model):
+    """How often."""
+
+    active_per_person: int | None = Field(default=None, ge=1, le=1000)
+    per_day: int | None = Field(default=None, ge=1, le=1000)
+
+
+class ApproveStep(_Model):
+    """One thing that must be signed: by `count` people in any of the groups, of the institution, or both."""
+
+    name: Id
+    groups: list[Id] = Field(default_factory=list)
+    institution: Id | None = None
+    """An institution, or `owner`: the target's."""
+    count: int = Field(ge=1, le=20)
+    after: Id | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "ApproveStep":
+        if not self.groups and self.institution is None:
+            raise ValueError("a step names `groups`, an `institution`, or both")
+        return self
+
+
+class Approve(_Model):
+    """Who must sign before access is given."""
+
+    steps: list[ApproveStep] = Field(min_length=1, max_length=10)
+    distinct: list[Literal["person", "institution"]] = ["person"]
+    never: list[Literal["requester", "subordinates_of_requester", "managers_of_requester"]] = ["requester"]
+    pending: Duration = 3600
+    """How long the request waits; then it expires."""
+
+
+class TokenTerms(_Model):
+    """How long one token lives at most."""
+
+    ttl: Duration
+
+    @model_validator(mode="after")
+    def _short(self) -> "TokenTerms":
+        if self.ttl > MAX_TOKEN_TTL_S:
+            raise ValueError("a token lives at most 15m")
+        return self
+
+
+class Rule(_Model):
+    """One way to be permitted."""
+
+    id: Id
+    for_: For = Field(alias="for")
+    to: To
+    during: list[Id] = Field(default_factory=list)
+    ask: list[Ask] = Field(default_factory=list, max_length=20)
+    when: Condition | None = None
+    duration: DurationTerms
+    limits: Limits = Limits()
+    approve: Literal["none"] | Approve
+    """Said out loud, never by omission."""
+    token: TokenTerms | None = None
+
+
+class Denial(_Model):
+    """A reason that beats every permission."""
+
+    id: Id
+    when: Condition
+
+
+class PolicyFile(_Model):
+    """One file of a policy folder; any section may stand in any file."""
+
+    version: Literal[1]
+    institutions: dict[Id, Institution] = Field(default_factory=dict)
+    holidays: dict[Id, list[IsoDate]] = Field(default_factory=dict)
+    windows: dict[Id, Window] = Field(default_factory=dict)
+    targets: dict[Id, Target] = Field(default_factory=dict)
+    rules: list[Rule] = Field(default_factory=list)
+    denials: list[Denial] = Field(default_factory=list)
+
+
+def json_schema() -> dict[str, object]:
+    """Return the JSON Schema of a policy file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PolicyFile.model_json_schema(by_alias=True)}
