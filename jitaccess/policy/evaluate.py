@@ -123,8 +123,8 @@ class Terms:
         if self.approval is not None:
             document["approve"] = {
                 "steps": [_step_document(step) for step in self.approval.steps],
-                "distinct": sorted(self.approval.distinct),
-                "never": sorted(self.approval.never),
+                "distinct": [*sorted(self.approval.distinct)],
+                "never": [*sorted(self.approval.never)],
             }
         return document
 

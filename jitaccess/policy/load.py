@@ -233,11 +233,11 @@ class _Checker:
         if approve is not None:
             self._approve(file, (*path, "approve"), approve)
         return {
-            "groups": sorted(set(rule.for_.groups)),
+            "groups": [*sorted(set(rule.for_.groups))],
             "credential": rule.for_.credential,
             "target": rule.to.target,
-            "entitlements": sorted(set(rule.to.entitlements)),
-            "during": sorted(set(rule.during)),
+            "entitlements": [*sorted(set(rule.to.entitlements))],
+            "during": [*sorted(set(rule.during))],
             "ask": [_ask_document(ask) for ask in rule.ask],
             "when": rule.when,
             "min_s": rule.duration.min or 1,
@@ -326,13 +326,13 @@ def _approve_document(approve: schema.Approve) -> JsonValue:
             {
                 "name": step.name,
                 "count": step.count,
-                "groups": sorted(set(step.groups)),
+                "groups": [*sorted(set(step.groups))],
                 "institution": step.institution,
                 "after": step.after,
             }
             for step in approve.steps
         ],
-        "distinct": sorted(set(approve.distinct)),
-        "never": sorted(set(approve.never)),
+        "distinct": [*sorted(set(approve.distinct))],
+        "never": [*sorted(set(approve.never))],
         "pending_s": approve.pending,
     }
