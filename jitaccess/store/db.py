@@ -115,9 +115,7 @@ def _shape(model: type[Base]) -> _Shape:
 
 _SHAPES: dict[type[Base], _Shape] = {}
 _REGISTER_VERSION = select(RegisterVersion.n).where(RegisterVersion.id == 1)
-_RAISE_REGISTER_VERSION = (
-    update(RegisterVersion).where(RegisterVersion.id == 1).values(n=RegisterVersion.n + 1)
-)
+_RAISE_REGISTER_VERSION = update(RegisterVersion).where(RegisterVersion.id == 1).values(n=RegisterVersion.n + 1)
 
 
 class View:
@@ -276,7 +274,9 @@ class Tx(View):
             statement = statement.where(shape.table.c[name] == value)
         done = cast("CursorResult[Any]", self.session.connection().execute(statement.values(**full)))
         if done.rowcount != 1:
-            raise JitError(Kind.CONFLICT, "Somebody else changed this at the same moment; look again.", table=shape.name)
+            raise JitError(
+                Kind.CONFLICT, "Somebody else changed this at the same moment; look again.", table=shape.name
+            )
         for name, value in full.items():
             set_committed_value(row, name, value)
 

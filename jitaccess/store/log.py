@@ -69,9 +69,7 @@ def create_head(connection: Connection) -> None:
     connection.execute(insert(LogHead).values(id=HEAD_ID, size=0, frontier=empty.to_bytes()))
 
 
-_NUMBER = (
-    update(Event).where(Event.id == bindparam("event_key"), Event.idx.is_(None)).values(idx=bindparam("number"))
-)
+_NUMBER = update(Event).where(Event.id == bindparam("event_key"), Event.idx.is_(None)).values(idx=bindparam("number"))
 
 
 def number_pending(connection: Connection, seals: Seals, *, limit: int = 5_000) -> int:
