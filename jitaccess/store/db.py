@@ -142,11 +142,11 @@ class View:
             raise JitError(Kind.NOT_FOUND, message)
         return row
 
-    def all(self, statement: Select[tuple[Row]]) -> list[Row]:
+    def all(self, statement: Select[Row]) -> list[Row]:
         """Return all rows of a select over one class; raises SEAL_BROKEN for any of them."""
         return [self._checked(row) for row in self.session.scalars(statement)]
 
-    def first(self, statement: Select[tuple[Row]]) -> Row | None:
+    def first(self, statement: Select[Row]) -> Row | None:
         """Return the first row of a select, or None; raises SEAL_BROKEN."""
         row = self.session.scalars(statement.limit(1)).first()
         return None if row is None else self._checked(row)
@@ -155,7 +155,7 @@ class View:
         """Return the row without looking at its seal: for revocation and for showing that it is broken."""
         return self.session.get(model, key, populate_existing=True)
 
-    def unchecked_all(self, statement: Select[tuple[Row]]) -> list[Row]:
+    def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""
         return list(self.session.scalars(statement))
 
@@ -180,7 +180,7 @@ class View:
         """Return the first column of the first row: for counts and maxima."""
         return self.session.scalar(cast(Any, statement))
 
-    def rows(self, statement: Executable) -> Result[Any]:
+    def rows(self, statement: Executable) -> Result[*tuple[Any, ...]]:
         """Run a select of columns; what it returns carries no proof of its seal."""
         return self.session.execute(statement)
 

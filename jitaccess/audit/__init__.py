@@ -1,0 +1,1 @@
+"""What happened, provably? Checkpoints, proofs, the register check, export, and the offline verifier (`verify`, no database)."""
