@@ -52,6 +52,7 @@ from jitaccess.store.seal import Seals, row_digest
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
 
 Row = TypeVar("Row", bound=Base)
+Found = TypeVar("Found")
 BATCH_LIMIT = 64
 """Writers that may share one commit on SQLite; bounds how long the first of them waits."""
 
@@ -172,6 +173,21 @@ class View:
             sealed.seal, shape.name, key, sealed.version, sealed.event_id, digest
         )
 
+    def cached(self, name: str, build: Callable[["View"], Found]) -> Found:
+        """Return what `build` makes of the register, made once for each version of it."""
+        version = self.register_version()
+        known = self._database.made.get(name)
+        if known is not None and known[0] == version and not self._changes_register():
+            return cast(Found, known[1])
+        made = build(self)
+        if not self._changes_register():
+            self._database.made[name] = (version, made)
+        return made
+
+    def _changes_register(self) -> bool:
+        """Say whether what is read here may hold uncommitted changes of the register."""
+        return False
+
     def register_version(self) -> int:
         """Return the number that grows whenever the register or the active policy changes: a key for caches."""
         return int(self.session.scalar(_REGISTER_VERSION) or 0)
@@ -202,6 +218,9 @@ class Tx(View):
         self._events: list[PendingEvent] = []
         self._changed: set[str] = set()
         self._register_touched = False
+
+    def _changes_register(self) -> bool:
+        return self._register_touched
 
     # -- evidence
 
@@ -434,6 +453,8 @@ class Database:
         self.seals = seals
         self.blocked: set[tuple[str, str]] = set()
         """(table, key) of register rows that contradict the log; kept by `audit.register`."""
+        self.made: dict[str, tuple[int, object]] = {}
+        """What `View.cached` keeps: name -> (register version, value)."""
         self._probe = probe or (lambda moment: None)
         self._alarmed: set[tuple[str, str]] = set()
         self._high = 0

@@ -320,6 +320,8 @@ class Change(Sealed, Base):
     subject_id: Mapped[str]
     subject_digest: Mapped[str]
     before_digest: Mapped[str | None]
+    payload: Mapped[JsonValue] = mapped_column(Json)
+    """What will be done, exactly; `subject_digest` is its digest."""
     required: Mapped[int]
     """Signatures of different persons that it needs."""
     status: Mapped[str]

@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.Text(), nullable=False),
         sa.Column("subject_digest", sa.Text(), nullable=False),
         sa.Column("before_digest", sa.Text(), nullable=True),
+        sa.Column("payload", sa.Text(), nullable=True),
         sa.Column("required", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),

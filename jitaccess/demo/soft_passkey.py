@@ -1,4 +1,4 @@
-"""How does a test sign without a browser? A software passkey that answers WebAuthn options.
+"""How do the demo and the tests sign without a browser? A software passkey that answers WebAuthn options.
 
 Every dishonesty that a check must notice is a switch: flags, origin, embedding, counter. It works on the JSON
 that the browser's script would get and returns the JSON that it would post.

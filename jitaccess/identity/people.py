@@ -1,0 +1,270 @@
+"""Who is on the register, and may they act now? The staff register and the one gate that every path asks (R12).
+
+The register is read once for each of its versions (`View.cached`): persons, accounts, passkeys, groups in groups and holds. Rules
+count persons; an account is only a way to sign in. Groups `jit-admins`, `jit-auditors` and `jit-founders` are reserved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from jitaccess.domain.events import EventType
+from jitaccess.domain.register import PersonView, RegisterView, expand_groups
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.policy.evaluate import CredentialClass
+from jitaccess.proof.canonical import b64u_encode
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import new_bytes
+from jitaccess.store.tables import Account, Group, Hold, Membership, Passkey, Person, WebSession
+
+ADMINS, AUDITORS, FOUNDERS = "jit-admins", "jit-auditors", "jit-founders"
+RESERVED = (ADMINS, AUDITORS, FOUNDERS)
+MAX_NAME = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """The register as one value."""
+
+    register: RegisterView
+    accounts: Mapping[str, tuple[str, bool]]
+    """Account id -> (person id, active)."""
+    passkeys: Mapping[str, tuple[str, str]]
+    """Passkey id -> (account id, status)."""
+    holds: frozenset[tuple[str, str]]
+    """(kind, subject) of every hold in force."""
+    emails: Mapping[str, str]
+
+
+def staff(view: View) -> Staff:
+    """Return the register; cached by its version."""
+    return view.cached("staff", _read)
+
+
+def register(view: View) -> RegisterView:
+    """Return the register as rules see it."""
+    return staff(view).register
+
+
+def _read(view: View) -> Staff:
+    holds = frozenset((hold.kind, hold.subject_id) for hold in view.all(select(Hold).where(Hold.released_at.is_(None))))
+    memberships = view.all(select(Membership).where(Membership.status == "active"))
+    groups = frozenset(group.id for group in view.all(select(Group)))
+    closed = expand_groups(
+        [(found.group_id, found.member_id) for found in memberships if found.member_kind == "person"],
+        [(found.group_id, found.member_id) for found in memberships if found.member_kind == "group"],
+    )
+    persons = view.all(select(Person))
+    views = {
+        person.id: PersonView(
+            person.id,
+            person.name,
+            person.institution,
+            person.unit,
+            person.manager_id,
+            closed.get(person.id, frozenset()),
+            on_hold=("person", person.id) in holds or ("institution", person.institution) in holds,
+            active=person.status == "active",
+        )
+        for person in persons
+    }
+    return Staff(
+        RegisterView(views, groups, frozenset(person.institution for person in persons)),
+        {account.id: (account.person_id, account.status == "active") for account in view.all(select(Account))},
+        {passkey.id: (passkey.account_id, passkey.status) for passkey in view.all(select(Passkey))},
+        holds,
+        {person.id: person.email for person in persons},
+    )
+
+
+def may_act(
+    view: View, *, person_id: str, account_id: str | None = None, passkey_id: str | None = None
+) -> Refused | None:
+    """Say why this person may not act now, or None: THE one gate (R12). Every path calls it, on every act.
+
+    Refuses an unknown or disabled person or account, a removed or blocked passkey, and any hold on person, institution or passkey.
+    """
+    known = staff(view)
+    person = known.register.persons.get(person_id)
+    if person is None or not person.active:
+        return Refused(Kind.FORBIDDEN, "not_active", "This person's access is switched off. Ask an administrator.")
+    if account_id is not None and known.accounts.get(account_id) != (person_id, True):
+        return Refused(Kind.FORBIDDEN, "account_not_active", "This account is switched off. Ask an administrator.")
+    if passkey_id is not None:
+        passkey = known.passkeys.get(passkey_id)
+        if passkey is None or passkey[1] != "active" or known.accounts.get(passkey[0], ("", False))[0] != person_id:
+            return Refused(Kind.FORBIDDEN, "passkey_not_active", "This passkey was removed or blocked. Use another one.")
+        if ("passkey", passkey_id) in known.holds:
+            return Refused(Kind.FORBIDDEN, "passkey_on_hold", "This passkey is on hold. Ask an administrator.")
+    if person.on_hold:
+        return Refused(Kind.FORBIDDEN, "on_hold", "This person is on hold. Ask an administrator.")
+    return None
+
+
+def on_hold(view: View, kind: str, subject_id: str) -> bool:
+    """Say whether a hold of this kind is in force on this subject."""
+    return (kind, subject_id) in staff(view).holds
+
+
+def is_admin(view: View, person_id: str) -> bool:
+    """Say whether a person administers the broker (founders do)."""
+    person = register(view).persons.get(person_id)
+    return person is not None and person.active and bool(person.groups & {ADMINS, FOUNDERS})
+
+
+def is_auditor(view: View, person_id: str) -> bool:
+    """Say whether a person may read everything; admins may too."""
+    person = register(view).persons.get(person_id)
+    return person is not None and person.active and bool(person.groups & {AUDITORS, ADMINS, FOUNDERS})
+
+
+def needs_strict_session(view: View, person_id: str, approver_groups: frozenset[str]) -> bool:
+    """Say whether R14's shorter time-outs hold: admins, auditors, and members of any group that approves."""
+    person = register(view).persons.get(person_id)
+    return person is not None and bool(person.groups & (approver_groups | set(RESERVED)))
+
+
+def credential_class(passkey: Passkey) -> CredentialClass:
+    """Return how strong a passkey is (R6): attested, else device-bound when it may not be backed up, else synced."""
+    if passkey.attested:
+        return CredentialClass.ATTESTED
+    return CredentialClass.SYNCED if passkey.backup_eligible else CredentialClass.DEVICE_BOUND
+
+
+# ---------------------------------------------------------------- the register's own verbs
+
+
+def add_person(
+    tx: Tx,
+    *,
+    name: str,
+    email: str,
+    institution: str,
+    unit: str,
+    manager_id: str | None = None,
+    language: str = "en",
+    person_id: str | None = None,
+) -> Person:
+    """Put a person on the register, without an account."""
+    _check_text(name, "name")
+    _check_text(unit, "unit")
+    if "@" not in email or any(letter.isspace() or not letter.isprintable() for letter in email) or len(email) > 254:
+        raise JitError(Kind.INVALID, "This is not a mail address.", field="email")
+    if manager_id is not None and manager_id not in register(tx).persons:
+        raise JitError(Kind.INVALID, "The line manager is not on the register.", field="manager_id")
+    key = person_id or tx.new_id()
+    event = tx.record(
+        EventType.PERSON_ADDED, subject={"person": key}, body={"institution": institution}, texts={"name": name}
+    )
+    return tx.insert(
+        Person,
+        event,
+        id=key,
+        name=name,
+        email=email,
+        institution=institution,
+        unit=unit,
+        manager_id=manager_id,
+        status="active",
+        language=language,
+        salt=b64u_encode(new_bytes(16)),
+        created_at=tx.now,
+    )
+
+
+def _check_text(text: str, field: str) -> None:
+    if not text.strip() or len(text) > MAX_NAME or not text.isprintable():
+        raise JitError(Kind.INVALID, f"The {field} must be 1 to {MAX_NAME} printable characters.", field=field)
+
+
+def add_account(tx: Tx, *, person_id: str, label: str) -> Account:
+    """Give a person one more way to sign in; rules go on counting the person."""
+    _check_text(label, "label")
+    key = tx.new_id()
+    event = tx.record(EventType.ACCOUNT_ADDED, subject={"person": person_id, "account": key})
+    return tx.insert(
+        Account,
+        event,
+        id=key,
+        person_id=person_id,
+        label=label,
+        user_handle=b64u_encode(new_bytes(32)),
+        status="active",
+        created_at=tx.now,
+    )
+
+
+def add_group(tx: Tx, *, group_id: str, name: str, institution: str | None = None) -> Group:
+    """Make a group; its id is what policies name."""
+    _check_text(name, "name")
+    if not group_id or len(group_id) > 63 or not all(letter.isalnum() or letter in "-_" for letter in group_id):
+        raise JitError(Kind.INVALID, "A group's id is letters, digits, - and _.", field="group_id")
+    event = tx.record(EventType.GROUP_ADDED, subject={"group": group_id})
+    return tx.insert(Group, event, id=group_id, name=name, institution=institution, created_at=tx.now)
+
+
+def add_member(tx: Tx, *, group_id: str, member_id: str, kind: str = "person") -> Membership:
+    """Put a person or a group into a group."""
+    if kind not in ("person", "group"):
+        raise JitError(Kind.INVALID, "A member is a person or a group.", field="kind")
+    if tx.get(Group, group_id) is None or tx.get(Person if kind == "person" else Group, member_id) is None:
+        raise JitError(Kind.INVALID, "There is no such group or member.", field="member_id")
+    key = f"{group_id}/{member_id}"
+    subject: dict[str, str | None] = {"group": group_id, kind if kind == "person" else "inner_group": member_id}
+    event = tx.record(EventType.MEMBERSHIP_ADDED, subject=subject, body={"kind": kind})
+    known = tx.get(Membership, key)
+    if known is not None:
+        tx.update(known, event, status="active", since_at=tx.now)
+        return known
+    return tx.insert(
+        Membership,
+        event,
+        id=key,
+        group_id=group_id,
+        member_kind=kind,
+        member_id=member_id,
+        status="active",
+        since_at=tx.now,
+    )
+
+
+def end_member(tx: Tx, *, group_id: str, member_id: str) -> None:
+    """Take a member out of a group."""
+    row = tx.require(Membership, f"{group_id}/{member_id}", "This is not a member of the group.")
+    event = tx.record(EventType.MEMBERSHIP_ENDED, subject={"group": group_id, "member": member_id})
+    tx.update(row, event, status="ended")
+
+
+def change_person(tx: Tx, person_id: str, **values: str | None) -> None:
+    """Change unit, institution, manager, mail address, language or name of a person."""
+    allowed = {"name", "email", "institution", "unit", "manager_id", "language"}
+    if not values or not set(values) <= allowed:
+        raise JitError(Kind.INVALID, f"Only these can be changed: {', '.join(sorted(allowed))}.")
+    row = tx.require(Person, person_id, "There is no such person.")
+    event = tx.record(
+        EventType.PERSON_CHANGED, subject={"person": person_id}, body={"fields": [*sorted(values)]}
+    )
+    tx.update(row, event, **values)
+
+
+def disable_person(tx: Tx, person_id: str) -> None:
+    """Switch a person off and end the sessions; grants are ended by `broker.hold`, which calls this (R12, T-17)."""
+    row = tx.require(Person, person_id, "There is no such person.")
+    event = tx.record(EventType.PERSON_DISABLED, subject={"person": person_id})
+    tx.update(row, event, status="disabled")
+
+
+def enable_person(tx: Tx, person_id: str) -> None:
+    """Switch a person on again."""
+    row = tx.require(Person, person_id, "There is no such person.")
+    event = tx.record(EventType.PERSON_ENABLED, subject={"person": person_id})
+    tx.update(row, event, status="active")
+
+
+def live_sessions(view: View, person_id: str) -> list[WebSession]:
+    """Return a person's sessions that were not ended; for revocation, so without a look at their seals."""
+    return view.unchecked_all(
+        select(WebSession).where(WebSession.person_id == person_id, WebSession.ended_at.is_(None))
+    )
