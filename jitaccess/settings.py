@@ -184,7 +184,7 @@ def load(path: Path | None = None) -> Settings:
                 raise JitError(Kind.CONFIGURATION, f"The environment variable {variable} is not a known setting.")
     secrets_dir = os.environ.get(ENV_SECRETS)
     try:
-        settings = Settings(_secrets_dir=secrets_dir, **values)  # type: ignore[arg-type] # validated by pydantic
+        settings = Settings(**{"_secrets_dir": secrets_dir, **values})  # type: ignore[arg-type] # pydantic validates it
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -95,7 +95,9 @@ def may_act(
     if passkey_id is not None:
         passkey = known.passkeys.get(passkey_id)
         if passkey is None or passkey[1] != "active" or known.accounts.get(passkey[0], ("", False))[0] != person_id:
-            return Refused(Kind.FORBIDDEN, "passkey_not_active", "This passkey was removed or blocked. Use another one.")
+            return Refused(
+                Kind.FORBIDDEN, "passkey_not_active", "This passkey was removed or blocked. Use another one."
+            )
         if ("passkey", passkey_id) in known.holds:
             return Refused(Kind.FORBIDDEN, "passkey_on_hold", "This passkey is on hold. Ask an administrator.")
     if person.on_hold:
@@ -243,10 +245,8 @@ def change_person(tx: Tx, person_id: str, **values: str | None) -> None:
     if not values or not set(values) <= allowed:
         raise JitError(Kind.INVALID, f"Only these can be changed: {', '.join(sorted(allowed))}.")
     row = tx.require(Person, person_id, "There is no such person.")
-    event = tx.record(
-        EventType.PERSON_CHANGED, subject={"person": person_id}, body={"fields": [*sorted(values)]}
-    )
-    tx.update(row, event, **values)
+    event = tx.record(EventType.PERSON_CHANGED, subject={"person": person_id}, body={"fields": [*sorted(values)]})
+    tx.update(row, event, expect=None, **values)
 
 
 def disable_person(tx: Tx, person_id: str) -> None:

@@ -1,6 +1,7 @@
-"""What may be written in a policy file? The pydantic models of the stages that are built; everything else is refused as unknown.
+"""What may be written in a policy file? The pydantic models of the stages that are built.
 
-The JSON Schema for editors (`policies/schema.json`) is generated from these models. See docs/reference/policy.md.
+Everything else is refused as unknown, never ignored (R27). What a model cannot see (other files, the register) is `load`'s.
+The JSON Schema for editors (`policies/schema.json`) is generated from these models.
 """
 
 import re
@@ -18,9 +19,14 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DURATION = re.compile(r"(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?\Z")
 _UNITS_S = (86_400, 3_600, 60, 1)
+_REPEAT = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
+MAX_REPEATS = 3
+MAX_ALTERNATIVES = 8
 MAX_DURATION_S = 90 * 86_400
 MAX_TOKEN_TTL_S = 15 * 60
 """R34: a short cap on every token, whatever a policy says."""
+DEFAULT_TOKEN_TTL_S = 5 * 60
+"""What a rule without `token` means."""
 
 
 def parse_duration(value: object) -> int:
@@ -73,9 +79,11 @@ def _pattern(value: str) -> str:
         re.compile(value)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from error
+    # Python's matcher backtracks; inputs are matched on the request path. Without these it stays polynomial and small (CWE-1333).
     if re.search(r"\)[*+?{]|\(\?[^:]|\\[1-9]", value):
-        # Repeated groups, look-around and back-references can take exponential time on the request path.
         raise ValueError("repeated groups, look-around and back-references are not allowed")
+    if len(_REPEAT.findall(value)) > MAX_REPEATS or value.count("|") > MAX_ALTERNATIVES:
+        raise ValueError(f"at most {MAX_REPEATS} repeats of open length and {MAX_ALTERNATIVES} alternatives are allowed")
     return value
 
 

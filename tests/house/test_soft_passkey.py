@@ -7,7 +7,7 @@ import pytest
 from webauthn import verify_authentication_response, verify_registration_response
 from webauthn.helpers.exceptions import WebAuthnException
 
-from tests.support.passkeys import SoftPasskey, b64u
+from jitaccess.demo.soft_passkey import SoftPasskey, b64u
 
 ORIGIN = "http://localhost:8000"
 CHALLENGE = bytes(range(32))
