@@ -1,7 +1,7 @@
 """Who may sign which step of a request, and is it enough? Separation of duties as pure functions (R21, R22).
 
-The requester is always excluded, written or not; `never` excludes more. The count itself is `proof.quorum.count`, the same that an
-auditor runs offline.
+The requester is always excluded, written or not; `never` excludes more. Rights are derived from the register as it is now, so whoever
+holds an old view must ask again. The count itself is `proof.quorum.count`, the same that an auditor runs offline.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,32 @@ class ApprovalTerms:
     never: frozenset[str] = frozenset({"requester"})
 
 
+def barred(requester: str, *, register: RegisterView, never: frozenset[str]) -> frozenset[str]:
+    """Return the ids of all who may not sign for this requester, the requester first of all."""
+    found = frozenset({requester})
+    if "subordinates_of_requester" in never:
+        found |= register.subordinates_of(requester)
+    if "managers_of_requester" in never:
+        found |= register.managers_of(requester)
+    return found
+
+
 def eligible(step: Step, *, register: RegisterView, requester: str, never: frozenset[str]) -> frozenset[str]:
-    """Return the ids of all who could sign a step now: active, not on hold, in a named group or the named institution."""
-    named: set[str] = set()
-    for group in step.groups:
-        named |= register.members(group)
+    """Return the ids of all who could sign a step now: active, not on hold, and named by it.
+
+    Named are the members of any of its groups; with an institution beside them, those of them who belong to it; with an
+    institution alone, all its people.
+    """
+    return _able(step, register) - barred(requester, register=register, never=never)
+
+
+def _able(step: Step, register: RegisterView) -> frozenset[str]:
+    named = frozenset[str]().union(*(register.members(group) for group in step.groups))
     if step.institution is not None:
         of_institution = register.of_institution(step.institution)
-        named = named & of_institution if step.groups else set(of_institution)
-    barred = {requester}
-    if "subordinates_of_requester" in never:
-        barred |= register.subordinates_of(requester)
-    if "managers_of_requester" in never:
-        barred |= register.managers_of(requester)
-    return frozenset(
-        person for person in named - barred if register.persons[person].active and not register.persons[person].on_hold
-    )
+        named = named & of_institution if step.groups else of_institution
+    persons = register.persons
+    return frozenset(person for person in named if persons[person].active and not persons[person].on_hold)
 
 
 def tally(terms: ApprovalTerms, *, requester: str, votes: Sequence[Vote]) -> Tally:
@@ -71,32 +81,48 @@ def could_sign(terms: ApprovalTerms, *, register: RegisterView, requester: str) 
 
 
 def satisfiable(terms: ApprovalTerms, *, register: RegisterView, requester: str) -> bool:
-    """Say whether enough different eligible people (and institutions, where asked) exist: a small matching problem."""
-    seats = [
-        sorted(eligible(step, register=register, requester=requester, never=terms.never))
-        for step in terms.steps
-        for _ in range(step.count)
-    ]
+    """Say whether enough different eligible people (and institutions, where asked) exist for this requester."""
+    return satisfiable_without(terms, register=register, absent=barred(requester, register=register, never=terms.never))
+
+
+def satisfiable_without(terms: ApprovalTerms, *, register: RegisterView, absent: frozenset[str]) -> bool:
+    """Say whether the steps could be met by the people who are not absent."""
+    return _seated(terms, register, absent) is not None
+
+
+def indispensable(terms: ApprovalTerms, *, register: RegisterView) -> frozenset[str]:
+    """Return the ids of all whose single absence would lock the steps; nobody when they cannot be met at all."""
+    # Whoever is indispensable sits in every solution, hence in this one.
+    seated = _seated(terms, register, frozenset()) or frozenset()
+    return frozenset(
+        person for person in seated if not satisfiable_without(terms, register=register, absent=frozenset({person}))
+    )
+
+
+def _seated(terms: ApprovalTerms, register: RegisterView, absent: frozenset[str]) -> frozenset[str] | None:
+    """Return one set of people who together meet the steps, or None: a bipartite matching (Kuhn's augmenting paths).
+
+    With distinct institutions each institution is one candidate, as two people of one institution can never both count: a
+    matching of seats to institutions is exact.
+    """
+    seats = [sorted(_able(step, register) - absent) for step in terms.steps for _ in range(step.count)]
     if not seats:
-        return False
+        return None
+    persons = register.persons
     by_institution = "institution" in terms.distinct
-
-    def key_of(person: str) -> str:
-        return register.persons[person].institution if by_institution else person
-
-    taken: dict[str, int] = {}
+    taken: dict[str, tuple[int, str]] = {}
 
     def seat(number: int, seen: set[str]) -> bool:
-        # Kuhn's augmenting path. With distinct institutions each institution is one candidate: two people of one
-        # institution can never both count, so a matching of seats to institutions is exact.
         for person in seats[number]:
-            key = key_of(person)
+            key = persons[person].institution if by_institution else person
             if key in seen:
                 continue
             seen.add(key)
-            if key not in taken or seat(taken[key], seen):
-                taken[key] = number
+            if key not in taken or seat(taken[key][0], seen):
+                taken[key] = (number, person)
                 return True
         return False
 
-    return all(seat(number, set()) for number in range(len(seats)))
+    if not all(seat(number, set()) for number in range(len(seats))):
+        return None
+    return frozenset(person for _, person in taken.values())

@@ -32,18 +32,22 @@ class RegisterView:
     institutions: frozenset[str] = frozenset()
     _members: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
     _reports: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
+    _staff: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Index members and direct reports once."""
+        """Index members, direct reports and staff once."""
         members: dict[str, set[str]] = defaultdict(set)
+        staff: dict[str, set[str]] = defaultdict(set)
         reports: dict[str, set[str]] = defaultdict(set)
         for person in self.persons.values():
+            staff[person.institution].add(person.id)
             for group in person.groups:
                 members[group].add(person.id)
             if person.manager_id is not None:
                 reports[person.manager_id].add(person.id)
         object.__setattr__(self, "_members", {group: frozenset(ids) for group, ids in members.items()})
         object.__setattr__(self, "_reports", {person: frozenset(ids) for person, ids in reports.items()})
+        object.__setattr__(self, "_staff", {institution: frozenset(ids) for institution, ids in staff.items()})
 
     def members(self, group: str) -> frozenset[str]:
         """Return the ids of all persons in a group, directly or through groups in it."""
@@ -51,7 +55,7 @@ class RegisterView:
 
     def of_institution(self, institution: str) -> frozenset[str]:
         """Return the ids of all persons of an institution."""
-        return frozenset(person.id for person in self.persons.values() if person.institution == institution)
+        return self._staff.get(institution, frozenset())
 
     def subordinates_of(self, person: str) -> frozenset[str]:
         """Return all who report to a person, directly or not; a circle of managers ends the walk."""

@@ -83,7 +83,9 @@ def _pattern(value: str) -> str:
     if re.search(r"\)[*+?{]|\(\?[^:]|\\[1-9]", value):
         raise ValueError("repeated groups, look-around and back-references are not allowed")
     if len(_REPEAT.findall(value)) > MAX_REPEATS or value.count("|") > MAX_ALTERNATIVES:
-        raise ValueError(f"at most {MAX_REPEATS} repeats of open length and {MAX_ALTERNATIVES} alternatives are allowed")
+        raise ValueError(
+            f"at most {MAX_REPEATS} repeats of open length and {MAX_ALTERNATIVES} alternatives are allowed"
+        )
     return value
 
 
