@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from cel_expr_python import cel
 
@@ -29,6 +30,10 @@ _FIXED = {
     "now": cel.Type.TIMESTAMP,
 }
 _INPUT_TYPES = {"string": _STRING, "integer": _INT, "boolean": _BOOL}
+MAX_CHARS = 1000
+MAX_LOOPS = 2
+"""CEL's own limit ends nesting at 32; loops over loops over a person's groups would still cost time on the request path."""
+_LOOP = re.compile(r"\b(?:all|exists|exists_one|map|filter)\b")
 _WHERE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 
 
@@ -58,6 +63,12 @@ class Circumstances:
     now: datetime
 
 
+@lru_cache(maxsize=256)
+def _environment(inputs: tuple[tuple[str, str], ...]) -> cel.Env:
+    declared = {f"input.{name}": _INPUT_TYPES[kind] for name, kind in inputs}
+    return cel.NewEnv(variables={**_FIXED, **declared})
+
+
 class Condition:
     """One compiled expression over the fixed variables and the inputs of its rule."""
 
@@ -66,8 +77,11 @@ class Condition:
     def __init__(self, text: str, inputs: Mapping[str, str]) -> None:
         """Compile; `inputs` maps input name to string, integer or boolean. Raises BadCondition."""
         self._inputs = tuple(inputs)
-        declared = {f"input.{name}": _INPUT_TYPES[kind] for name, kind in inputs.items()}
-        self._env = cel.NewEnv(variables={**_FIXED, **declared})
+        if len(text) > MAX_CHARS:
+            raise BadCondition(f"longer than {MAX_CHARS} characters", 1, 1)
+        if len(_LOOP.findall(text)) > MAX_LOOPS:
+            raise BadCondition(f"more than {MAX_LOOPS} loops (all, exists, map, filter)", 1, 1)
+        self._env = _environment(tuple(sorted(inputs.items())))
         try:
             self._expression = self._env.compile(text)
         except RuntimeError as error:
@@ -99,7 +113,7 @@ class Condition:
                 values[f"input.{name}"] = at.inputs[name]
         try:
             result = self._expression.eval(self._env.Activation(values))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise ConditionFailed(str(error)) from error
         if result.type() != _BOOL:
             raise ConditionFailed(str(result.value()))

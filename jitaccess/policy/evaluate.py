@@ -1,30 +1,35 @@
 """May this person have this entitlement now, and on what terms? The pure decision (R22, R28).
 
-Default deny; deny beats permit; among permitting rules the strictest of each term wins, so two rules never add up to more than
-either. Whatever cannot be evaluated denies. A `PolicySet` is the active document compiled: rules are indexed by (target,
-entitlement), and the merged terms of each set of matching rules are computed once.
+Default deny; deny beats permit. A rule *speaks* of a person when the person is in one of its groups, all its hours are open and its
+`when` is true; everything else in it is a term. Of all rules that speak the strictest of each term wins, and a term that is not
+kept denies: nobody slips out of a stricter rule by a weaker passkey, another duration or a spent limit, and two rules never add up
+to more than either. Whatever cannot be evaluated denies. A `PolicySet` is the active document compiled: rules are indexed by
+(target, entitlement), and the merged terms of each set of rules are computed once.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, cast
-from zoneinfo import ZoneInfo
+from typing import Any, assert_never, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jitaccess.domain.approval import ApprovalTerms
 from jitaccess.domain.register import PersonView
 from jitaccess.policy.conditions import BadCondition, Circumstances, Condition, ConditionFailed
-from jitaccess.policy.problems import PolicyProblem
-from jitaccess.policy.schema import DAYS, MAX_TOKEN_TTL_S
+from jitaccess.policy.problems import PolicyErrors, PolicyProblem
+from jitaccess.policy.schema import DAYS, MAX_DURATION_S, MAX_TOKEN_TTL_S
 from jitaccess.proof.canonical import JsonValue, digest_b64u
-from jitaccess.proof.quorum import Step
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.quorum import Step, count
 
 Inputs = Mapping[str, str | int | bool]
-DEFAULT_TOKEN_TTL_S = 300
 MAX_INPUT_CHARS = 200
+MAX_MERGED = 4096
+"""How many sets of rules keep their merged terms; beyond that the memory is cleared and filled anew."""
+_PASSES = 3
 
 
 class CredentialClass(IntEnum):
@@ -41,6 +46,13 @@ class Effect(StrEnum):
 
     PERMIT = "permit"
     DENY = "deny"
+
+
+class Flag(StrEnum):
+    """What an operator should look at."""
+
+    CONDITION_FAILED = "condition_failed"
+    """A condition gave no boolean; denied for that (TRAP-8)."""
 
 
 class Code(StrEnum):
@@ -74,12 +86,20 @@ class Reason:
     about: str = ""
 
 
+class AskKind(StrEnum):
+    """What kind of value an input is."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+
+
 @dataclass(frozen=True, slots=True)
 class AskTerm:
-    """One input that the requester gives."""
+    """One input that the requester gives; `low` and `high` are inclusive, `pattern` matches the whole text."""
 
     name: str
-    kind: str
+    kind: AskKind
     label: str
     pattern: re.Pattern[str] | None = None
     max_length: int = MAX_INPUT_CHARS
@@ -107,6 +127,16 @@ class Terms:
         """Return the approval steps; none means that no approval is needed."""
         return self.approval.steps if self.approval else ()
 
+    @property
+    def distinct(self) -> frozenset[str]:
+        """Return in what the signers must differ."""
+        return self.approval.distinct if self.approval else frozenset()
+
+    @property
+    def never(self) -> frozenset[str]:
+        """Return who may not sign."""
+        return self.approval.never if self.approval else frozenset()
+
     def to_document(self) -> dict[str, JsonValue]:
         """Return the canonical JSON that approvers sign."""
         document: dict[str, JsonValue] = {
@@ -130,7 +160,7 @@ class Terms:
 
     @classmethod
     def from_document(cls, document: JsonValue) -> "Terms":
-        """Read `to_document`."""
+        """Read what `to_document` wrote; raises KeyError, TypeError or ValueError for anything else."""
         value = cast("dict[str, Any]", document)
         approve = value.get("approve")
         return cls(
@@ -175,7 +205,11 @@ class Decision:
     matched: tuple[str, ...] = ()
     terms: Terms | None = None
     duration_s: int = 0
+    """What was asked for, or the default; 0 when denied."""
     reasons: tuple[Reason, ...] = ()
+    denied_by: str | None = None
+    """The denial that beat a permission."""
+    flags: tuple[Flag, ...] = ()
 
     def to_document(self) -> dict[str, JsonValue]:
         """Return what is stored with the request."""
@@ -186,6 +220,8 @@ class Decision:
             "duration_s": self.duration_s,
             "terms": self.terms.to_document() if self.terms else None,
             "reasons": [{"code": r.code.value, "rule": r.rule, "about": r.about} for r in self.reasons],
+            "denied_by": self.denied_by,
+            "flags": [flag.value for flag in self.flags],
         }
 
 
@@ -274,23 +310,46 @@ class TargetFacts:
     """Digest of the target's part of the document: what approvers sign as `target_config_digest`."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Several rules as one: the strictest terms, None when they contradict, and all inputs they ask for."""
+
+    terms: Terms | None
+    asks: tuple[AskTerm, ...]
+    conditional: bool
+    """Whether any of them has a condition."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySet:
     """A policy set in its normal form, compiled."""
 
     document: Mapping[str, JsonValue]
     digest: str
+    """base64url SHA-256 of the RFC 8785 form of the document; every decision carries it."""
     targets: Mapping[str, TargetFacts]
     institutions: Mapping[str, str]
+    """Institution id -> name."""
     rules: Mapping[str, CompiledRule]
     denials: Sequence[tuple[str, Condition]]
     warnings: tuple[PolicyProblem, ...] = ()
-    _index: Mapping[tuple[str, str], tuple[CompiledRule, ...]] = field(default_factory=dict)
-    _merged: dict[tuple[str, ...], tuple[Terms | None, tuple[AskTerm, ...]]] = field(default_factory=dict)
+    _index: Mapping[tuple[str, str], tuple[CompiledRule, ...]] = field(default_factory=dict, repr=False)
+    _merged: dict[tuple[str, ...], Merged] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_document(cls, document: JsonValue, *, warnings: tuple[PolicyProblem, ...] = ()) -> "PolicySet":
-        """Compile a normal form; raises BadCondition or KeyError only for documents that `load` did not write."""
+        """Compile a normal form that `load` wrote; raises PolicyErrors for any other document.
+
+        Conditions of rules are compiled at first use, those of denials at once.
+        """
+        try:
+            return cls._compiled(document, warnings)
+        except (KeyError, TypeError, ValueError, AttributeError, ZoneInfoNotFoundError, ProofError, re.error) as error:
+            message = f"not the normal form of a policy set ({type(error).__name__})"
+            raise PolicyErrors([PolicyProblem("document", 1, 1, "-", message)]) from error
+
+    @classmethod
+    def _compiled(cls, document: JsonValue, warnings: tuple[PolicyProblem, ...]) -> "PolicySet":
         value = cast("dict[str, Any]", document)
         targets = {key: _target(key, found) for key, found in value["targets"].items()}
         windows = {key: _window(found, value["holidays"]) for key, found in value["windows"].items()}
@@ -310,102 +369,175 @@ class PolicySet:
             _index={key: tuple(found) for key, found in index.items()},
         )
 
+    def target(self, target: str) -> TargetFacts | None:
+        """Return a target by id, or None."""
+        return self.targets.get(target)
+
+    def target_config_digest(self, target: str) -> str | None:
+        """Return the digest of a target's part of the document, base64url, or None."""
+        found = self.targets.get(target)
+        return found.config_digest if found else None
+
     def rules_for(self, target: str, entitlement: str) -> tuple[CompiledRule, ...]:
-        """Return the rules that speak of an entitlement."""
+        """Return the rules about an entitlement, in the order of their ids."""
         return self._index.get((target, entitlement), ())
 
-    def merged(self, rules: Sequence[CompiledRule]) -> tuple[Terms | None, tuple[AskTerm, ...]]:
-        """Return the strictest terms of several rules (None when they contradict) and all inputs they ask for."""
-        key = tuple(rule.id for rule in rules)
+    def merged(self, rules: Sequence[CompiledRule]) -> Merged:
+        """Return several rules as one; `rules` is not empty and in the order of their ids."""
+        key = tuple([rule.id for rule in rules])
         found = self._merged.get(key)
         if found is None:
-            found = self._merged[key] = (_strictest([rule.terms for rule in rules]), _all_asks(rules))
+            if len(self._merged) >= MAX_MERGED:
+                self._merged.clear()
+            found = self._merged[key] = Merged(
+                _strictest([rule.terms for rule in rules]),
+                _all_asks(rules),
+                any(rule.when_text is not None for rule in rules),
+            )
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An entitlement that rules speak of for a person now, before conditions and limits: what a form has to ask."""
+
+    target: TargetFacts
+    entitlement: EntitlementFacts
+    terms: Terms
+    asks: tuple[AskTerm, ...]
+
+
+def offers(policies: PolicySet, *, person: PersonView, now: datetime) -> tuple[Offer, ...]:
+    """Return what a person could ask for now, by target and entitlement; whether it is permitted only `decide` tells."""
+    found: list[Offer] = []
+    if not person.active:
+        return ()
+    for target in policies.targets.values():
+        for entitlement in target.entitlements.values():
+            rules = [
+                rule for rule in policies.rules_for(target.id, entitlement.id) if silence(rule, person, now) is None
+            ]
+            merged = policies.merged(rules) if rules else None
+            if merged is not None and merged.terms is not None:
+                found.append(Offer(target, entitlement, merged.terms, merged.asks))
+    return tuple(sorted(found, key=lambda offer: (offer.target.id, offer.entitlement.id)))
+
+
 def decide(policies: PolicySet, context: AccessContext) -> Decision:
-    """Decide. Never raises: what goes wrong inside denies."""
+    """Decide; whatever goes wrong inside denies.
+
+    1. The target and the entitlement exist and the person is active.
+    2. Rules speak of the person: a group, all hours open.
+    3. The inputs keep every constraint of every such rule, before any condition reads them.
+    4. Conditions are evaluated over the resolved duration; an error denies, a false one silences its rule.
+    5. The strictest terms of the rules left are kept: credential, duration, limits.
+    6. No denial holds, and none fails.
+    """
     target = policies.targets.get(context.target)
     if target is None or context.entitlement not in target.entitlements:
-        return _deny(policies, Reason(Code.UNKNOWN_TARGET, None, context.target))
+        return _deny(policies, Reason(Code.UNKNOWN_TARGET, None, context.target))  # 1
     person = context.person
     if not person.active:
         return _deny(policies, Reason(Code.NOT_ACTIVE))
-    candidates = [
-        rule for rule in policies.rules_for(context.target, context.entitlement) if reaches(rule, context) is None
+    asked_s = context.duration_s
+    if asked_s is not None and not 0 < asked_s <= MAX_DURATION_S:
+        return _deny(policies, Reason(Code.TOO_SHORT if asked_s <= 0 else Code.TOO_LONG))
+    now = context.now
+    speaking = [  # 2
+        rule for rule in policies.rules_for(context.target, context.entitlement) if silence(rule, person, now) is None
     ]
-    if not candidates:
-        return _deny(policies, *_why_not(policies, context))
-    asks = policies.merged(candidates)[1]
-    if asks or context.inputs:
-        wrong = input_problem(asks, context.inputs)
+    if not speaking:
+        return _deny(policies, *_why_silent(policies, context))
+    merged = policies.merged(speaking)
+    if merged.asks or context.inputs:  # 3
+        wrong = input_problem(merged.asks, context.inputs)
         if wrong is not None:
             return _deny(policies, wrong)
-    if any(rule.when_text is not None for rule in candidates):
-        at = circumstances(context, target, _asked(candidates, policies, context))
-        kept: list[CompiledRule] = []
-        for rule in candidates:
-            failure = condition_failure(rule, at)
-            if failure is None:
-                kept.append(rule)
-            elif failure.code is Code.CONDITION_FAILED:
-                return _deny(policies, failure)
-        if not kept:
-            return _deny(policies, *(Reason(Code.CONDITION_FALSE, rule.id) for rule in candidates))
-        candidates = kept
-    terms = policies.merged(candidates)[0]
+    if merged.conditional:  # 4
+        kept = _holding(policies, speaking, context, target)
+        if isinstance(kept, Decision):
+            return kept
+        speaking, merged = kept, policies.merged(kept)
+    terms = merged.terms
     if terms is None:
-        return _deny(policies, *(Reason(Code.TERMS_CONTRADICT, rule.id) for rule in candidates))
-    duration_s = terms.default_s if context.duration_s is None else context.duration_s
-    outside = bound_failure(terms, duration_s, context)
+        return _deny(policies, *[Reason(Code.TERMS_CONTRADICT, rule.id) for rule in speaking])
+    duration_s = terms.default_s if asked_s is None else asked_s
+    outside = bound_failure(terms, duration_s, context)  # 5
     if outside is not None:
         return _deny(policies, outside)
-    if policies.denials:
+    if policies.denials:  # 6
         at = circumstances(context, target, duration_s)
         for name, condition in policies.denials:
             try:
-                if condition.holds(at):
-                    return _deny(policies, Reason(Code.DENIED, name))
+                holds = condition.holds(at)
             except ConditionFailed:
-                return _deny(policies, Reason(Code.CONDITION_FAILED, name))
-    return Decision(Effect.PERMIT, policies.digest, tuple([rule.id for rule in candidates]), terms, duration_s)
+                return _deny(policies, Reason(Code.CONDITION_FAILED, name), denied_by=name)
+            if holds:
+                return _deny(policies, Reason(Code.DENIED, name), denied_by=name)
+    return Decision(Effect.PERMIT, policies.digest, tuple([rule.id for rule in speaking]), terms, duration_s)
 
 
-def _deny(policies: PolicySet, *reasons: Reason) -> Decision:
-    return Decision(Effect.DENY, policies.digest, reasons=reasons)
+def _deny(policies: PolicySet, *reasons: Reason, denied_by: str | None = None) -> Decision:
+    failed = any(reason.code is Code.CONDITION_FAILED for reason in reasons)
+    return Decision(
+        Effect.DENY,
+        policies.digest,
+        reasons=reasons,
+        denied_by=denied_by,
+        flags=(Flag.CONDITION_FAILED,) if failed else (),
+    )
 
 
-def reaches(rule: CompiledRule, context: AccessContext) -> Reason | None:
-    """Return why a rule does not speak of this person now, before inputs and conditions; None if it does."""
-    if rule.groups.isdisjoint(context.person.groups):
+def silence(rule: CompiledRule, person: PersonView, now: datetime) -> Reason | None:
+    """Return why a rule does not speak of this person now, conditions aside; None if it does."""
+    if rule.groups.isdisjoint(person.groups):
         return Reason(Code.NOT_IN_GROUP, rule.id, ", ".join(sorted(rule.groups)))
-    if context.credential < rule.credential:
-        return Reason(Code.CREDENTIAL_TOO_WEAK, rule.id, rule.credential.name.lower())
     for name, window in rule.windows:
-        if not window.open_at(context.now):
+        if not window.open_at(now):
             return Reason(Code.OUTSIDE_HOURS, rule.id, name)
     return None
 
 
-def _why_not(policies: PolicySet, context: AccessContext) -> tuple[Reason, ...]:
-    reasons = [reaches(rule, context) for rule in policies.rules_for(context.target, context.entitlement)]
+def _why_silent(policies: PolicySet, context: AccessContext) -> tuple[Reason, ...]:
+    rules = policies.rules_for(context.target, context.entitlement)
+    reasons = [silence(rule, context.person, context.now) for rule in rules]
     return tuple(reason for reason in reasons if reason) or (Reason(Code.NO_RULE, None, context.entitlement),)
 
 
-def _asked(rules: Sequence[CompiledRule], policies: PolicySet, context: AccessContext) -> int:
-    if context.duration_s is not None:
-        return context.duration_s
-    terms = policies.merged(rules)[0]
-    return terms.default_s if terms else 0
+def _holding(
+    policies: PolicySet, speaking: list[CompiledRule], context: AccessContext, target: TargetFacts
+) -> list[CompiledRule] | Decision:
+    """Return the rules whose conditions hold, or the denial.
+
+    A condition may speak of the duration, and the default duration depends on which rules are left: it is assumed, and the
+    conditions are evaluated again until what follows is what was assumed. If it never is, that is a contradiction.
+    """
+    terms = policies.merged(speaking).terms
+    for _ in range(_PASSES):
+        assumed_s = context.duration_s or (terms.default_s if terms else 0)
+        at = circumstances(context, target, assumed_s)
+        failures = [(rule, condition_failure(rule, at)) for rule in speaking]
+        broken = [failure for _, failure in failures if failure and failure.code is Code.CONDITION_FAILED]
+        if broken:
+            return _deny(policies, *broken)
+        kept = [rule for rule, failure in failures if failure is None]
+        if not kept:
+            return _deny(policies, *[failure for _, failure in failures if failure])
+        terms = policies.merged(kept).terms
+        if context.duration_s is not None or terms is None or terms.default_s == assumed_s:
+            return kept
+    return _deny(policies, *[Reason(Code.TERMS_CONTRADICT, rule.id) for rule in speaking])
 
 
 def circumstances(context: AccessContext, target: TargetFacts, duration_s: int) -> Circumstances:
+    """Return the values that conditions speak of."""
     return Circumstances(
         context.person, target.id, target.owner, context.entitlement, context.inputs, duration_s, context.now
     )
 
 
 def condition_failure(rule: CompiledRule, at: Circumstances) -> Reason | None:
+    """Return why the rule's condition does not hold, or None."""
     try:
         condition = rule.condition()
         if condition is None or condition.holds(at):
@@ -416,6 +548,9 @@ def condition_failure(rule: CompiledRule, at: Circumstances) -> Reason | None:
 
 
 def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reason | None:
+    """Return which term is not kept, or None."""
+    if context.credential < terms.credential:
+        return Reason(Code.CREDENTIAL_TOO_WEAK, None, terms.credential.name.lower())
     if duration_s < terms.min_s:
         return Reason(Code.TOO_SHORT, None, str(terms.min_s))
     if duration_s > terms.max_s:
@@ -443,17 +578,19 @@ def input_problem(asks: Sequence[AskTerm], inputs: Inputs) -> Reason | None:
 
 def _fits(term: AskTerm, value: str | int | bool) -> bool:
     match term.kind:
-        case "string":
+        case AskKind.STRING:
             return (
                 isinstance(value, str)
                 and 0 < len(value) <= term.max_length
                 and value.isprintable()
                 and (term.pattern is None or term.pattern.fullmatch(value) is not None)
             )
-        case "integer":
+        case AskKind.INTEGER:
             return isinstance(value, int) and not isinstance(value, bool) and term.low <= value <= term.high
-        case _:
+        case AskKind.BOOLEAN:
             return isinstance(value, bool)
+        case _:
+            assert_never(term.kind)
 
 
 def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
@@ -462,7 +599,7 @@ def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
         min_s=max(terms.min_s for terms in all_terms),
         default_s=min(terms.default_s for terms in all_terms),
         max_s=min(terms.max_s for terms in all_terms),
-        activate_within_s=_least([terms.activate_within_s for terms in all_terms]),
+        activate_within_s=_soonest([terms.activate_within_s for terms in all_terms]),
         pending_s=_least([terms.pending_s for terms in all_terms]),
         credential=max(terms.credential for terms in all_terms),
         token_ttl_s=min(terms.token_ttl_s for terms in all_terms),
@@ -474,40 +611,54 @@ def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
         return None
     if merged.default_s >= merged.min_s:
         return merged
-    return Terms(**{**{name: getattr(merged, name) for name in Terms.__slots__}, "default_s": merged.min_s})
+    return replace(merged, default_s=merged.min_s)
 
 
 def _least(values: Sequence[int | None]) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
+def _soonest(values: Sequence[int | None]) -> int | None:
+    """Return the least; None, where the clock starts with the grant, is sooner than any wait for the first use."""
+    present = [value for value in values if value is not None]
+    return min(present) if len(present) == len(values) else None
+
+
 def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
-    """Ask for every step of every rule. Two steps that differ only in count become one with the larger count; two that share
-    a name but not their people both stay, the later one renamed."""
+    """Ask for every step of every rule.
+
+    Steps of two rules that differ only in count become one with the larger count; steps that share a name but not their
+    people or their place both stay, the later one with a `+` to its name.
+    """
     if not approvals:
         return None
     steps: dict[str, Step] = {}
     for approval in approvals:
-        renamed: dict[str, str] = {}
-        for step in approval.steps:
-            name, after = step.name, renamed.get(step.after or "", step.after)
-            known = steps.get(name)
-            if known is not None and (known.groups, known.institution, known.after) == (
-                step.groups,
-                step.institution,
-                after,
-            ):
-                steps[name] = Step(name, max(known.count, step.count), step.groups, step.institution, after)
-                continue
-            while name in steps:
+        named: dict[str | None, str | None] = {None: None}
+        for step in _in_order(approval.steps):
+            name, after = step.name, named[step.after]
+            while (known := steps.get(name)) is not None:
+                if (known.groups, known.institution, known.after) == (step.groups, step.institution, after):
+                    break
                 name += "+"
-            renamed[step.name] = name
-            steps[name] = Step(name, step.count, step.groups, step.institution, after)
+            named[step.name] = name
+            most = max(known.count, step.count) if known else step.count
+            steps[name] = Step(name, most, step.groups, step.institution, after)
     return ApprovalTerms(
         tuple(steps.values()),
-        frozenset().union(*(approval.distinct for approval in approvals)) | {"person"},
-        frozenset().union(*(approval.never for approval in approvals)) | {"requester"},
+        frozenset[str]().union(*(approval.distinct for approval in approvals)),
+        frozenset[str]().union(*(approval.never for approval in approvals)),
     )
+
+
+def _in_order(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps, each behind the one it comes after; `load` has refused circles and unknown names."""
+    by_name = {step.name: step for step in steps}
+
+    def depth(step: Step) -> int:
+        return 0 if step.after is None else 1 + depth(by_name[step.after])
+
+    return sorted(steps, key=depth)
 
 
 def _all_asks(rules: Sequence[CompiledRule]) -> tuple[AskTerm, ...]:
@@ -559,6 +710,10 @@ def _rule(
             )
             for step in approve["steps"]
         )
+        if not steps:
+            raise ValueError("`approve` without steps")
+        # Raises for steps that cannot mean anything, such as a count of 0 (T-01).
+        count(steps, distinct=frozenset(approve["distinct"]), requester="", votes=())
         approval = ApprovalTerms(
             steps, frozenset(approve["distinct"]) | {"person"}, frozenset(approve["never"]) | {"requester"}
         )
@@ -579,7 +734,7 @@ def _rule(
             activate_within_s=found["activate_within_s"],
             pending_s=approve["pending_s"] if approve is not None else None,
             credential=credential,
-            token_ttl_s=min(found["token_ttl_s"] or DEFAULT_TOKEN_TTL_S, MAX_TOKEN_TTL_S),
+            token_ttl_s=min(found["token_ttl_s"], MAX_TOKEN_TTL_S),
             active_per_person=found["active_per_person"],
             per_day=found["per_day"],
             approval=approval,
@@ -590,14 +745,10 @@ def _rule(
 def _ask(found: Mapping[str, Any]) -> AskTerm:
     return AskTerm(
         name=found["name"],
-        kind=found["type"],
+        kind=AskKind(found["type"]),
         label=found["label"],
-        pattern=re.compile(found["matches"]) if found.get("matches") else None,
+        pattern=re.compile(found["matches"], re.ASCII) if found.get("matches") else None,
         max_length=found.get("max_length", MAX_INPUT_CHARS),
         low=found.get("min", 0),
         high=found.get("max", 0),
     )
-
-
-DAY = timedelta(days=1)
-"""The span of `per_day`: the last 24 hours, so that midnight resets nothing."""

@@ -1,10 +1,13 @@
-"""What would this person need for that, and why? Every rule with its first failing term, and who would have to sign."""
+"""What would this person need for that, and why? Every rule with its first failing term, and who would have to sign.
+
+The decision is `evaluate.decide`'s own: nothing here decides. Takes its time: `decide` serves requests, this serves readers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jitaccess.domain.approval import could_sign
-from jitaccess.domain.register import RegisterView
+from jitaccess.domain.approval import could_sign, satisfiable
+from jitaccess.domain.register import PersonView, RegisterView
 from jitaccess.policy.evaluate import (
     AccessContext,
     Decision,
@@ -15,7 +18,7 @@ from jitaccess.policy.evaluate import (
     condition_failure,
     decide,
     input_problem,
-    reaches,
+    silence,
 )
 
 
@@ -33,39 +36,64 @@ class Explanation:
 
     decision: Decision
     rules: tuple[RuleVerdict, ...]
+    """Every rule about the entitlement, by id."""
     origins: Mapping[str, tuple[str, ...]]
-    """Term -> the rules that set it to what it is."""
-    signers: Mapping[str, frozenset[str]]
-    """Approval step -> ids of all who could sign it."""
+    """Term (as in `Terms.to_document`, steps as `step:<name>`) -> the rules that set it to what it is."""
+    signers: Mapping[str, tuple[PersonView, ...]]
+    """Approval step -> all who could sign it for this requester, by name."""
+    reachable: bool
+    """Whether enough different people exist to sign every step; true when nothing has to be signed."""
 
 
 def explain(policies: PolicySet, context: AccessContext, register: RegisterView) -> Explanation:
-    """Explain; rules of other entitlements are left out, every rule of this one is listed."""
+    """Explain; rules about other entitlements are left out, every rule about this one is listed."""
     decision = decide(policies, context)
     verdicts = tuple(
         RuleVerdict(rule.id, _first_failure(policies, rule.id, context))
         for rule in policies.rules_for(context.target, context.entitlement)
     )
-    origins: dict[str, tuple[str, ...]] = {}
-    signers: Mapping[str, frozenset[str]] = {}
-    if decision.terms is not None:
-        merged = decision.terms.to_document()
-        for name, value in merged.items():
-            origins[name] = tuple(
-                rule
-                for rule in decision.matched
-                if policies.rules[rule].terms.to_document().get(name) == value and value is not None
+    approval = decision.terms.approval if decision.terms is not None else None
+    if approval is None:
+        return Explanation(decision, verdicts, _origins(policies, decision), {}, reachable=True)
+    requester = context.person.id
+    signers = {
+        step: tuple(sorted((register.persons[person] for person in people), key=lambda found: (found.name, found.id)))
+        for step, people in could_sign(approval, register=register, requester=requester).items()
+    }
+    reachable = satisfiable(approval, register=register, requester=requester)
+    return Explanation(decision, verdicts, _origins(policies, decision), signers, reachable=reachable)
+
+
+def _origins(policies: PolicySet, decision: Decision) -> Mapping[str, tuple[str, ...]]:
+    if decision.terms is None:
+        return {}
+    alone = {rule: policies.rules[rule].terms for rule in decision.matched}
+    documents = {rule: terms.to_document() for rule, terms in alone.items()}
+    origins = {
+        name: tuple(rule for rule, found in documents.items() if found.get(name) == value)
+        for name, value in decision.terms.to_document().items()
+        if value is not None and name != "approve"
+    }
+    for step in decision.terms.steps:
+        people = (step.groups, step.institution)
+        origins[f"step:{step.name}"] = tuple(
+            rule
+            for rule, terms in alone.items()
+            if any(
+                found.name == step.name.rstrip("+") and (found.groups, found.institution) == people
+                for found in terms.steps
             )
-        if decision.terms.approval is not None:
-            signers = could_sign(decision.terms.approval, register=register, requester=context.person.id)
-    return Explanation(decision, verdicts, origins, signers)
+        )
+    return origins
 
 
 def _first_failure(policies: PolicySet, rule_id: str, context: AccessContext) -> Reason | None:
     rule = policies.rules[rule_id]
-    failure = reaches(rule, context)
+    failure = silence(rule, context.person, context.now)
     if failure is None:
-        failure = input_problem(rule.ask, context.inputs)
+        asked = {term.name for term in rule.ask}
+        own = {name: value for name, value in context.inputs.items() if name in asked}
+        failure = input_problem(rule.ask, own)
     duration_s = rule.terms.default_s if context.duration_s is None else context.duration_s
     if failure is None:
         failure = condition_failure(rule, circumstances(context, policies.targets[context.target], duration_s))

@@ -4,18 +4,20 @@ The order of files and rules never matters: the normal form is keyed by id and i
 members come from the register as a value. Every problem found is reported, not only the first.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from jitaccess.domain.approval import ApprovalTerms, eligible, satisfiable
+from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, indispensable, satisfiable_without
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy import schema
 from jitaccess.policy.conditions import BadCondition, Condition
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.problems import Level, PolicyErrors, PolicyProblem, nearest
-from jitaccess.policy.yaml import Source, parse
+from jitaccess.policy.yaml import Path, Source, parse
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.quorum import Step, count
@@ -28,7 +30,6 @@ NOT_BUILT = frozenset(
     }
 )  # fmt: skip
 """Terms of the language that are not built yet: refused like any unknown key, but said so."""
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,11 @@ class _Found:
 
 
 def load(files: Mapping[str, str], *, register: RegisterView | None = None) -> PolicySet:
-    """Return the compiled set with its warnings; raises PolicyErrors. `files` maps file name to text."""
+    """Return the compiled set with its warnings; raises PolicyErrors with every problem found.
+
+    `files` maps file name to text. Without a register nothing about groups, members and reachable thresholds is checked: a set
+    that is to become active is loaded with it.
+    """
     parsed = _parse_all(files)
     checker = _Checker(parsed, register)
     document = checker.document()
@@ -62,12 +67,11 @@ def load(files: Mapping[str, str], *, register: RegisterView | None = None) -> P
     if errors:
         raise PolicyErrors(errors)
     policies = PolicySet.from_document(document)
-    warnings = checker.reachability(policies)
-    errors = [problem for problem in warnings if problem.level is Level.ERROR]
+    found = checker.reachability(policies)
+    errors = [problem for problem in found if problem.level is Level.ERROR]
     if errors:
         raise PolicyErrors(errors)
-    policies.warnings = tuple(sorted(warnings))
-    return policies
+    return replace(policies, warnings=tuple(sorted(found)))
 
 
 def _parse_all(files: Mapping[str, str]) -> list[_File]:
@@ -86,44 +90,64 @@ def _parse_all(files: Mapping[str, str]) -> list[_File]:
         try:
             parsed.append(_File(source, schema.PolicyFile.model_validate(source.value)))
         except ValidationError as error:
-            problems += [_told(source, found["loc"], found["type"], found["msg"]) for found in error.errors()]
+            problems += [_told(source, found) for found in error.errors(include_url=False)]
     if problems:
         raise PolicyErrors(problems)
     return parsed
 
 
-_BRANCHES = frozenset({"string", "integer", "boolean", "Approve", "literal['none']"})
+_BRANCHES = frozenset({"string", "integer", "boolean", "Approve", "literal['none']", "[key]"})
+"""How pydantic names the branches of unions in `loc`: no keys of the file."""
 
 
-def _told(source: Source, loc: Path, kind: str, message: str) -> PolicyProblem:
-    # pydantic names the branch of a union in `loc`; such a part is no key of the file.
+def _told(source: Source, error: ErrorDetails) -> PolicyProblem:
+    loc, kind, found = error["loc"], error["type"], error["input"]
     path = loc if loc in source.at else tuple(part for part in loc if part not in _BRANCHES)
     if kind == "extra_forbidden":
         name = str(path[-1])
-        known = _known_keys(path)
         built = "this term is not built yet" if name in NOT_BUILT else "unknown key"
-        return source.problem(path, f'{built}: "{name}"{nearest(name, known)}')
+        return source.problem(path, f'{built}: "{name}"{nearest(name, _known_keys(path))}')
     if kind == "missing":
         return source.problem(path, f'the key "{path[-1]}" is missing')
-    return source.problem(path, message.removeprefix("Value error, "))
+    if kind == "value_error":
+        return source.problem(path, error["msg"].removeprefix("Value error, "))
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("a ")
+    near = nearest(found, re.findall("'([a-z_]+)'", error["msg"])) if isinstance(found, str) else ""
+    return source.problem(path, f"found {_shown(found)}, expected {expected}{near}")
 
 
-_MODELS: tuple[type[BaseModel], ...] = (
-    schema.PolicyFile, schema.Window, schema.Target, schema.Entitlement, schema.TokenConnector, schema.Rule, schema.For,
-    schema.To, schema.AskText, schema.AskInteger, schema.AskBoolean, schema.DurationTerms, schema.Limits,
-    schema.Approve, schema.ApproveStep, schema.TokenTerms, schema.Denial, schema.Institution,
-)  # fmt: skip
-_PARENTS: Mapping[str, type[BaseModel]] = {
-    "for": schema.For, "to": schema.To, "duration": schema.DurationTerms, "limits": schema.Limits,
-    "approve": schema.Approve, "token": schema.TokenTerms, "connector": schema.TokenConnector,
+def _shown(found: object) -> str:
+    match found:
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case bool():
+            return str(found).lower()
+        case str():
+            return f'"{found[:60]}"'
+        case _:
+            return str(found)
+
+
+_Models = tuple[type[BaseModel], ...]
+_ENTRIES: Mapping[str, _Models] = {
+    "windows": (schema.Window,), "targets": (schema.Target,), "institutions": (schema.Institution,),
+    "entitlements": (schema.Entitlement,), "rules": (schema.Rule,), "denials": (schema.Denial,),
+    "steps": (schema.ApproveStep,), "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
+}  # fmt: skip
+"""What an entry of a list or mapping of this name is."""
+_PARTS: Mapping[str, _Models] = {
+    "for": (schema.For,), "to": (schema.To,), "duration": (schema.DurationTerms,), "limits": (schema.Limits,),
+    "approve": (schema.Approve,), "token": (schema.TokenTerms,), "connector": (schema.TokenConnector,),
 }  # fmt: skip
 
 
 def _known_keys(path: Path) -> list[str]:
-    parent = path[-2] if len(path) > 1 else None
-    models: Sequence[type[BaseModel]] = _MODELS
-    if isinstance(parent, str) and parent in _PARENTS:
-        models = (_PARENTS[parent],)
+    """Return the keys that may stand beside the last part of a path."""
+    parent = str(path[-2]) if len(path) > 1 else ""
+    entry_of = str(path[-3]) if len(path) > 2 else ""
+    models = _ENTRIES.get(entry_of) or _PARTS.get(parent) or (schema.PolicyFile,)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]
 
 
@@ -134,6 +158,9 @@ class _Checker:
         self.problems: list[PolicyProblem] = []
         self._files = files
         self._register = register
+        self._signers: dict[ApprovalTerms, frozenset[str]] = {}
+        self._met: dict[tuple[ApprovalTerms, frozenset[str]], bool] = {}
+        self._alone: dict[ApprovalTerms, frozenset[str]] = {}
         found = _Found(self.problems)
         self._institutions = found.gather(files, "institutions")
         self._holidays = found.gather(files, "holidays")
@@ -247,7 +274,7 @@ class _Checker:
             "active_per_person": rule.limits.active_per_person,
             "per_day": rule.limits.per_day,
             "approve": None if approve is None else _approve_document(approve),
-            "token_ttl_s": rule.token.ttl if rule.token else None,
+            "token_ttl_s": rule.token.ttl if rule.token else schema.DEFAULT_TOKEN_TTL_S,
         }
 
     def _groups(self, file: _File, path: Path, groups: Sequence[str]) -> None:
@@ -273,9 +300,8 @@ class _Checker:
         try:
             Condition(text, inputs)
         except BadCondition as error:
-            line, column = file.source.at.get(path, (1, 1))
-            shown = file.source.problem(path, f"in the condition, column {error.column}: {error}")
-            self.problems.append(replace(shown, line=line, column=column))
+            message = f"in the condition: {error}"
+            self.problems.append(file.source.problem_inside(path, error.line, error.column, message))
 
     def reachability(self, policies: PolicySet) -> list[PolicyProblem]:
         """Return errors for rules nobody could ever get approved, and warnings for those that one absence would lock."""
@@ -292,21 +318,48 @@ class _Checker:
     def _reach(
         self, file: _File, path: Path, rule: schema.Rule, approval: ApprovalTerms, register: RegisterView
     ) -> list[PolicyProblem]:
-        requesters = sorted(frozenset().union(*(register.members(group) for group in rule.for_.groups)))
-        able = [person for person in requesters if satisfiable(approval, register=register, requester=person)]
-        if not able and (requesters or not satisfiable(approval, register=register, requester="")):
-            return [file.source.problem(path, "nobody could ever meet these steps: too few different people")]
+        if not self._can_meet(approval, frozenset(), register):
+            return [file.source.problem(path, f"nobody could ever meet these steps: too few {_different(approval)}")]
         found: list[PolicyProblem] = []
-        for person in requesters:
-            if person not in able:
-                message = f"{register.persons[person].name} could never get this approved"
-                found.append(replace(file.source.problem(path, message), level=Level.WARNING))
-        for number, step in enumerate(approval.steps):
-            people = eligible(step, register=register, requester="", never=approval.never)
-            if len(people) == step.count:
-                message = f'one absence locks the step "{step.name}": only {len(people)} could sign it'
-                found.append(replace(file.source.problem((*path, number), message), level=Level.WARNING))
+        requesters = sorted(frozenset[str]().union(*(register.members(group) for group in rule.for_.groups)))
+        stuck = [
+            person
+            for person in requesters
+            if not self._can_meet(approval, barred(person, register=register, never=approval.never), register)
+        ]
+        if requesters and len(stuck) == len(requesters):
+            message = "nobody who may ask could ever get these steps met: too few others may sign"
+            return [file.source.problem(path, message)]
+        if stuck:
+            names = ", ".join(register.persons[person].name for person in stuck[:5])
+            found.append(_warning(file, path, f"could never be approved for {names}{' ...' if len(stuck) > 5 else ''}"))
+        alone = [register.persons[person].name for person in sorted(self._indispensable(approval, register))]
+        if alone:
+            found.append(_warning(file, path, f"a single absence locks this: {', '.join(alone)}"))
         return found
+
+    def _can_meet(self, approval: ApprovalTerms, absent: frozenset[str], register: RegisterView) -> bool:
+        # Rules share few sets of steps, and most requesters bar nobody who could sign: both are asked once.
+        if approval not in self._signers:
+            steps = could_sign(approval, register=register, requester="")
+            self._signers[approval] = frozenset[str]().union(*steps.values())
+        key = (approval, absent & self._signers[approval])
+        if key not in self._met:
+            self._met[key] = satisfiable_without(approval, register=register, absent=key[1])
+        return self._met[key]
+
+    def _indispensable(self, approval: ApprovalTerms, register: RegisterView) -> frozenset[str]:
+        if approval not in self._alone:
+            self._alone[approval] = indispensable(approval, register=register)
+        return self._alone[approval]
+
+
+def _warning(file: _File, path: Path, message: str) -> PolicyProblem:
+    return replace(file.source.problem(path, message), level=Level.WARNING)
+
+
+def _different(approval: ApprovalTerms) -> str:
+    return "different institutions" if "institution" in approval.distinct else "different people"
 
 
 def _ask_document(ask: schema.AskText | schema.AskInteger | schema.AskBoolean) -> JsonValue:
@@ -332,7 +385,7 @@ def _approve_document(approve: schema.Approve) -> JsonValue:
             }
             for step in approve.steps
         ],
-        "distinct": [*sorted(set(approve.distinct))],
-        "never": [*sorted(set(approve.never))],
+        "distinct": [*sorted({"person", *approve.distinct})],
+        "never": [*sorted({"requester", *approve.never})],
         "pending_s": approve.pending,
     }
