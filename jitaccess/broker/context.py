@@ -92,9 +92,7 @@ def advance_many(
     tx: Tx, rows: Sequence[tuple[Stateful, Mapping[str, object]]], to: State, *, body: Mapping[str, JsonValue]
 ) -> None:
     """Move a batch of rows of one class to the same state in one statement, each with its own event (design.md section 6)."""
-    tx.update_many(
-        [(row, _announce(tx, row, to, body, None), {"state": to.value, **values}) for row, values in rows]
-    )
+    tx.update_many([(row, _announce(tx, row, to, body, None), {"state": to.value, **values}) for row, values in rows])
 
 
 def _announce(

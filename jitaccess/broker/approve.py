@@ -1,0 +1,407 @@
+"""An approver signs the exact request, or refuses it with one tap (R19-R22, R24, R25).
+
+The server builds the ApprovalStatement from the request's row and stores its exact bytes with the challenge. When the signature comes back
+everything is derived anew: the approver's right, the request's state and time, the policy, and the statement itself. The quorum
+is counted in one serialised transaction; two approvals in the same second make exactly one grant (T-07).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import select
+
+from jitaccess.broker.context import Broker, advance, subject_of
+from jitaccess.broker.grants import create_grant, held
+from jitaccess.broker.request import redecide
+from jitaccess.clock import to_epoch_s
+from jitaccess.domain.approval import ApprovalTerms, could_sign, open_to, tally
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import RequestState
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.enrolment import tell
+from jitaccess.identity.passkeys import Ceremony, Response, VerifiedAssertion, begin_assertion, complete_assertion
+from jitaccess.identity.people import is_auditor, may_act, register
+from jitaccess.identity.sessions import Current
+from jitaccess.policy.evaluate import Terms
+from jitaccess.proof.assertion import Assertion
+from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.quorum import Vote
+from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import new_bytes
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Person
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """An approval that was counted; with the grant when it was the last one needed."""
+
+    request: AccessRequest
+    approval: Approval
+    grant: Grant | None
+    open_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalFacts:
+    """Everything that the approval page shows before anything is signed."""
+
+    request: AccessRequest
+    requester: Person
+    approval: ApprovalTerms
+    votes: tuple[Approval, ...]
+    open_steps: tuple[str, ...]
+    """Steps that this person may sign now."""
+    mine: Approval | None
+    """What this person said already."""
+
+
+def statement_of(
+    broker: Broker, request: AccessRequest, *, approver: str, credential_id: str, step: str, verdict: str, nonce: str
+) -> ApprovalStatement:
+    """Build the statement from the request's row: at approval to be signed, at issue to be compared with what was signed."""
+    return ApprovalStatement(
+        instance=broker.site.instance_id,
+        log_origin=broker.site.log_origin,
+        request_id=request.id,
+        requester=request.person_id,
+        requester_assertion_digest=request.filing_assertion_digest,
+        target=request.target,
+        target_config_digest=request.target_config_digest,
+        entitlement=request.entitlement,
+        inputs=cast("dict[str, str | int | bool]", request.inputs),
+        terms=cast("dict[str, JsonValue]", request.terms),
+        policy_digest=request.policy_digest,
+        holder_jkt=None,
+        earliest_start=to_epoch_s(request.earliest_start),
+        latest_end=to_epoch_s(request.latest_end),
+        max_duration_s=request.duration_s,
+        approve_by=to_epoch_s(request.approve_by),
+        approver=approver,
+        credential_id=credential_id,
+        step=step,
+        verdict=verdict,
+        nonce=nonce,
+    )
+
+
+def votes_of(view: View, request_id: str) -> list[Approval]:
+    """Return the verdicts on a request in the order in which they were given."""
+    return view.all(select(Approval).where(Approval.request_id == request_id).order_by(Approval.given_at, Approval.id))
+
+
+def as_votes(approvals: Sequence[Approval]) -> list[Vote]:
+    """Return verdicts as the quorum counts them."""
+    return [Vote(found.person_id, found.institution, found.step, found.verdict) for found in approvals]
+
+
+def terms_of(request: AccessRequest) -> ApprovalTerms:
+    """Return the approval terms of a request; raises INTERNAL for one that needs none."""
+    approval = Terms.from_document(request.terms).approval
+    if approval is None:
+        raise JitError(Kind.CONFLICT, "This request needs no approval.")
+    return approval
+
+
+def facts(view: View, broker: Broker, request_id: str, current: Current) -> ApprovalFacts | Refused:
+    """Return what the page shows; a person who has nothing to do with the request learns nothing (R25)."""
+    request = view.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    if request is None or Terms.from_document(request.terms).approval is None:
+        return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
+    approval = terms_of(request)
+    votes = votes_of(view, request.id)
+    signers = could_sign(approval, register=register(view), requester=request.person_id)
+    me = current.person.id
+    involved = me == request.person_id or any(me in people for people in signers.values())
+    mine = next((vote for vote in votes if vote.person_id == me), None)
+    if not involved and mine is None and not is_auditor(view, me):
+        return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
+    steps = (
+        open_to(me, approval, register=register(view), requester=request.person_id, votes=as_votes(votes))
+        if request.state == RequestState.PENDING.value and view.now < request.approve_by
+        else ()
+    )
+    requester = view.require(Person, request.person_id)
+    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine)
+
+
+def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
+    """Return pending requests of which this person may sign a step now, the most urgent first."""
+    found = view.all(
+        select(AccessRequest)
+        .where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
+        .order_by(AccessRequest.approve_by)
+    )
+    people = register(view)
+    return [
+        request
+        for request in found
+        if open_to(
+            current.person.id,
+            terms_of(request),
+            register=people,
+            requester=request.person_id,
+            votes=as_votes(votes_of(view, request.id)),
+        )
+    ]
+
+
+def begin_approval(tx: Tx, broker: Broker, current: Current, *, request_id: str) -> Ceremony | Refused:
+    """Let an approver sign "approve" for the step that is open to this person."""
+    request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    found = _may_sign(tx, broker, current, request)
+    if isinstance(found, Refused) or request is None:
+        return _refused(tx, current, request, cast(Refused, found))
+    return _begin(tx, broker, current, request, step=found, verdict=Verdict.APPROVE)
+
+
+def _begin(
+    tx: Tx, broker: Broker, current: Current, request: AccessRequest, *, step: str, verdict: Verdict
+) -> Ceremony:
+    statement = statement_of(
+        broker,
+        request,
+        approver=current.person.id,
+        credential_id=current.passkey.credential_id,
+        step=step,
+        verdict=verdict.value,
+        nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+    )
+    return begin_assertion(
+        tx,
+        broker.site,
+        current,
+        purpose=Purpose.APPROVAL.value,
+        subject_id=request.id,
+        statement=statement.to_bytes(),
+    )
+
+
+def _may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
+    """Return the step that this person may sign now, derived anew from the register, or why not.
+
+    1 the person may act · 2 the request waits, in time (T-08) · 3 nobody approves his own, through whatever account (R21, T-05) ·
+    4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28).
+    """
+    refused = may_act(
+        tx, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id
+    )  # 1
+    if refused is not None:
+        return refused
+    if request is None or Terms.from_document(request.terms).approval is None:
+        return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
+    if request.person_id == current.person.id:  # 3, first: the answer must not depend on the request's state
+        return Refused(Kind.FORBIDDEN, "own_request", "Nobody can approve their own request.")
+    if request.state != RequestState.PENDING.value:  # 2
+        return Refused(Kind.GONE, "not_pending", "This request was decided already.")
+    if tx.now >= request.approve_by:
+        return Refused(Kind.GONE, "too_late", "This request waited too long and has expired.")
+    approval = terms_of(request)
+    votes = as_votes(votes_of(tx, request.id))
+    steps = open_to(current.person.id, approval, register=register(tx), requester=request.person_id, votes=votes)  # 4
+    if not steps:
+        if any(vote.person == current.person.id for vote in votes):
+            return Refused(Kind.CONFLICT, "already_signed", "You signed this already.")
+        signers = could_sign(approval, register=register(tx), requester=request.person_id)
+        if any(current.person.id in people for people in signers.values()):
+            return Refused(
+                Kind.CONFLICT, "not_your_turn", "Another signature is needed first, or your institution signed already."
+            )
+        return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
+    refused = held(tx, broker, request.target) or redecide(tx, broker, request)  # 5
+    return refused or steps[0]
+
+
+def complete_approval(
+    tx: Tx, broker: Broker, current: Current, *, request_id: str, challenge_id: str, response: Response
+) -> Approved | Refused:
+    """Count a signed approval. Call it in a Tx that locks the request's row.
+
+    1 the signature, over the stored bytes · 2 the right to sign, derived anew · 3 the bytes are what the row says now, field by field ·
+    4 stored with its evidence · 5 counted; met, the request is approved and its grant written in the same transaction.
+    """
+    verified = complete_assertion(
+        tx, broker.site, current, purpose=Purpose.APPROVAL.value, challenge_id=challenge_id, response=response
+    )  # 1
+    request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    if isinstance(verified, Refused):
+        return _refused(tx, current, request, verified)
+    step = _may_sign(tx, broker, current, request)  # 2
+    if isinstance(step, Refused) or request is None:
+        return _refused(tx, current, request, cast(Refused, step))
+    statement = _signed(verified)
+    wanted = statement_of(
+        broker,
+        request,
+        approver=current.person.id,
+        credential_id=verified.passkey.credential_id,
+        step=step,
+        verdict=Verdict.APPROVE.value,
+        nonce=statement.nonce,
+    )
+    fields = differences(statement, wanted)  # 3
+    if fields:
+        other = Refused(
+            Kind.CONFLICT, "differs_from_signed", "The request is not the one that was shown. Look again.", fields[0]
+        )
+        return _refused(tx, current, request, other)
+    approval = _store(tx, current, request, verified, statement)  # 4
+    people = register(tx)
+    count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes_of(tx, request.id)))  # 5
+    if not count.met:
+        signers = could_sign(terms_of(request), register=people, requester=request.person_id)
+        told = {vote.person for vote in count.counted}
+        for person in sorted({p for name in count.open_steps for p in signers[name]} - told):
+            tell(tx, "approval_wanted", person, request.id)
+        return Approved(request, approval, None, count.open_steps)
+    approvals = [vote for vote in votes_of(tx, request.id) if vote.verdict == Verdict.APPROVE.value]
+    advance(
+        tx, request, RequestState.APPROVED, body={"approvals": len(approvals), "automatic": False}, decided_at=tx.now
+    )
+    return Approved(request, approval, create_grant(tx, broker, request, approvals), ())
+
+
+def _signed(verified: VerifiedAssertion) -> ApprovalStatement:
+    try:
+        return ApprovalStatement.parse(verified.statement or b"")
+    except ProofError as error:
+        raise JitError(Kind.INTERNAL, "The stored statement cannot be read.") from error
+
+
+def _store(
+    tx: Tx, current: Current, request: AccessRequest, verified: VerifiedAssertion, statement: ApprovalStatement
+) -> Approval:
+    event = tx.record(
+        EventType.APPROVAL_SIGNED,
+        subject={**subject_of(request), "approver": current.person.id, "passkey": verified.passkey.id},
+        body={
+            "step": statement.step,
+            "institution": current.person.institution,
+            "statement": sha256_b64u(verified.statement or b""),
+            "assertion": Assertion.from_json(cast(JsonValue, verified.assertion)).digest(),
+            "policy_digest": request.policy_digest,
+        },
+    )
+    return tx.insert(
+        Approval,
+        event,
+        id=tx.new_id(),
+        request_id=request.id,
+        person_id=current.person.id,
+        account_id=current.account.id,
+        institution=current.person.institution,
+        step=statement.step,
+        verdict=statement.verdict,
+        passkey_id=verified.passkey.id,
+        statement=verified.statement,
+        assertion=cast(JsonValue, verified.assertion),
+        given_at=tx.now,
+        signed_at=tx.now,
+    )
+
+
+# ---------------------------------------------------------------- refusing
+
+
+def deny(tx: Tx, broker: Broker, current: Current, request_id: str) -> AccessRequest | Refused:
+    """Refuse a request with one tap: it takes effect at once; its signature is asked for afterwards (design.md section 5a).
+
+    Refusing is never harder than granting: whoever could sign any step may, in whatever order, also after having approved.
+    """
+    request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    refused = may_act(tx, person_id=current.person.id, account_id=current.account.id)
+    if refused is not None:
+        return _refused(tx, current, request, refused)
+    nothing = Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
+    if request is None or Terms.from_document(request.terms).approval is None:
+        return nothing
+    signers = could_sign(terms_of(request), register=register(tx), requester=request.person_id)
+    step = next((name for name, people in signers.items() if current.person.id in people), None)
+    if step is None:
+        return _refused(tx, current, request, nothing)
+    if request.state != RequestState.PENDING.value:
+        return Refused(Kind.GONE, "not_pending", "This request was decided already.")
+    mine = next((vote for vote in votes_of(tx, request.id) if vote.person_id == current.person.id), None)
+    event = tx.record(
+        EventType.DENIAL_GIVEN,
+        subject={**subject_of(request), "approver": current.person.id},
+        body={"step": step, "signed": False, "after_approval": mine is not None},
+    )
+    if mine is None:
+        tx.insert(
+            Approval,
+            event,
+            id=tx.new_id(),
+            request_id=request.id,
+            person_id=current.person.id,
+            account_id=current.account.id,
+            institution=current.person.institution,
+            step=step,
+            verdict=Verdict.DENY.value,
+            given_at=tx.now,
+        )
+    advance(tx, request, RequestState.DENIED, body={"by": "approver"}, decided_at=tx.now)
+    tell(tx, "request_decided", request.person_id, request.id)
+    return request
+
+
+def begin_denial_signature(tx: Tx, broker: Broker, current: Current, request_id: str) -> Ceremony | Refused:
+    """Let a person sign the denial given before."""
+    found = _my_unsigned_denial(tx, current, request_id)
+    if found is None:
+        return Refused(Kind.NOT_FOUND, "no_such_denial", "There is no denial of yours that waits for a signature.")
+    request, approval = found
+    return _begin(tx, broker, current, request, step=approval.step, verdict=Verdict.DENY)
+
+
+def complete_denial_signature(
+    tx: Tx, broker: Broker, current: Current, *, request_id: str, challenge_id: str, response: Response
+) -> Approval | Refused:
+    """Put the signature under a denial; it changes nothing else."""
+    verified = complete_assertion(
+        tx, broker.site, current, purpose=Purpose.APPROVAL.value, challenge_id=challenge_id, response=response
+    )
+    if isinstance(verified, Refused):
+        return verified
+    found = _my_unsigned_denial(tx, current, request_id)
+    statement = _signed(verified)
+    if found is None or statement.verdict != Verdict.DENY.value or statement.request_id != request_id:
+        return Refused(Kind.CONFLICT, "no_such_denial", "There is no denial of yours that waits for a signature.")
+    request, approval = found
+    event = tx.record(
+        EventType.DENIAL_SIGNED,
+        subject={**subject_of(request), "approver": current.person.id, "passkey": verified.passkey.id},
+        body={"statement": sha256_b64u(verified.statement or b"")},
+    )
+    tx.update(
+        approval,
+        event,
+        passkey_id=verified.passkey.id,
+        statement=verified.statement,
+        assertion=cast(JsonValue, verified.assertion),
+        signed_at=tx.now,
+    )
+    return approval
+
+
+def _my_unsigned_denial(view: View, current: Current, request_id: str) -> tuple[AccessRequest, Approval] | None:
+    request = view.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    if request is None:
+        return None
+    for vote in votes_of(view, request_id):
+        if vote.person_id == current.person.id and vote.verdict == Verdict.DENY.value and vote.signed_at is None:
+            return request, vote
+    return None
+
+
+def _refused(tx: Tx, current: Current, request: AccessRequest | None, refused: Refused) -> Refused:
+    subject = subject_of(request) if request is not None else {}
+    tx.record(
+        EventType.APPROVAL_REFUSED,
+        subject={**subject, "approver": current.person.id},
+        body={"reason": refused.code, "field": refused.field},
+    )
+    return refused
