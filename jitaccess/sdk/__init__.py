@@ -1,0 +1,26 @@
+"""For target systems: is this token good, here and now? The one verifier of the broker's tokens.
+
+    verifier = Verifier(issuer="https://jit.example", audience="https://treasury.example", jwks=FetchedKeys("https://jit.example"))
+    token = verifier.verify(text)     # VerifiedToken, or TokenRefused with a code
+
+Needs nothing of the broker but `proof`: the standard library, joserfc and cryptography. It refuses rather than guesses.
+"""
+
+from jitaccess.sdk.client import ClientCredential, ClientKey, ClientSecret
+from jitaccess.sdk.introspection import IntrospectionCheck
+from jitaccess.sdk.keys import FetchedKeys, KeySource, static_keys
+from jitaccess.sdk.refusal import TokenRefused
+from jitaccess.sdk.tokens import VerifiedToken, Verifier
+
+__all__ = [
+    "ClientCredential",
+    "ClientKey",
+    "ClientSecret",
+    "FetchedKeys",
+    "IntrospectionCheck",
+    "KeySource",
+    "TokenRefused",
+    "VerifiedToken",
+    "Verifier",
+    "static_keys",
+]
