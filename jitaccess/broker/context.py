@@ -4,14 +4,15 @@
 column: they check the table of `domain.lifecycle`, write by compare-and-set and record the event of the new state.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.broker.policies import Policies
 from jitaccess.clock import Clock
-from jitaccess.connectors import Connector
+from jitaccess.connectors.contract import Connector
 from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState, State, event_of, may_become
 from jitaccess.domain.values import Actor
 from jitaccess.errors import JitError, Kind
@@ -38,6 +39,8 @@ class Broker:
     policies: Policies
     connectors: Mapping[str, Connector]
     site: Site
+    may_grant: threading.Event = field(default_factory=threading.Event)
+    """Set once everything overdue was ended after the start (R59); nothing is issued before."""
 
     def begin(self, actor: Actor, *, lock: Sequence[tuple[type[Base], str]] = ()) -> AbstractContextManager[Tx]:
         """Give a transaction (see `Database.begin`)."""

@@ -1,12 +1,12 @@
 """How does an approved request become a grant, and what may stand in its way? Shared by filing and approving.
 
-A grant's window never reaches beyond what was signed: `ends_at <= latest_end`, also when it starts only at activation. Holds on the target or the
-whole instance refuse new acts. Overlapping grants are rows of their own: the end of one neither cuts nor prolongs another (R56).
+A grant's window never reaches beyond what was signed: `ends_at <= latest_end`, also when it starts only at activation. Holds on
+the target or the whole instance refuse new acts. Overlapping grants are rows of their own: the end of one neither cuts nor
+prolongs another (R56).
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import cast
 
 from jitaccess.broker.context import Broker
 from jitaccess.domain.events import EventType
@@ -42,7 +42,7 @@ def latest_end(request_created: float, terms: Terms, duration_s: int) -> int:
 def approvals_digest(approvals: Sequence[Approval]) -> str:
     """Return base64url SHA-256 over the RFC 8785 form of the sorted [statement digest, assertion digest] pairs of the approvals."""
     pairs = sorted(
-        [sha256_b64u(cast(bytes, found.statement)), Assertion.from_json(found.assertion).digest()]
+        [sha256_b64u(found.statement), Assertion.from_json(found.assertion).digest()]
         for found in approvals
         if found.verdict == "approve" and found.statement is not None
     )

@@ -1,7 +1,7 @@
 """A person asks: preview, file (signed), withdraw, and decide again when the policy changes.
 
-Filing is a passkey signature over a FilingStatement that the broker built. The decision is pure and made again when the signature comes back;
-PERMIT with nothing left to discharge goes straight to a grant in the same transaction. A DENY is recorded and is a value.
+Filing is a passkey signature over a FilingStatement that the broker built. The decision is pure and made again when the
+signature comes back; PERMIT with nothing left to discharge goes straight to a grant in the same transaction. A DENY is recorded and is a value.
 """
 
 from collections.abc import Mapping
@@ -127,7 +127,8 @@ def catalogue(view: View, broker: Broker, current: Current) -> list[CatalogueEnt
             ]
             if not rules:
                 continue
-            terms, asks = policies.merged(rules)
+            merged = policies.merged(rules)
+            terms, asks = merged.terms, merged.asks
             if terms is not None:
                 strong = credential_class(current.passkey) >= terms.credential
                 found.append(

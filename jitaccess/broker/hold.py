@@ -1,0 +1,174 @@
+"""How is somebody or something stopped at once? Holds, their release, and ending everything (R12, T-17).
+
+A hold is placed by one person with a session, takes effect in its own transaction and ends what is live under it: sessions,
+pending requests, grants. Releasing one is a signed change by somebody else than its subject (`broker.changes`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+
+from jitaccess.broker.context import Broker, advance
+from jitaccess.broker.revoke import end_grants, live_grants
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import EndCause, RequestState
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.enrolment import tell
+from jitaccess.identity.people import register
+from jitaccess.identity.sessions import end_all
+from jitaccess.store.db import Tx, View
+from jitaccess.store.tables import AccessRequest, Account, Grant, Hold, Passkey, Person
+
+
+class HoldKind(StrEnum):
+    """What can be held."""
+
+    PERSON = "person"
+    PASSKEY = "passkey"
+    TARGET = "target"
+    GRANT = "grant"
+    INSTITUTION = "institution"
+    INSTANCE = "instance"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a hold ended."""
+
+    sessions: int
+    requests: int
+    grants: int
+
+
+def place(tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, cause: str, by: str) -> tuple[Hold, Ended]:
+    """Place a hold and end what is live under it; an equal hold in force is returned as it is."""
+    _check_subject(tx, broker, kind, subject_id)
+    known = tx.first(
+        select(Hold).where(Hold.kind == kind.value, Hold.subject_id == subject_id, Hold.released_at.is_(None))
+    )
+    if known is not None:
+        return known, end_everything(tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD)
+    key = tx.new_id()
+    named = kind.value if kind is not HoldKind.INSTANCE else "instance"
+    event = tx.record(
+        EventType.HOLD_PLACED,
+        subject={"hold": key, named: subject_id},
+        body={"kind": kind.value, "by": by},
+        texts={"cause": cause},
+    )
+    hold = tx.insert(
+        Hold,
+        event,
+        id=key,
+        kind=kind.value,
+        subject_id=subject_id,
+        cause=cause[:200],
+        placed_by=by,
+        placed_at=tx.now,
+    )
+    if kind is HoldKind.PERSON:
+        tell(tx, "held", subject_id, key)
+    return hold, end_everything(tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD)
+
+
+def _check_subject(tx: Tx, broker: Broker, kind: HoldKind, subject_id: str) -> None:
+    match kind:
+        case HoldKind.PERSON:
+            known = tx.unchecked_get(Person, subject_id) is not None
+        case HoldKind.PASSKEY:
+            known = tx.unchecked_get(Passkey, subject_id) is not None
+        case HoldKind.GRANT:
+            known = tx.unchecked_get(Grant, subject_id) is not None
+        case HoldKind.TARGET:
+            policies = broker.policies.active_or_none(tx)
+            known = policies is not None and subject_id in policies.targets
+        case HoldKind.INSTITUTION:
+            known = bool(register(tx).of_institution(subject_id))
+        case HoldKind.INSTANCE:
+            known = subject_id == broker.site.instance_id
+    if not known:
+        raise JitError(Kind.NOT_FOUND, f"There is no such {kind.value}.")
+
+
+def end_everything(
+    tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, by: str, cause: EndCause = EndCause.REVOKED
+) -> Ended:
+    """End sessions, pending requests and grants of a person, passkey, target, grant or institution, in one transaction.
+
+    A hold on the whole instance refuses what is new and ends nothing.
+    """
+    match kind:
+        case HoldKind.PERSON:
+            return _end_person(tx, subject_id, by, cause)
+        case HoldKind.PASSKEY:
+            return Ended(end_all(tx, passkey_id=subject_id, cause=cause.value), 0, 0)
+        case HoldKind.TARGET:
+            requests = _end_requests(tx, _pending(tx, target=subject_id), by)
+            return Ended(0, requests, _end_grants(tx, live_grants(tx, target=subject_id), cause, by))
+        case HoldKind.GRANT:
+            return Ended(0, 0, _end_grants(tx, live_grants(tx, id=subject_id), cause, by))
+        case HoldKind.INSTITUTION:
+            each = [_end_person(tx, person, by, cause) for person in sorted(register(tx).of_institution(subject_id))]
+            return Ended(sum(e.sessions for e in each), sum(e.requests for e in each), sum(e.grants for e in each))
+        case HoldKind.INSTANCE:
+            return Ended(0, 0, 0)
+
+
+def _end_person(tx: Tx, person_id: str, by: str, cause: EndCause) -> Ended:
+    sessions = end_all(tx, person_id=person_id, cause=cause.value)
+    requests = _end_requests(tx, _pending(tx, person_id=person_id), by)
+    return Ended(sessions, requests, _end_grants(tx, live_grants(tx, person_id=person_id), cause, by))
+
+
+def _end_grants(tx: Tx, grants: Sequence[Grant], cause: EndCause, by: str) -> int:
+    ended = end_grants(tx, grants, cause, by=by)
+    for grant in grants:
+        tell(tx, "grant_ended", grant.person_id, grant.id)
+    return ended
+
+
+def _pending(view: View, **where: str) -> list[AccessRequest]:
+    statement = select(AccessRequest).where(AccessRequest.state == RequestState.PENDING.value)
+    for name, value in where.items():
+        statement = statement.where(getattr(AccessRequest, name) == value)
+    return view.all(statement)
+
+
+def _end_requests(tx: Tx, requests: Sequence[AccessRequest], by: str) -> int:
+    for request in requests:
+        advance(tx, request, RequestState.DENIED, body={"by": "hold", "placed_by": by}, decided_at=tx.now)
+    return len(requests)
+
+
+def release(tx: Tx, hold_id: str, *, by: str) -> Hold:
+    """Lift a hold; the caller has checked the signature and that it is not the subject's own."""
+    hold = tx.require(Hold, hold_id, "There is no such hold.")
+    event = tx.record(EventType.HOLD_RELEASED, subject={"hold": hold_id, hold.kind: hold.subject_id}, body={"by": by})
+    tx.update(hold, event, expect={"released_at": None}, released_by=by, released_at=tx.now)
+    return hold
+
+
+def in_force(view: View) -> list[Hold]:
+    """Return holds in force, newest first."""
+    return view.all(select(Hold).where(Hold.released_at.is_(None)).order_by(Hold.placed_at.desc()))
+
+
+def concerns(view: View, hold: Hold, person_id: str) -> bool:
+    """Say whether a hold is on this person, or on something of this person: then this person may not lift it."""
+    match HoldKind(hold.kind):
+        case HoldKind.PERSON:
+            return hold.subject_id == person_id
+        case HoldKind.PASSKEY:
+            passkey = view.unchecked_get(Passkey, hold.subject_id)
+            account = view.unchecked_get(Account, passkey.account_id) if passkey is not None else None
+            return account is not None and account.person_id == person_id
+        case HoldKind.GRANT:
+            grant = view.unchecked_get(Grant, hold.subject_id)
+            return grant is not None and grant.person_id == person_id
+        case HoldKind.INSTITUTION:
+            person = register(view).persons.get(person_id)
+            return person is not None and person.institution == hold.subject_id
+        case HoldKind.TARGET | HoldKind.INSTANCE:
+            return False

@@ -1,0 +1,188 @@
+"""How do people learn of it? Notices are outbox rows of the transaction that caused them; they are rendered when sent.
+
+Links point at pages and carry no power; they are built from the site's origin, never from a request (R46). User text is shown with
+its control characters visible. A dead mail server delays mails and nothing else (T-22).
+"""
+
+import os
+import smtplib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import select
+
+from jitaccess.broker.context import Broker
+from jitaccess.domain.values import SYSTEM
+from jitaccess.identity.enrolment import tell
+from jitaccess.policy.schema import format_duration
+from jitaccess.settings import Mail
+from jitaccess.store.db import View
+from jitaccess.store.tables import AccessRequest, Grant, Outbox, Passkey, Person
+
+BATCH = 50
+BACK_OFF_S = (5, 30, 120, 600, 3600)
+GIVE_UP_AFTER = 12
+"""Attempts; a notice that still cannot be sent stays in the outbox with its error."""
+SMTP_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A notice as text."""
+
+    to: str
+    subject: str
+    body: str
+
+
+def visible(text: str) -> str:
+    """Return text with everything that does not print shown as its code point, so that it cannot disguise itself (R18)."""
+    return "".join(letter if letter.isprintable() else f"[U+{ord(letter):04X}]" for letter in text)
+
+
+def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
+    """Return the letter for an outbox row, or None when what it is about is gone."""
+    person = view.unchecked_get(Person, row.person_id)
+    if person is None:
+        return None
+    origin = broker.site.origin
+    match row.kind:
+        case "approval_wanted" | "request_decided":
+            request = view.get(AccessRequest, row.subject_id)
+            return None if request is None else _about_request(view, broker, row.kind, person, request)
+        case "grant_ready" | "grant_ended":
+            grant = view.unchecked_get(Grant, row.subject_id)
+            if grant is None:
+                return None
+            state = "is ready" if row.kind == "grant_ready" else f"has ended ({grant.cause or 'ended'})"
+            what = _what(view, broker, grant.target, grant.entitlement)
+            return Letter(person.email, f"Your access {state}: {what}", f"{what}\n\n{origin}/\n")
+        case "passkey_added" | "passkey_removed":
+            passkey = view.unchecked_get(Passkey, row.subject_id)
+            name = visible(passkey.name) if passkey is not None else "a passkey"
+            word = "added to" if row.kind == "passkey_added" else "removed from"
+            body = (
+                f'The passkey "{name}" was {word} your account. If this was not you, tell an administrator at once.\n'
+            )
+            return Letter(person.email, f"A passkey was {word} your account", f"{body}\n{origin}/passkeys\n")
+        case "held":
+            return Letter(person.email, "Your access is on hold", f"Ask an administrator.\n\n{origin}/\n")
+        case "recovery_started":
+            body = (
+                "Paper recovery keys were used. The recovery takes effect after 72 hours unless a founder vetoes it.\n"
+            )
+            return Letter(person.email, "A recovery has begun", f"{body}\n{origin}/people\n")
+        case _:
+            return Letter(person.email, "A notice from jitaccess", f"{origin}/\n")
+
+
+def _what(view: View, broker: Broker, target: str, entitlement: str) -> str:
+    policies = broker.policies.active_or_none(view)
+    facts = policies.targets.get(target) if policies is not None else None
+    if facts is None or entitlement not in facts.entitlements:
+        return f"{target}: {entitlement}"
+    return f"{facts.name}: {facts.entitlements[entitlement].label}"
+
+
+def _about_request(view: View, broker: Broker, kind: str, person: Person, request: AccessRequest) -> Letter:
+    requester = view.unchecked_get(Person, request.person_id)
+    name = visible(requester.name) if requester is not None else "Somebody"
+    what = _what(view, broker, request.target, request.entitlement)
+    inputs = "".join(
+        f"  {key}: {visible(str(value))}\n" for key, value in sorted(cast("dict[str, object]", request.inputs).items())
+    )
+    if kind == "approval_wanted":
+        subject = f"{name} asks for {what} ({format_duration(request.duration_s)})"
+        body = (
+            f"{name} asks for {what}\nfor {format_duration(request.duration_s)}, "
+            f"answer until {request.approve_by:%d %b %Y %H:%M} UTC.\n{inputs}\nReason: {visible(request.reason or '')}\n\n"
+            f"Look at it and sign, or refuse:\n{broker.site.origin}/approvals/{request.id}\n"
+        )
+    else:
+        subject = f"Your request is {request.state.lower()}: {what}"
+        body = f"{what}\n\n{broker.site.origin}/requests/{request.id}\n"
+    return Letter(person.email, subject, body)
+
+
+def to_message(letter: Letter, mail: Mail, now: datetime) -> EmailMessage:
+    """Return a mail; line breaks cannot enter a header, because EmailMessage refuses them."""
+    message = EmailMessage()
+    message["From"] = mail.sender
+    message["To"] = letter.to
+    message["Subject"] = visible(letter.subject)[:200]
+    message["Date"] = format_datetime(now)
+    message["Message-ID"] = make_msgid(domain="jitaccess.invalid")
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(letter.body)
+    return message
+
+
+def _send_smtp(mail: Mail, message: EmailMessage) -> None:
+    with smtplib.SMTP(mail.host, mail.port, timeout=SMTP_LIMIT_S) as server:
+        if mail.starttls:
+            server.starttls(context=ssl.create_default_context())
+        if mail.username:
+            server.login(mail.username, mail.password.get_secret_value())
+        server.send_message(message)
+
+
+def _send_folder(folder: Path, key: str, message: EmailMessage) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{key}.new"
+    beside.write_bytes(bytes(message))
+    os.replace(beside, folder / f"{key}.eml")
+
+
+def send_due(broker: Broker) -> int:
+    """Send what is due; return how many. Each mail is sent outside any transaction and noted afterwards."""
+    mail = broker.settings.mail
+    with broker.read() as view:
+        rows = view.all(
+            select(Outbox)
+            .where(Outbox.sent_at.is_(None), Outbox.next_at <= view.now, Outbox.attempts < GIVE_UP_AFTER)
+            .order_by(Outbox.next_at)
+            .limit(BATCH)
+        )
+        letters = [(row.id, render(view, broker, row)) for row in rows]
+        now = view.now
+    sent = 0
+    for key, letter in letters:
+        error = None
+        if letter is not None and mail.transport != "none":
+            error = _attempt(lambda letter=letter, key=key: _send(mail, key, letter, now))  # type: ignore[misc] # bound now
+        with broker.begin(SYSTEM) as tx:
+            row = tx.get(Outbox, key)
+            if row is None or row.sent_at is not None:
+                continue
+            if error is None:
+                tx.update(row, sent_at=tx.now, attempts=row.attempts + 1, last_error=None)
+                sent += 1
+            else:
+                delay = BACK_OFF_S[min(row.attempts, len(BACK_OFF_S) - 1)]
+                tx.update(row, attempts=row.attempts + 1, next_at=tx.now + timedelta(seconds=delay), last_error=error)
+    return sent
+
+
+def _send(mail: Mail, key: str, letter: Letter, now: datetime) -> None:
+    message = to_message(letter, mail, now)
+    if mail.transport == "smtp":
+        _send_smtp(mail, message)
+    else:
+        _send_folder(mail.folder, key, message)
+
+
+def _attempt(send: Callable[[], None]) -> str | None:
+    try:
+        send()
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        return type(error).__name__
+    return None
+
+
+__all__ = ["Letter", "render", "send_due", "tell", "to_message", "visible"]

@@ -1,0 +1,237 @@
+"""The heartbeat: what is due now? Ends what is over, finishes revocations, sends, signs, checks (R59-R62, TRAP-9).
+
+Truth is in the rows; the ticker (APScheduler, in memory) only says "look now". After a start everything overdue is ended before anything
+may be granted: `Ticker.may_grant`. The loop survives its own errors: a part that fails is logged and tried again at the next tick,
+and never keeps the other parts from running. A jump of the wall clock stops issuing and alarms.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import select
+
+from jitaccess.audit.register import RegisterCheck
+from jitaccess.broker import notify
+from jitaccess.broker.context import Broker, advance_many
+from jitaccess.broker.hold import HoldKind, place
+from jitaccess.broker.revoke import Revoker, end_grants
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
+from jitaccess.domain.values import SYSTEM
+from jitaccess.errors import JitError, Kind
+from jitaccess.store.db import Tx
+from jitaccess.store.ids import new_secret
+from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat
+from jitaccess.tokens.keys import due_for_retirement, retire_due
+
+log = logging.getLogger(__name__)
+REGISTER_EVERY_S = 60.0
+HOUSEKEEPING_EVERY_S = 60.0
+KEEP_CHALLENGES = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one sweep ended."""
+
+    grants: int = 0
+    unused: int = 0
+    requests: int = 0
+    leases: int = 0
+
+
+def end_due_grants(broker: Broker) -> int:
+    """End active grants whose time is over; batches, each in its own transaction, so that others get their turn between."""
+    return _batches(
+        broker,
+        lambda tx: end_grants(
+            tx,
+            tx.unchecked_all(
+                select(Grant)
+                .where(Grant.state == GrantState.ACTIVE.value, Grant.ends_at <= tx.now)
+                .order_by(Grant.ends_at)
+                .limit(broker.settings.sweep.batch)
+                .with_for_update(skip_locked=True)
+            ),
+            EndCause.EXPIRED,
+            by="sweep",
+        ),
+    )
+
+
+def end_unused_grants(broker: Broker) -> int:
+    """End scheduled grants that were not activated in time."""
+    return _batches(
+        broker,
+        lambda tx: end_grants(
+            tx,
+            tx.unchecked_all(
+                select(Grant)
+                .where(Grant.state == GrantState.SCHEDULED.value, Grant.activate_by <= tx.now)
+                .limit(broker.settings.sweep.batch)
+                .with_for_update(skip_locked=True)
+            ),
+            EndCause.UNUSED,
+            by="sweep",
+        ),
+    )
+
+
+def expire_requests(broker: Broker) -> int:
+    """Expire requests that nobody answered in time."""
+
+    def one(tx: Tx) -> int:
+        due = tx.all(
+            select(AccessRequest)
+            .where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by <= tx.now)
+            .limit(broker.settings.sweep.batch)
+            .with_for_update(skip_locked=True)
+        )
+        if due:
+            advance_many(tx, [(row, {"decided_at": tx.now}) for row in due], RequestState.EXPIRED, body={})
+            for row in due:
+                notify.tell(tx, "request_decided", row.person_id, row.id)
+        return len(due)
+
+    return _batches(broker, one)
+
+
+def _batches(broker: Broker, one: Callable[[Tx], int]) -> int:
+    total = 0
+    while True:
+        with broker.begin(SYSTEM) as tx:
+            done = one(tx)
+        total += done
+        if done < broker.settings.sweep.batch:
+            return total
+
+
+def sweep_once(broker: Broker, revoker: Revoker) -> SweepReport:
+    """Look once at everything that may be due; each part runs even when another fails."""
+    found = {
+        "grants": _guarded("end due grants", lambda: end_due_grants(broker)),
+        "unused": _guarded("end unused grants", lambda: end_unused_grants(broker)),
+        "requests": _guarded("expire requests", lambda: expire_requests(broker)),
+        "leases": _guarded("finish revocations", revoker.run),
+    }
+    return SweepReport(**found)
+
+
+def _guarded(what: str, act: Callable[[], int]) -> int:
+    """Run one part; an error is logged and the part is tried again at the next tick (R59)."""
+    try:
+        return act()
+    except Exception as error:
+        kind = error.kind.value if isinstance(error, JitError) else type(error).__name__
+        log.warning("sweep: could not %s (%s); trying again", what, kind, exc_info=not isinstance(error, JitError))
+        return 0
+
+
+class Ticker:
+    """Says "look now" at its intervals, in this process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._worker = f"worker-{new_secret()[:12]}"
+        self._revoker = Revoker(broker, self._worker)
+        self._register = RegisterCheck(broker.db)
+        self._scheduler = BackgroundScheduler(
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": ThreadPoolExecutor(8)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone="UTC",
+        )
+        self._drift_from: float | None = None
+        self._started = threading.Event()
+
+    def start(self) -> None:
+        """End what is overdue, check the register, and only then let grants be given; then tick."""
+        overdue = self._end_overdue()
+        self._register.check()
+        self._note_clock()
+        self._broker.may_grant.set()
+        log.info("started: %d overdue grants ended", overdue)
+        settings = self._broker.settings
+        self._every(settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker))
+        self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
+        self._every(settings.sweep.every_s * 2, "mail", lambda: notify.send_due(self._broker))
+        self._every(REGISTER_EVERY_S, "register", self._register.check)
+        self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self._housekeeping)
+        self._every(1.0, "clock", self._watch_clock)
+        self._scheduler.start()
+        self._started.set()
+
+    def _end_overdue(self) -> int:
+        """What fell due while nobody ran ends now, before the first new grant. Errors here stop the start: nothing is granted."""
+        ended = end_due_grants(self._broker) + end_unused_grants(self._broker)
+        expire_requests(self._broker)
+        self._revoker.run()
+        return ended
+
+    def _every(self, seconds: float, name: str, act: Callable[[], object]) -> None:
+        def counted() -> int:
+            act()
+            return 1
+
+        def tick() -> None:
+            _guarded(name, counted)
+
+        self._scheduler.add_job(tick, "interval", seconds=seconds, id=name)
+
+    def stop(self) -> None:
+        """Stop ticking."""
+        if self._started.is_set():
+            self._scheduler.shutdown(wait=True)
+        self._revoker.close()
+
+    def look_now(self) -> SweepReport:
+        """Sweep at once, in the caller's thread."""
+        return sweep_once(self._broker, self._revoker)
+
+    # -- clock
+
+    def _note_clock(self) -> None:
+        clock = self._broker.clock
+        self._drift_from = clock.now().timestamp() - clock.monotonic()
+
+    def _watch_clock(self) -> None:
+        """Stop issuing when wall time and monotonic time part by more than the limit (R62)."""
+        clock = self._broker.clock
+        drift = clock.now().timestamp() - clock.monotonic()
+        if self._drift_from is None or abs(drift - self._drift_from) <= self._broker.settings.sweep.jump_s:
+            return
+        jumped_s = int(drift - self._drift_from)
+        with self._broker.begin(SYSTEM) as tx:
+            tx.record(EventType.CLOCK_JUMPED, body={"seconds": jumped_s})
+            instance = self._broker.site.instance_id
+            place(tx, self._broker, kind=HoldKind.INSTANCE, subject_id=instance, cause="clock jumped", by="sweep")
+        self._drift_from = drift
+
+    # -- housekeeping
+
+    def _housekeeping(self) -> None:
+        with self._broker.begin(SYSTEM) as tx:
+            tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
+            beat = tx.get(Heartbeat, "sweep")
+            if beat is None:
+                tx.insert(Heartbeat, id="sweep", beat_at=tx.now)
+            else:
+                tx.update(beat, beat_at=tx.now)
+        with self._broker.read() as view:
+            self._broker.keyring.refresh(view)
+            due = due_for_retirement(view, view.now)
+        if due:
+            with self._broker.begin(SYSTEM) as tx:
+                retire_due(tx)
+
+
+def require_may_grant(broker: Broker) -> None:
+    """Raise UNAVAILABLE until everything overdue was ended after a start."""
+    if not broker.may_grant.is_set():
+        raise JitError(Kind.UNAVAILABLE, "The broker is still ending what is overdue. Try again in a moment.")
