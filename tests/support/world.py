@@ -1,0 +1,223 @@
+"""A ready broker for tests: genesis done, the cast of the demo with software passkeys, the shipped policies active.
+
+One prepared database is copied for each test, so a world costs milliseconds. Time is a FrozenClock; `world.advance` moves it.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from jitaccess.app import open_broker
+from jitaccess.broker import approve, request
+from jitaccess.broker.approve import Approved
+from jitaccess.broker.context import Broker
+from jitaccess.broker.request import Ask, Filed
+from jitaccess.broker.sweep import Ticker
+from jitaccess.clock import FrozenClock
+from jitaccess.demo.seed import Seeded, read_policies, seed
+from jitaccess.demo.soft_passkey import SoftPasskey
+from jitaccess.domain.values import SYSTEM, Refused
+from jitaccess.identity import passkeys, sessions
+from jitaccess.identity.passkeys import Ceremony
+from jitaccess.identity.sessions import Current
+from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store
+from jitaccess.store.tables import AccessRequest, Person
+from jitaccess.tokens.keys import create_wrapping_key
+
+START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[2]
+ORIGIN = "http://localhost:8000"
+EVERYBODY = frozenset({"arta", "arta-2", "blerim", "drita", "jelena"})
+RELEASE: Mapping[str, Any] = {"order": "TR-000417", "amount_cents": 125_000_000}
+
+
+def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
+    """Return settings of a test instance."""
+    values: dict[str, Any] = {
+        "server": Server(public_url=ORIGIN),
+        "store": Store(url=url),
+        "keys": Keys(wrapping_key_file=folder / "wrapping.key"),
+        "log": Log(origin="test.example/jitaccess"),
+        "mail": Mail(transport="folder", folder=folder / "mail"),
+    }
+    return Settings(**(values | changes))
+
+
+@dataclass(slots=True)
+class World:
+    """A broker and everybody in it."""
+
+    broker: Broker
+    clock: FrozenClock
+    seeded: Seeded
+    folder: Path
+    ticker: Ticker | None = None
+    _signed_in: dict[str, Current] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def person(self, key: str) -> str:
+        """Return a person's id."""
+        return self.seeded.people[key]
+
+    def passkey(self, key: str) -> SoftPasskey:
+        """Return a person's software passkey."""
+        return self.seeded.passkeys[key]
+
+    def advance(self, by: timedelta) -> None:
+        """Move time on."""
+        self.clock.advance(by)
+
+    def sweep(self) -> None:
+        """Let the sweep look now."""
+        if self.ticker is None:
+            self.ticker = Ticker(self.broker)
+        self.ticker.look_now()
+
+    def sign_in(self, key: str) -> Current:
+        """Sign a person in through a real ceremony; a fresh session each time."""
+        site = self.broker.site
+        with self.broker.begin(SYSTEM) as tx:
+            ceremony = passkeys.begin_sign_in(tx, site)
+        response = self.passkey(key).get(ceremony.options)
+        with self.broker.begin(SYSTEM) as tx:
+            found = passkeys.complete_sign_in(tx, site, challenge_id=ceremony.challenge_id, response=response)
+            assert not isinstance(found, Refused), found
+            row, secret = sessions.open_session(tx, site, found.passkey, strict=False)
+        with self.broker.read() as view:
+            current = sessions.resolve(view, secret)
+        assert current is not None
+        self.secrets[row.id] = secret
+        return current
+
+    def current(self, key: str) -> Current:
+        """Return a person's session, signing in at first use and again when it is over."""
+        known = self._signed_in.get(key)
+        if known is not None:
+            with self.broker.read() as view:
+                fresh = sessions.by_id(view, known.session.id)
+            if fresh is not None:
+                return fresh
+        self._signed_in[key] = self.sign_in(key)
+        return self._signed_in[key]
+
+    def answer(self, key: str, ceremony: Ceremony) -> dict[str, Any]:
+        """Answer a ceremony with a person's passkey."""
+        return self.passkey(key).get(ceremony.options)
+
+    def begin_filing(self, key: str, ask: Ask) -> Ceremony | Refused:
+        """Begin filing."""
+        current = self.current(key)
+        with self.broker.begin(current.actor) as tx:
+            return request.begin_filing(tx, self.broker, current, ask)
+
+    def file(
+        self,
+        key: str = "arta",
+        target: str = "treasury",
+        entitlement: str = "viewer",
+        *,
+        duration_s: int | None = 600,
+        inputs: Mapping[str, Any] | None = None,
+        reason: str = "quarterly payments",
+    ) -> Filed | Refused:
+        """File a request, signed."""
+        wanted = RELEASE if inputs is None and entitlement == "releaser" else inputs or {}
+        ask = Ask(target, entitlement, wanted, duration_s, reason)
+        begun = self.begin_filing(key, ask)
+        if isinstance(begun, Refused):
+            return begun
+        current = self.current(key)
+        with self.broker.begin(current.actor, lock=[(Person, current.person.id)]) as tx:
+            return request.complete_filing(
+                tx, self.broker, current, challenge_id=begun.challenge_id, response=self.answer(key, begun)
+            )
+
+    def filed(self, *args: Any, **kwargs: Any) -> Filed:
+        """File a request that must be taken."""
+        found = self.file(*args, **kwargs)
+        assert isinstance(found, Filed), found
+        return found
+
+    def approve(self, key: str, request_id: str) -> Approved | Refused:
+        """Approve a request, signed."""
+        current = self.current(key)
+        with self.broker.begin(current.actor) as tx:
+            begun = approve.begin_approval(tx, self.broker, current, request_id=request_id)
+        if isinstance(begun, Refused):
+            return begun
+        response = self.answer(key, begun)
+        with self.broker.begin(current.actor, lock=[(AccessRequest, request_id)]) as tx:
+            return approve.complete_approval(
+                tx, self.broker, current, request_id=request_id, challenge_id=begun.challenge_id, response=response
+            )
+
+    def approved(self, key: str, request_id: str) -> Approved:
+        """Approve a request that must take it."""
+        found = self.approve(key, request_id)
+        assert isinstance(found, Approved), found
+        return found
+
+    def released(self, **kwargs: Any) -> Approved:
+        """File and fully approve a release; return the last approval, with its grant."""
+        filed = self.filed(entitlement="releaser", **kwargs)
+        self.approved("blerim", filed.request.id)
+        return self.approved("drita", filed.request.id)
+
+    def sql(self, statement: str, **values: Any) -> None:
+        """Change the database behind the broker's back, as its owner could."""
+        engine = create_engine(self.broker.settings.store.url)
+        with engine.begin() as connection:
+            connection.execute(text(statement), values)
+        engine.dispose()
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self.ticker is not None:
+            self.ticker.stop()
+        self.broker.db.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A seeded database that is copied for each world."""
+
+    folder: Path
+    seeded: Seeded
+
+
+def prepare(url: str, folder: Path) -> Prepared:
+    """Seed a database once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapping_key = create_wrapping_key(folder / "wrapping.key")
+    policy = read_policies(ROOT / "policies")
+    settings = settings_for(url, folder)
+    return Prepared(folder, seed(settings, FrozenClock(START), wrapping_key, policy, enrolled=EVERYBODY))
+
+
+def open_world(url: str, prepared: Prepared, folder: Path, **changes: Any) -> World:
+    """Open a world on a database that already holds the prepared instance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "wrapping.key").exists():
+        shutil.copy(prepared.folder / "wrapping.key", folder / "wrapping.key")
+    clock = FrozenClock(START + timedelta(minutes=1))
+    broker = open_broker(settings_for(url, folder, **changes), clock)
+    broker.may_grant.set()
+    copies = {key: _copy(passkey) for key, passkey in prepared.seeded.passkeys.items()}
+    seeded = Seeded(prepared.seeded.people, prepared.seeded.accounts, copies, prepared.seeded.paper_keys)
+    return World(broker, clock, seeded, folder)
+
+
+def _copy(passkey: SoftPasskey) -> SoftPasskey:
+    return SoftPasskey(
+        passkey.rp_id,
+        passkey.origin,
+        counter=passkey.counter,
+        user_handle=passkey.user_handle,
+        credential_id=passkey.credential_id,
+        key=passkey.key,
+    )
