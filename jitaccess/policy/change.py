@@ -1,13 +1,14 @@
-"""Does this new set take something away, or might it give something? Decides how many must sign (design.md section 6a).
+"""Does this new set take something away, or might it give something? Decides how many must sign a change (R29).
 
-Conservative: whatever is not provably narrowing is widening. A term that restricts *whom* a rule reaches is only narrowing when no other
-rule speaks of the same entitlement, because rules that overlap add their strictness to each other.
+Conservative: whatever is not provably narrowing is widening. What restricts *of whom* a rule speaks (groups, entitlements, hours,
+condition) is only narrowing when no other rule is about the same entitlement: where rules overlap their strictness adds up, so a rule
+that falls silent may leave a laxer one alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from jitaccess.policy.evaluate import CredentialClass, PolicySet
 
@@ -70,7 +71,11 @@ def classify(old: PolicySet | None, new: PolicySet) -> PolicyChange:
     return PolicyChange(kind, tuple(differences), tuple(widening))
 
 
-def _targets(key: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None, note: Any) -> None:
+class _Note(Protocol):
+    def __call__(self, path: str, *, narrows: bool) -> None: ...
+
+
+def _targets(key: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None, note: _Note) -> None:
     if was == now:
         return
     if was is None or now is None:
@@ -105,14 +110,17 @@ def _narrows(name: str, was: Any, now: Any, *, alone: bool) -> bool:
         case "groups" | "entitlements":
             return alone and set(now) <= set(was)
         case "during":
-            return alone and set(now) >= set(was) and bool(was or now)
+            return alone and set(now) >= set(was)
         case "credential":
-            return alone and CredentialClass[now.upper()] >= CredentialClass[was.upper()]
+            return CredentialClass[now.upper()] >= CredentialClass[was.upper()]
         case "when":
             return alone and was is None
-        case "max_s" | "default_s":
+        case "max_s" | "default_s" | "token_ttl_s":
             return bool(now <= was)
-        case "activate_within_s" | "active_per_person" | "per_day" | "token_ttl_s":
+        case "activate_within_s":
+            # None starts the clock at once, a value lets access end later: only a shorter wait, or none, narrows.
+            return was is not None and (now is None or now <= was)
+        case "active_per_person" | "per_day":
             return now is not None and (was is None or now <= was)
         case "approve":
             return _approve_narrows(was, now)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jitaccess.domain.register import PersonView, RegisterView, expand_groups
 from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, PolicySet, decide
-from jitaccess.policy.problems import PolicyErrors
+from jitaccess.policy.problems import PolicyErrors, nearest
 from jitaccess.policy.schema import Duration, Id
 from jitaccess.policy.yaml import parse
 from jitaccess.proof.canonical import JsonValue
@@ -114,10 +114,28 @@ def read_register(text: str, *, institutions: frozenset[str] = frozenset(), file
         [(group, inner) for group, inners in model.groups.items() for inner in inners],
     )
     unknown = [
-        source.problem(("people", key, "groups"), f'unknown group "{group}"')
+        source.problem(("people", key, "groups", number), f'unknown group "{group}"{nearest(group, model.groups)}')
         for key, person in model.people.items()
-        for group in person.groups
+        for number, group in enumerate(person.groups)
         if group not in model.groups
+    ]
+    unknown += [
+        source.problem(("groups", key, number), f'unknown group "{inner}"{nearest(inner, model.groups)}')
+        for key, inners in model.groups.items()
+        for number, inner in enumerate(inners)
+        if inner not in model.groups
+    ]
+    unknown += [
+        source.problem(
+            ("people", key, "manager"), f'unknown person "{person.manager}"{nearest(person.manager, model.people)}'
+        )
+        for key, person in model.people.items()
+        if person.manager is not None and person.manager not in model.people
+    ]
+    unknown += [
+        source.problem(("people", key, "institution"), f'unknown institution "{person.institution}"')
+        for key, person in model.people.items()
+        if institutions and person.institution not in institutions
     ]
     if unknown:
         raise PolicyErrors(unknown)
@@ -190,14 +208,16 @@ def _context(case: _Case, at: datetime, register: RegisterView) -> AccessContext
 
 
 def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
-    """Compare everything that the case names; a permitted case compares all of its terms' absences too when it names steps."""
+    """Compare everything that the case names; `reason` and `about` name one of the reasons, together."""
     found: dict[str, JsonValue] = {"effect": decision.effect.value}
     if expect.rules is not None:
         found["rules"] = list(decision.matched)
+    told = [reason for reason in decision.reasons if expect.about in (None, reason.about)]
     if expect.reason is not None:
-        found["reason"] = decision.reasons[0].code.value if decision.reasons else None
+        codes = [reason.code.value for reason in told]
+        found["reason"] = expect.reason if expect.reason in codes else ", ".join(codes)
     if expect.about is not None:
-        found["about"] = decision.reasons[0].about if decision.reasons else None
+        found["about"] = expect.about if told else ", ".join(reason.about for reason in decision.reasons)
     if decision.terms is not None:
         terms = decision.terms.to_document()
         approve = terms.get("approve")
@@ -216,7 +236,9 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "distinct": approve["distinct"],
             "never": approve["never"],
         }
-    wanted = expect.model_dump(exclude_unset=True)
+    wanted = expect.model_dump(exclude_unset=True, exclude={"steps"})
+    if expect.steps is not None:
+        wanted["steps"] = [step.model_dump() for step in expect.steps]
     return tuple(
         f"{name}: expected {wanted[name]!r}, found {found.get(name)!r}"
         for name in wanted

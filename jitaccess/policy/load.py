@@ -90,7 +90,7 @@ def _parse_all(files: Mapping[str, str]) -> list[_File]:
         try:
             parsed.append(_File(source, schema.PolicyFile.model_validate(source.value)))
         except ValidationError as error:
-            problems += [_told(source, found) for found in error.errors(include_url=False)]
+            problems += [_told(source, found) for found in error.errors(include_url=False) if not _noise(found)]
     if problems:
         raise PolicyErrors(problems)
     return parsed
@@ -98,6 +98,13 @@ def _parse_all(files: Mapping[str, str]) -> list[_File]:
 
 _BRANCHES = frozenset({"string", "integer", "boolean", "Approve", "literal['none']", "[key]"})
 """How pydantic names the branches of unions in `loc`: no keys of the file."""
+
+
+def _noise(error: ErrorDetails) -> bool:
+    """Say whether this is the branch of `approve` that the author did not mean."""
+    branch = str(error["loc"][-1]) if error["loc"] else ""
+    written = isinstance(error["input"], dict)
+    return (branch == "literal['none']" and written) or (branch == "Approve" and not written)
 
 
 def _told(source: Source, error: ErrorDetails) -> PolicyProblem:
@@ -111,9 +118,11 @@ def _told(source: Source, error: ErrorDetails) -> PolicyProblem:
         return source.problem(path, f'the key "{path[-1]}" is missing')
     if kind == "value_error":
         return source.problem(path, error["msg"].removeprefix("Value error, "))
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("a ")
-    near = nearest(found, re.findall("'([a-z_]+)'", error["msg"])) if isinstance(found, str) else ""
-    return source.problem(path, f"found {_shown(found)}, expected {expected}{near}")
+    text = error["msg"].removeprefix("Input should be ").removeprefix("a ")
+    if kind == "union_tag_invalid":
+        found, text = error["ctx"]["tag"], error["ctx"]["expected_tags"]
+    near = nearest(found, re.findall("'([a-z_]+)'", text)) if isinstance(found, str) else ""
+    return source.problem(path, f"found {_shown(found)}, expected {text[:1].lower()}{text[1:]}{near}")
 
 
 def _shown(found: object) -> str:

@@ -67,18 +67,23 @@ def _zone(value: str) -> str:
 
 
 def _iso_date(value: str) -> str:
+    # fromisoformat also reads 20260217 and 2026-W08-2; windows compare the long form.
     try:
-        date.fromisoformat(value)
-    except ValueError as error:
-        raise ValueError(f'found {value!r}, expected a date such as "2026-02-17"') from error
+        same = date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        same = False
+    if not same:
+        raise ValueError(f'found {value!r}, expected a date such as "2026-02-17"')
     return value
 
 
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
+    if "[[" in value:
+        raise ValueError(r"write a bracket inside a set as \[; later versions read [[ as a nested set")
     # Python's matcher backtracks; inputs are matched on the request path. Without these it stays polynomial and small (CWE-1333).
     if re.search(r"\)[*+?{]|\(\?[^:]|\\[1-9]", value):
         raise ValueError("repeated groups, look-around and back-references are not allowed")
@@ -98,7 +103,7 @@ Condition = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Institution(_Model):
