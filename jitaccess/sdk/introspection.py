@@ -44,9 +44,7 @@ class IntrospectionCheck:
         if known_at is not None and 0 <= asked_at - known_at < self._max_age_s:
             return
         headers, form = self._credential.prove()
-        status, answer = exchange(
-            self._url, timeout_s=self._timeout_s, headers=headers, form={**form, "token": token}
-        )
+        status, answer = exchange(self._url, timeout_s=self._timeout_s, headers=headers, form={**form, "token": token})
         match answer:
             case {"active": True, "jti": str(answered)} if status == 200 and answered == jti:
                 self._remember(jti, asked_at)

@@ -36,10 +36,7 @@ def _read(jwks: object) -> Mapping[str, ECKey]:
     for entry in entries:
         match entry:
             case {"kty": "EC", "crv": "P-256", "kid": str(kid), "x": str(x), "y": str(y)} if (
-                kid
-                and "d" not in entry
-                and entry.get("use", "sig") == "sig"
-                and entry.get("alg", "ES256") == "ES256"
+                kid and "d" not in entry and entry.get("use", "sig") == "sig" and entry.get("alg", "ES256") == "ES256"
             ):
                 try:
                     found[kid] = ECKey.import_key({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": kid})

@@ -233,7 +233,12 @@ def _verified(claims: dict[str, Any]) -> VerifiedToken:
 
 
 def _details(value: object) -> Mapping[str, Any]:
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and value[0].get("type") == DETAILS_TYPE:
+    if (
+        isinstance(value, list)
+        and len(value) == 1
+        and isinstance(value[0], dict)
+        and value[0].get("type") == DETAILS_TYPE
+    ):
         return value[0]
     raise TokenRefused("bad_claim", "The claim authorization_details does not name one grant.")
 

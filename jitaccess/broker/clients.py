@@ -1,0 +1,160 @@
+"""Which targets may ask for tokens, and how do they prove themselves? The register of OAuth clients (RFC 7591 names, no open door).
+
+A client belongs to one target and learns only about tokens for it (R39). Redirect addresses are compared exactly (R37). A secret is made
+here, shown once and kept only as a hash; better is a key of the target's own, of which only the public part comes here.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+
+from jitaccess.domain.events import EventType
+from jitaccess.errors import JitError, Kind
+from jitaccess.proof.canonical import JsonValue, digest_b64u
+from jitaccess.sdk.keys import static_keys
+from jitaccess.sdk.refusal import TokenRefused
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import hash_secret, new_secret
+from jitaccess.store.tables import Client
+
+MAX_REDIRECT_URIS = 10
+MAX_URI_CHARS = 300
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class AuthMethod(StrEnum):
+    """How a client authenticates."""
+
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the name of a method
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A registered client, as everything above the store sees it."""
+
+    id: str
+    target: str
+    name: str
+    redirect_uris: tuple[str, ...]
+    method: AuthMethod
+    secret_hash: str | None
+    jwks: Mapping[str, JsonValue] | None
+    initiate_login_uri: str | None
+
+    def knows_secret(self, secret: str) -> bool:
+        """Say whether this is the client's secret; False for a client that has none."""
+        return self.secret_hash is not None and hmac.compare_digest(self.secret_hash, hash_secret(secret))
+
+
+def registered(view: View) -> Mapping[str, ClientFacts]:
+    """Return the active clients by id; cached by the register's version."""
+    return view.cached("clients", _read)
+
+
+def _read(view: View) -> Mapping[str, ClientFacts]:
+    return {
+        row.id: ClientFacts(
+            row.id,
+            row.target,
+            row.name,
+            tuple(cast("list[str]", row.redirect_uris)),
+            AuthMethod(row.auth_method),
+            row.secret_hash,
+            cast("dict[str, JsonValue] | None", row.jwks),
+            row.initiate_login_uri,
+        )
+        for row in view.all(select(Client).where(Client.status == "active"))
+    }
+
+
+def add_client(
+    tx: Tx,
+    *,
+    target: str,
+    name: str,
+    redirect_uris: Sequence[str],
+    jwks: Mapping[str, JsonValue] | None = None,
+    initiate_login_uri: str | None = None,
+) -> tuple[Client, str | None]:
+    """Register a client. With `jwks` (public P-256 keys) it signs; without, a secret is made: returned here and never again.
+
+    Raises INVALID with the field.
+    """
+    if not name.strip() or len(name) > 120 or not name.isprintable():
+        raise JitError(Kind.INVALID, "The name must be 1 to 120 printable characters.", field="name")
+    if not 0 < len(redirect_uris) <= MAX_REDIRECT_URIS or len(set(redirect_uris)) != len(redirect_uris):
+        raise JitError(Kind.INVALID, "Give one to ten different redirect addresses.", field="redirect_uris")
+    for uri in redirect_uris:
+        check_uri(uri, field="redirect_uris")
+    if initiate_login_uri is not None:
+        check_uri(initiate_login_uri, field="initiate_login_uri")
+    if jwks is not None:
+        _check_public(jwks)
+    secret = None if jwks is not None else new_secret()
+    key = tx.new_id()
+    method = AuthMethod.CLIENT_SECRET_BASIC if jwks is None else AuthMethod.PRIVATE_KEY_JWT
+    event = tx.record(
+        EventType.CLIENT_ADDED,
+        subject={"client": key, "target": target},
+        body={
+            "method": method.value,
+            "redirect_uris": digest_b64u(list(redirect_uris)),
+            "jwks": digest_b64u(dict(jwks)) if jwks is not None else None,
+        },
+    )
+    row = tx.insert(
+        Client,
+        event,
+        id=key,
+        target=target,
+        name=name,
+        redirect_uris=list(redirect_uris),
+        auth_method=method.value,
+        secret_hash=None if secret is None else hash_secret(secret),
+        jwks=None if jwks is None else dict(jwks),
+        initiate_login_uri=initiate_login_uri,
+        status="active",
+        created_at=tx.now,
+    )
+    return row, secret
+
+
+def disable_client(tx: Tx, client_id: str) -> None:
+    """Switch a client off: from here on it neither gets nor renews nor asks about tokens."""
+    row = tx.require(Client, client_id, "There is no such client.")
+    event = tx.record(
+        EventType.CLIENT_CHANGED, subject={"client": row.id, "target": row.target}, body={"status": "disabled"}
+    )
+    tx.update(row, event, status="disabled")
+
+
+def check_uri(uri: str, *, field: str) -> None:
+    """Raise INVALID unless the address is https, or http on this machine, and has nothing that could be read in two ways."""
+    wrong = JitError(
+        Kind.INVALID, f"{uri[:80]!r} must be a full https address (http only on this machine), without #.", field=field
+    )
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise wrong from error
+    clean = uri.isascii() and uri.isprintable() and not set(uri) & set(" \\*#<>\"'`") and len(uri) <= MAX_URI_CHARS
+    local = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not clean or not parts.hostname or "@" in parts.netloc or port == 0 or not (parts.scheme == "https" or local):
+        raise wrong
+
+
+def _check_public(jwks: Mapping[str, JsonValue]) -> None:
+    keys = jwks.get("keys")
+    if not isinstance(keys, list) or any(isinstance(key, dict) and "d" in key for key in keys):
+        raise JitError(Kind.INVALID, "Give the public keys only.", field="jwks")
+    try:
+        static_keys(jwks)
+    except TokenRefused as error:
+        raise JitError(Kind.INVALID, "Give a JWK Set with P-256 signing keys that have a kid.", field="jwks") from error

@@ -1,0 +1,558 @@
+"""May this grant's credential be given out, now? Issuing is the last gate, and it believes no row (R20, R28).
+
+`reverify` rebuilds from what is *about to be done* every statement that was signed for it, checks each signature, account and passkey
+again, and refuses on any difference, naming the field. `open_lease` writes the intent, then (where a target is touched) acts outside any
+transaction, then writes the result; tokens touch nothing and need one transaction. Refusals are values and are recorded.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from sqlalchemy import select
+
+from jitaccess.broker.approve import as_votes, statement_of, votes_of
+from jitaccess.broker.context import Broker, advance
+from jitaccess.broker.grants import approvals_digest, held
+from jitaccess.broker.request import Ask, context, denial_of
+from jitaccess.broker.revoke import LIVE_LEASES
+from jitaccess.clock import to_epoch_s
+from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone
+from jitaccess.domain.approval import ApprovalTerms, could_sign, tally
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.people import credential_class, may_act, on_hold, register
+from jitaccess.identity.sessions import Current
+from jitaccess.policy.evaluate import AccessContext, Inputs, TargetFacts, Terms, decide
+from jitaccess.policy.evaluate import Effect as PolicyEffect
+from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, verify_filing
+from jitaccess.proof.canonical import b64u_decode, salted_digest
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.statements import FilingStatement, Verdict, differences
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import hash_secret, new_secret
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Token
+from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
+
+log = logging.getLogger(__name__)
+APPLY_LIMIT = timedelta(seconds=20)
+"""How long a target may take to make a credential; later it must not take effect (design.md section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A grant whose every signature was just checked against what is about to be done; only this room makes one."""
+
+    grant: Grant
+    request: AccessRequest
+    terms: Terms
+    target: TargetFacts
+    approval_events: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A lease that is open, with its evidence; `credential` holds the secret where the target gave one."""
+
+    lease: Lease
+    evidence: Evidence
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Tokens just made: their text is shown once and never stored."""
+
+    access: Minted
+    refresh: str | None
+    scope: str
+
+
+# ---------------------------------------------------------------- evidence
+
+
+def reverify(view: View, broker: Broker, grant: Grant) -> Refused | None:
+    """Say why nothing may be issued under this grant now, or None."""
+    found = evidence(view, broker, grant)
+    return found if isinstance(found, Refused) else None
+
+
+def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
+    """Check everything that a grant rests on. The grant's own seal was checked when it was read.
+
+    1 the grant runs · 2 no hold · 3 the person, account and passkey may act · 4 the request is this grant's, field by field ·
+    5 the filing's signature, and the request's row against its statement · 6 the policy of now, on equal terms · 7 each approval's
+    signature, and the row against its statement; the approvers' rights of now; the quorum · 8 the grant within the signed bounds.
+    """
+    refused = _runs(view, grant) or held(view, broker, grant.target) or _grant_held(view, grant)  # 1, 2
+    if refused is not None:
+        return refused
+    request = view.get(AccessRequest, grant.request_id)
+    if request is None:
+        return _differs("request")
+    refused = may_act(
+        view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=request.filing_passkey_id
+    )  # 3
+    refused = refused or _same_subject(grant, request)  # 4
+    if refused is not None:
+        return refused
+    passkey = view.get(Passkey, request.filing_passkey_id)
+    if passkey is None or passkey.person_id != grant.person_id:
+        return _differs("filing_passkey_id")
+    try:
+        refused = _filing(broker, request, passkey)  # 5
+        terms = Terms.from_document(request.terms)
+        refused = refused or _policy(view, broker, request, terms, passkey)  # 6
+        if refused is not None:
+            return refused
+        votes = votes_of(view, request.id)
+        refused = _approvals(view, broker, request, terms, votes)  # 7
+    except ProofError as error:
+        return _differs(error.field or error.reason)
+    if refused is None and approvals_digest(votes) != grant.approvals_digest:
+        refused = _differs("approvals_digest")
+    refused = refused or _bounds(grant, request)  # 8
+    if refused is not None:
+        return refused
+    target = broker.policies.active(view).targets[grant.target]
+    return Evidence(grant, request, terms, target, frozenset(str(vote.event_id) for vote in votes))
+
+
+def _differs(field: str) -> Refused:
+    return Refused(
+        Kind.CONFLICT,
+        "differs_from_signed",
+        f"What would be issued is not what was signed ({field}). Nothing is issued; ask anew.",
+        field,
+    )
+
+
+def _runs(view: View, grant: Grant) -> Refused | None:
+    """1: a scheduled grant may be opened until `activate_by`, an active one in `starts_at <= now < ends_at`."""
+    over = Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
+    match GrantState(grant.state):
+        case GrantState.SCHEDULED:
+            return over if grant.activate_by is None or view.now >= grant.activate_by else None
+        case GrantState.ACTIVE:
+            if grant.starts_at is None or grant.ends_at is None:
+                return over
+            return None if grant.starts_at <= view.now < grant.ends_at else over
+        case _:
+            return over
+
+
+def _grant_held(view: View, grant: Grant) -> Refused | None:
+    if on_hold(view, "grant", grant.id):
+        return Refused(Kind.FORBIDDEN, "grant_on_hold", "This access is on hold. Ask an administrator.")
+    return None
+
+
+def _same_subject(grant: Grant, request: AccessRequest) -> Refused | None:
+    """4: grant (sealed) and request speak of the same thing."""
+    if request.state != RequestState.APPROVED.value:
+        return _differs("state")
+    for name in ("person_id", "account_id", "target", "entitlement", "duration_s", "policy_digest", "latest_end"):
+        if getattr(grant, name) != getattr(request, name):
+            return _differs(name)
+    return None
+
+
+def _filing(broker: Broker, request: AccessRequest, passkey: Passkey) -> Refused | None:
+    """5: the requester signed exactly this row. `file_by` and the nonce live in the statement alone."""
+    assertion = Assertion.from_json(request.filing_assertion)
+    key = StoredKey(passkey.public_key_der, passkey.algorithm)
+    signed = verify_filing(request.filing_statement, assertion, key, origin=broker.site.origin, rp_id=broker.site.rp_id)
+    if assertion.digest() != request.filing_assertion_digest:
+        return _differs("filing_assertion_digest")
+    reason = request.reason  # None once retention deleted it; its digest stays signed
+    wanted = FilingStatement(
+        instance=broker.site.instance_id,
+        log_origin=broker.site.log_origin,
+        request_id=request.id,
+        requester=request.person_id,
+        credential_id=passkey.credential_id,
+        target=request.target,
+        target_config_digest=request.target_config_digest,
+        entitlement=request.entitlement,
+        inputs=cast("dict[str, str | int | bool]", request.inputs),
+        reason_digest=signed.reason_digest
+        if reason is None
+        else salted_digest(reason, b64u_decode(request.reason_salt)),
+        duration_s=request.duration_s,
+        policy_digest=request.policy_digest,
+        holder_jkt=None,
+        earliest_start=to_epoch_s(request.earliest_start),
+        file_by=signed.file_by,
+        nonce=signed.nonce,
+    )
+    fields = differences(signed, wanted)
+    return _differs(fields[0]) if fields else None
+
+
+def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, passkey: Passkey) -> Refused | None:
+    """6: decided again now, with the passkey that filed; other terms or another target configuration need a new request."""
+    policies = broker.policies.active(view)
+    inputs = cast("dict[str, str | int | bool]", request.inputs)
+    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "")
+    strength = credential_class(passkey)
+    if terms.active_per_person is None and terms.per_day is None:
+        # Without limits nothing has to be counted. Limits that a newer policy added make other terms, refused below.
+        person = register(view).persons[request.person_id]
+        at = AccessContext(person, strength, ask.target, ask.entitlement, inputs, ask.duration_s, view.now)
+    else:
+        at = context(view, strength, request.person_id, ask, besides=request.id)
+    decision = decide(policies, at)
+    if decision.effect is PolicyEffect.DENY or decision.terms is None:
+        return denial_of(decision)
+    now_terms, then_terms = decision.terms.to_document(), terms.to_document()
+    if now_terms != then_terms:
+        names = sorted(name for name in now_terms | then_terms if now_terms.get(name) != then_terms.get(name))
+        return Refused(
+            Kind.CONFLICT, "terms_changed", "The rules changed since this was approved. Ask anew.", f"terms.{names[0]}"
+        )
+    if policies.targets[request.target].config_digest != request.target_config_digest:
+        return _differs("target_config_digest")
+    return None
+
+
+def _approvals(
+    view: View, broker: Broker, request: AccessRequest, terms: Terms, votes: Sequence[Approval]
+) -> Refused | None:
+    """7: every signature, over the statement that this row gives now; the rights of now; enough different persons."""
+    if terms.approval is None:
+        return None
+    signers = could_sign(terms.approval, register=register(view), requester=request.person_id)
+    for vote in votes:
+        if vote.verdict != Verdict.APPROVE.value:
+            return Refused(Kind.FORBIDDEN, "denied", "Somebody refused this request.", "verdict")
+        refused = _approval(view, broker, request, vote)
+        if refused is not None:
+            return refused
+        if vote.person_id not in signers.get(vote.step, frozenset()):
+            return Refused(
+                Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
+            )
+    return _quorum(terms.approval, request, votes)
+
+
+def _approval(view: View, broker: Broker, request: AccessRequest, vote: Approval) -> Refused | None:
+    passkey = view.get(Passkey, vote.passkey_id)
+    if passkey is None or passkey.person_id != vote.person_id or vote.statement is None:
+        return _differs("credential_id")
+    refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=passkey.id)
+    if refused is not None:
+        return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
+    signed = verify_approval(
+        vote.statement,
+        Assertion.from_json(vote.assertion),
+        StoredKey(passkey.public_key_der, passkey.algorithm),
+        origin=broker.site.origin,
+        rp_id=broker.site.rp_id,
+    )
+    wanted = statement_of(
+        broker,
+        request,
+        approver=vote.person_id,
+        credential_id=passkey.credential_id,
+        step=vote.step,
+        verdict=vote.verdict,
+        nonce=signed.nonce,
+    )
+    fields = differences(signed, wanted)
+    return _differs(fields[0]) if fields else None
+
+
+def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[Approval]) -> Refused | None:
+    found = tally(approval, requester=request.person_id, votes=as_votes(votes))
+    if found.met and not found.refused:
+        return None
+    return Refused(Kind.FORBIDDEN, "quorum_not_met", "This has not enough different approvals. Ask anew.", "approvals")
+
+
+def _bounds(grant: Grant, request: AccessRequest) -> Refused | None:
+    """8: the window lies within what was signed."""
+    if grant.starts_at is None or grant.ends_at is None:
+        return None
+    if grant.starts_at < request.earliest_start:
+        return _differs("earliest_start")
+    if grant.ends_at > request.latest_end:
+        return _differs("latest_end")
+    if grant.ends_at - grant.starts_at > timedelta(seconds=request.duration_s):
+        return _differs("duration_s")
+    return None
+
+
+# ---------------------------------------------------------------- opening
+
+
+def covered_approvals(broker: Broker, grant_id: str) -> frozenset[str]:
+    """Make sure that the approvals of a grant are under a signed checkpoint; return their event ids. Outside any Tx.
+
+    Raises UNAVAILABLE while the log cannot take them.
+    """
+    with broker.read() as view:
+        events = (
+            view.rows(
+                select(Approval.event_id)
+                .join(Grant, Grant.request_id == Approval.request_id)
+                .where(Grant.id == grant_id)
+            )
+            .scalars()
+            .all()
+        )
+    known = frozenset(str(event) for event in events)
+    broker.checkpoints.cover(sorted(known))
+    return known
+
+
+def open_lease(broker: Broker, current: Current, grant_id: str) -> Opened | Refused:
+    """Open a grant for its own person: activate it where its clock waits for that, and give its lease.
+
+    1 the approvals are in the signed log · 2 the intent is committed · 3 the target acts, outside any transaction, with a deadline ·
+    4 the result is committed. A crash after 2 leaves a lease ISSUING that ends with its grant; a crash after 3 the same: its effect is
+    known by name and is cut (R47).
+    """
+    covered = covered_approvals(broker, grant_id)  # 1
+    with broker.begin(current.actor, lock=[(Grant, grant_id)]) as tx:
+        opened = open_in(tx, broker, current, grant_id, covered=covered)  # 2
+    if isinstance(opened, Refused) or opened.lease.state != LeaseState.ISSUING.value:
+        return opened
+    return _apply(broker, current, opened)
+
+
+def open_in(tx: Tx, broker: Broker, current: Current, grant_id: str, *, covered: frozenset[str]) -> Opened | Refused:
+    """Do the part of `open_lease` that one transaction holds; `covered` comes from `covered_approvals`. Refusals are recorded."""
+    grant = tx.get(Grant, grant_id) if len(grant_id) <= 64 else None
+    if grant is None or grant.person_id != current.person.id:
+        nothing = Refused(Kind.NOT_FOUND, "no_such_grant", "There is no such access of yours.")
+        return refuse(tx, current.person.id, None, nothing)
+    refused = ready(broker) or may_act(
+        tx, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id
+    )
+    found = refused or evidence(tx, broker, grant)
+    if isinstance(found, Refused):
+        return refuse(tx, current.person.id, grant, found)
+    if credential_class(current.passkey) < found.terms.credential:
+        weak = Refused(
+            Kind.FORBIDDEN, "credential_too_weak", "This needs a stronger passkey. Sign in with one.", "credential"
+        )
+        return refuse(tx, current.person.id, grant, weak)
+    if not found.approval_events <= covered:
+        # An approval that came after the look at the log; the next try covers it.
+        late = Refused(Kind.UNAVAILABLE, "not_in_log", "The log does not hold the approvals yet. Try again.")
+        return refuse(tx, current.person.id, grant, late)
+    live = tx.first(select(Lease).where(Lease.grant_id == grant.id, Lease.state.in_(LIVE_LEASES)))
+    if live is not None:
+        if broker.connectors[live.connector].outside:
+            again = Refused(Kind.CONFLICT, "open_already", "This access is open already; its secret is shown once.")
+            return refuse(tx, current.person.id, grant, again)
+        return Opened(live, found, Credential())
+    if grant.state == GrantState.SCHEDULED.value:
+        ends_at = min(tx.now + timedelta(seconds=grant.duration_s), grant.latest_end)
+        advance(
+            tx,
+            grant,
+            GrantState.ACTIVE,
+            body={"ends_at": to_epoch_s(ends_at)},
+            starts_at=tx.now,
+            ends_at=ends_at,
+        )
+    return Opened(_write_lease(tx, broker, found), found, Credential())
+
+
+def ready(broker: Broker) -> Refused | None:
+    """Say whether what was overdue at the start has been ended; nothing is given out before (R59)."""
+    if broker.may_grant.is_set():
+        return None
+    return Refused(Kind.UNAVAILABLE, "starting", "The broker is still ending what is overdue. Try again in a moment.")
+
+
+def refuse(tx: Tx, person_id: str | None, grant: Grant | None, refused: Refused) -> Refused:
+    """Record a refusal to issue, with its code and field."""
+    subject: dict[str, str | None] = {"person": person_id}
+    if grant is not None:
+        subject |= {"request": grant.request_id, "grant": grant.id, "target": grant.target}
+    tx.record(EventType.ISSUE_REFUSED, subject=subject, body={"reason": refused.code, "field": refused.field})
+    return refused
+
+
+def _write_lease(tx: Tx, broker: Broker, found: Evidence) -> Lease:
+    grant = found.grant
+    kind = str(found.target.connector["kind"])
+    connector = broker.connectors.get(kind)
+    if connector is None or grant.ends_at is None:
+        raise JitError(Kind.UNAVAILABLE, f"There is no connector of kind {kind}.")
+    key = tx.new_id()
+    spec = LeaseSpec(key, grant.person_id, grant.target, grant.entitlement, grant.ends_at)
+    effect = connector.plan(spec).to_json()
+    state = LeaseState.ISSUING if connector.outside else LeaseState.ACTIVE
+    event = tx.record(
+        EventType.LEASE_ISSUING if connector.outside else EventType.LEASE_ACTIVE,
+        subject={
+            "request": grant.request_id,
+            "grant": grant.id,
+            "lease": key,
+            "person": grant.person_id,
+            "target": grant.target,
+        },
+        body={"connector": kind, "ends_at": to_epoch_s(grant.ends_at), "effect": str(effect["name"])},
+    )
+    return tx.insert(
+        Lease,
+        event,
+        id=key,
+        grant_id=grant.id,
+        person_id=grant.person_id,
+        target=grant.target,
+        connector=kind,
+        effect=effect,
+        state=state.value,
+        created_at=tx.now,
+        ends_at=grant.ends_at,
+        attempts=0,
+    )
+
+
+def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused:
+    """Let the target make the credential, and write what came of it. Only `NotDone` proves that nothing was made."""
+    lease = opened.lease
+    connector = broker.connectors[lease.connector]
+    effect = Effect.from_json(lease.effect)
+    deadline = min(broker.db.now() + APPLY_LIMIT, lease.ends_at)
+    try:
+        credential = connector.apply(effect, deadline)  # a crash here leaves ISSUING: cut when the grant ends
+    except NotDone:
+        _settle(broker, current, lease.id, LeaseState.FAILED)
+        return Refused(Kind.UNAVAILABLE, "target_refused", "The target made nothing. Try again.")
+    except Exception as error:  # a target may fail in any way, and then nobody knows what it made: revoke it
+        log.warning("apply of lease %s is uncertain (%s)", lease.id, type(error).__name__)
+        _settle(broker, current, lease.id, LeaseState.REVOKING)
+        return Refused(Kind.UNAVAILABLE, "target_uncertain", "The target did not answer. What it made is removed.")
+    if _settle(broker, current, lease.id, LeaseState.ACTIVE):
+        return Opened(lease, opened.evidence, credential)
+    # The grant ended meanwhile and may have been cut before this was born: the loser removes what it made.
+    connector.cut([effect])
+    connector.clean(effect)
+    return Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
+
+
+def _settle(broker: Broker, current: Current, lease_id: str, to: LeaseState) -> bool:
+    """Move an ISSUING lease on; False when somebody ended it first."""
+    with broker.begin(current.actor, lock=[(Lease, lease_id)]) as tx:
+        lease = tx.unchecked_get(Lease, lease_id)
+        if (
+            lease is None
+            or lease.state != LeaseState.ISSUING.value
+            or (to is LeaseState.ACTIVE and tx.now >= lease.ends_at)
+        ):
+            return False
+        match to:
+            case LeaseState.REVOKING:
+                cause = EndCause.FAILED.value
+                advance(tx, lease, to, body={"cause": cause}, cause=cause, ended_at=tx.now, next_at=tx.now, attempts=0)
+            case LeaseState.FAILED:
+                advance(tx, lease, to, cause=EndCause.FAILED.value, ended_at=tx.now)
+            case _:
+                advance(tx, lease, to)
+        return True
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def mint(
+    tx: Tx,
+    broker: Broker,
+    *,
+    found: Evidence,
+    lease: Lease,
+    client_id: str,
+    family: str,
+    scope: str,
+    sign_in: SignIn,
+    session_id: str | None,
+    refreshed: bool = False,
+) -> Issued:
+    """Make an access token and the refresh token that follows it, with their rows. `found` was made in this very Tx.
+
+    Raises GONE when the grant ends before a token could live a second.
+    """
+    grant = found.grant
+    if grant.ends_at is None or lease.grant_id != grant.id or lease.state != LeaseState.ACTIVE.value:
+        raise JitError(Kind.GONE, "This access has ended. Ask for it anew.")
+    jti, refresh_id, refresh = tx.new_id(), tx.new_id(), new_secret()
+    access = mint_access(
+        broker.keyring.token_key(),
+        issuer=broker.site.origin,
+        audience=str(found.target.connector["audience"]),
+        client_id=client_id,
+        person_id=grant.person_id,
+        jti=jti,
+        scope=scope,
+        grant=GrantClaims(
+            grant.id,
+            grant.target,
+            grant.entitlement,
+            cast(Inputs, found.request.inputs),
+            grant.approvals_digest,
+            grant.policy_digest,
+            grant.ends_at,
+        ),
+        sign_in=sign_in,
+        now=tx.now,
+        ttl_s=found.terms.token_ttl_s,
+    )
+    event = tx.record(
+        EventType.TOKEN_REFRESHED if refreshed else EventType.TOKEN_ISSUED,
+        subject={
+            "request": grant.request_id,
+            "grant": grant.id,
+            "lease": lease.id,
+            "person": grant.person_id,
+            "target": grant.target,
+            "client": client_id,
+            "token": jti,
+        },
+        body={"expires_at": to_epoch_s(access.expires_at), "family": family},
+    )
+    shared = {
+        "lease_id": lease.id,
+        "grant_id": grant.id,
+        "client_id": client_id,
+        "session_id": session_id,
+        "family": family,
+        "scope": scope,
+        "auth_at": sign_in.at,
+        "acr": sign_in.acr,
+        "amr": [*sign_in.amr],
+        "created_at": tx.now,
+    }
+    tx.insert_many(
+        Token,
+        [
+            (event, {**shared, "id": jti, "kind": "access", "expires_at": access.expires_at}),
+            (
+                event,
+                {
+                    **shared,
+                    "id": refresh_id,
+                    "kind": "refresh",
+                    "secret_hash": hash_secret(refresh),
+                    "expires_at": grant.ends_at,
+                },
+            ),
+        ],
+    )
+    return Issued(access, refresh, scope)
+
+
+def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str) -> int:
+    """End every token of a family; return how many were live. Takes away only, so seals are not asked."""
+    live = tx.unchecked_all(select(Token).where(Token.family == family, Token.ended_at.is_(None)))
+    event = tx.record(type_, subject={"client": client_id}, body={"family": family, "ended": len(live)})
+    tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])
+    return len(live)

@@ -1,0 +1,94 @@
+"""Is this token good now? Introspection for targets (RFC 7662): time first, then state (R34, R39).
+
+The token is verified by the very verifier that targets run (`sdk`), for the asking client's own audience, and then looked up by `jti`:
+token, lease, grant, person and holds as they are now. Whatever is wrong, the answer is the same: not active. No audit row per
+question. Reads only, so a target may ask as often as it likes.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+
+from jitaccess.broker.clients import ClientFacts, registered
+from jitaccess.broker.context import Broker
+from jitaccess.domain.lifecycle import GrantState, LeaseState
+from jitaccess.identity.people import may_act, on_hold
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.sdk import TokenRefused, VerifiedToken, Verifier
+from jitaccess.store.db import SealBroken, View
+from jitaccess.store.tables import Grant, Lease, Token
+
+INACTIVE: Mapping[str, JsonValue] = {"active": False}
+_SHOWN = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "acr", "amr")
+_LOOK_UP = select(Token, Lease, Grant).join(Lease, Lease.id == Token.lease_id).join(Grant, Grant.id == Token.grant_id)
+
+
+def answer(broker: Broker, client_id: str, token: str) -> dict[str, JsonValue]:
+    """Return `introspect` of this moment; a broken seal was alarmed and is "not active" like everything else that is wrong."""
+    try:
+        with broker.read() as view:
+            return introspect(view, broker, client_id, token)
+    except SealBroken:
+        return dict(INACTIVE)
+
+
+def introspect(view: View, broker: Broker, client_id: str, token: str) -> dict[str, JsonValue]:
+    """Return the RFC 7662 answer to one client; `{"active": false}` for every token that is not for its target and good now.
+
+    Raises SEAL_BROKEN, which the view alarms when it is left.
+    """
+    client = registered(view).get(client_id)
+    if client is None:
+        return dict(INACTIVE)
+    verified = _verified(view, broker, client, token)
+    if verified is None or not active(view, verified):
+        return dict(INACTIVE)
+    shown: dict[str, JsonValue] = {name: verified.claims[name] for name in _SHOWN}
+    details: JsonValue = [dict(verified.authorization_details)]
+    return {"active": True, "token_type": "Bearer", **shown, "authorization_details": details}
+
+
+def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> VerifiedToken | None:
+    """Time first: the claims alone, as the target itself would read them."""
+    policies = broker.policies.active_or_none(view)
+    target = policies.targets.get(client.target) if policies is not None else None
+    if target is None or target.connector["kind"] != "token":
+        return None
+    verifier = Verifier(
+        broker.site.origin,
+        str(target.connector["audience"]),
+        broker.keyring.token_keys().get,
+        clock=lambda: view.now.timestamp(),
+    )
+    try:
+        verified = verifier.verify(token)
+    except TokenRefused:
+        return None
+    # Two targets may share one audience; a client still learns only about its own.
+    return verified if verified.target == client.target else None
+
+
+def active(view: View, verified: VerifiedToken) -> bool:
+    """Say whether what stands behind a verified token is live now; raises SEAL_BROKEN."""
+    found = view.rows(_LOOK_UP.where(Token.id == verified.jti)).one_or_none()
+    if found is None:
+        return False
+    token, lease, grant = found
+    for row in (token, lease, grant):
+        if not view.intact(row):
+            raise SealBroken(row.__tablename__, row.id)
+    return (
+        token.kind == "access"
+        and token.ended_at is None
+        and view.now < token.expires_at
+        and lease.grant_id == grant.id == verified.grant
+        and lease.state == LeaseState.ACTIVE.value
+        and view.now < lease.ends_at
+        and grant.state == GrantState.ACTIVE.value
+        and grant.ends_at is not None
+        and view.now < grant.ends_at
+        and (grant.person_id, grant.target) == (verified.subject, verified.target)
+        and may_act(view, person_id=grant.person_id, account_id=grant.account_id) is None
+        and not on_hold(view, "grant", grant.id)
+        and not on_hold(view, "target", grant.target)
+    )
