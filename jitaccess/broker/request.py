@@ -24,6 +24,7 @@ from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, com
 from jitaccess.identity.people import credential_class, may_act, register
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Code, Decision, Effect, Inputs, PolicySet, Reason, Terms, decide
+from jitaccess.policy.explain import Explanation, explain
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, salted_digest
 from jitaccess.proof.errors import ProofError
@@ -470,3 +471,9 @@ def of_person(view: View, person_id: str, *, limit: int = 50) -> list[AccessRequ
 def lock_of(current: Current) -> list[tuple[type[Person], str]]:
     """Return the row that `complete_filing` wants locked."""
     return [(Person, current.person.id)]
+
+
+def explanation(view: View, broker: Broker, current: Current, ask: Ask) -> Explanation:
+    """Explain every rule of an entitlement to the person who asks."""
+    at = context(view, credential_class(current.passkey), current.person.id, ask)
+    return explain(broker.policies.active(view), at, register(view))

@@ -281,3 +281,13 @@ def _lag_ms(ended_at: datetime | None, now: datetime) -> int:
 def stuck(view: View) -> list[Lease]:
     """Return the leases whose revocation does not succeed."""
     return view.unchecked_all(select(Lease).where(Lease.state == LeaseState.STUCK.value).order_by(Lease.ended_at))
+
+
+def grants_of(view: View, person_id: str, *, limit: int = 50) -> list[Grant]:
+    """Return a person's grants, live ones first, then the newest; seals unchecked, because this only shows."""
+    return view.unchecked_all(
+        select(Grant)
+        .where(Grant.person_id == person_id)
+        .order_by(Grant.state.in_(LIVE_GRANTS).desc(), Grant.created_at.desc())
+        .limit(limit)
+    )

@@ -1,0 +1,78 @@
+"""How is a value shown so that a person can read it and a test can read it back? Each formatter has its exact inverse (R24).
+
+Times are shown to the second in UTC, durations in words, text from users with everything that does not print made visible (R18).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import cast
+
+from jitaccess.proof.canonical import JsonValue
+
+_TIME = "%d %b %Y, %H:%M:%S UTC"
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+NOTHING = "none"
+
+
+def time_text(epoch_s: int) -> str:
+    """Return UTC seconds as `23 Nov 2026, 18:04:05 UTC`."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime(_TIME)
+
+
+def parse_time(text: str) -> int:
+    """Read `time_text`."""
+    return int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp())
+
+
+def duration_text(seconds: int) -> str:
+    """Return seconds as `1 h 30 min`."""
+    parts: list[str] = []
+    for unit, name in _UNITS:
+        count, seconds = divmod(seconds, unit)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts) or "0 s"
+
+
+def parse_duration_text(text: str) -> int:
+    """Read `duration_text`."""
+    units = {name: unit for unit, name in _UNITS}
+    return sum(int(count) * units[name] for count, name in re.findall(r"(\d+) (d|h|min|s)\b", text))
+
+
+def visible(text: str) -> str:
+    """Return text with every character that does not print shown as its code point; line breaks stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else f"[U+{ord(letter):04X}]" for letter in text)
+
+
+def value_text(value: JsonValue) -> str:
+    """Return an input's value."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return visible(str(value))
+
+
+def money_hint(name: str, value: JsonValue) -> str:
+    """Return `1,250,000.00` beside an amount in cents, or nothing."""
+    if name.endswith("_cents") and isinstance(value, int) and not isinstance(value, bool):
+        return f"{value // 100:,}.{value % 100:02d}"
+    return ""
+
+
+def terms_rows(terms: JsonValue) -> list[tuple[str, str]]:
+    """Return the terms as (dotted name, text), everything that is signed, in order."""
+    return _flatten("terms", cast("dict[str, JsonValue]", terms))
+
+
+def _flatten(path: str, value: JsonValue) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [row for name in sorted(value) for row in _flatten(f"{path}.{name}", value[name])]
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return [row for number, part in enumerate(value) for row in _flatten(f"{path}.{number}", part)]
+        return [(path, ", ".join(str(part) for part in value) or NOTHING)]
+    if value is None:
+        return [(path, NOTHING)]
+    if path.endswith("_s") and isinstance(value, int):
+        return [(path, duration_text(value))]
+    return [(path, str(value))]

@@ -1,0 +1,203 @@
+"""Who may come in, and in what dress does everything leave? Cookies, origin checks, headers, errors (R13, R15-R18, R42, R46).
+
+Every request that may change something must come from our own origin, exactly; the host must be ours; the session cookie is opaque
+and `__Host-`. Everything leaves with a nonce-only content security policy and, behind sign-in, uncacheable. Errors are problem
+details for the API and one sentence for people; never a traceback.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+from flask import Flask, Response, g, jsonify, redirect, render_template, request
+from flask_babel import gettext
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker.context import Broker
+from jitaccess.domain.values import Refused
+from jitaccess.errors import DOORS, JitError, Kind
+from jitaccess.identity import sessions
+from jitaccess.identity.sessions import Current
+from jitaccess.store.ids import new_secret
+
+log = logging.getLogger(__name__)
+SESSION_COOKIE = "__Host-jit"
+BROWSER_COOKIE = "__Host-jit-browser"
+"""Binds a sign-in or enrolment ceremony to the browser that began it (R3); carries no power."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_COOKIE = 200
+T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., object])
+
+
+def without_cookie(view: View) -> View:
+    """Mark an endpoint that authenticates clients by itself and never looks at cookies: the origin check does not apply."""
+    view.without_cookie = True  # type: ignore[attr-defined] # a mark on the function
+    return view
+
+
+def current_or_none() -> Current | None:
+    """Return who is signed in, or None."""
+    found: Current | None = g.get("current")
+    return found
+
+
+def current() -> Current:
+    """Return who is signed in; raises UNAUTHENTICATED."""
+    found = current_or_none()
+    if found is None:
+        raise JitError(Kind.UNAUTHENTICATED, "Sign in first.")
+    return found
+
+
+def settle(found: T | Refused) -> T:
+    """Return a verb's result; a refusal, committed by now, becomes the door's answer."""
+    if isinstance(found, Refused):
+        raise JitError(found.kind, found.message, code=found.code, field=found.field)
+    return found
+
+
+def browser_id() -> str:
+    """Return this browser's id, made at first use; the answer sets its cookie."""
+    known = request.cookies.get(BROWSER_COOKIE, "")
+    if 20 <= len(known) <= 64:
+        return known
+    if "browser" not in g:
+        g.browser = new_secret()
+    found: str = g.browser
+    return found
+
+
+def set_session(response: BaseResponse, secret: str) -> None:
+    """Give the browser its session's secret (R13)."""
+    response.set_cookie(SESSION_COOKIE, secret, secure=True, httponly=True, samesite="Lax", path="/")
+
+
+def clear_session(response: BaseResponse) -> None:
+    """Take the session's cookie away."""
+    response.delete_cookie(SESSION_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+
+
+def own_path(text: str) -> str:
+    """Return a return path only if it is a plain path of ours (R46); else the start page."""
+    parts = urlsplit(text)
+    plain = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    return text if plain and text.isprintable() and "\\" not in text and len(text) < 2000 else "/"
+
+
+def install(app: Flask, broker: Broker) -> None:
+    """Put the doors on an application."""
+    site = broker.site
+    host = urlsplit(site.origin).netloc.lower()
+    secure = site.origin.startswith("https:")
+    app.config["MAX_CONTENT_LENGTH"] = broker.settings.server.max_body_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = broker.settings.server.max_body_bytes
+    app.config["MAX_FORM_PARTS"] = 100
+
+    @app.before_request
+    def come_in() -> None:
+        g.nonce = new_secret()
+        g.current = None
+        if request.host.lower() != host:
+            raise JitError(Kind.INVALID, "This is not the address of this broker.")
+        view = app.view_functions.get(request.endpoint or "")
+        if request.method not in SAFE_METHODS and not getattr(view, "without_cookie", False):
+            _check_origin(site.origin)
+        secret = request.cookies.get(SESSION_COOKIE)
+        if secret and not getattr(view, "without_cookie", False) and request.endpoint != "static":
+            if len(secret) > MAX_COOKIE:
+                raise JitError(Kind.UNAUTHENTICATED, "Sign in first.")
+            with broker.read() as found:
+                g.current = sessions.resolve(found, secret)
+            if g.current is not None:
+                sessions.touch(broker.db, g.current.actor, g.current.session.id)
+
+    @app.after_request
+    def go_out(response: Response) -> Response:
+        # Where the authorization endpoint redirects to after a form, its exact origin is allowed for that answer only.
+        extra = "".join(f" {origin}" for origin in g.get("form_action", ()))
+        nonce = g.get("nonce", "")
+        headers = response.headers
+        headers["Content-Security-Policy"] = (
+            f"default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic'; style-src 'self'; img-src 'self' data:; "
+            f"connect-src 'self'; form-action 'self'{extra}; base-uri 'none'; frame-ancestors 'none'"
+        )
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "same-origin"
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["Permissions-Policy"] = (
+            "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()"
+        )
+        if secure:
+            headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+        if request.endpoint == "static":
+            headers["Cache-Control"] = "public, max-age=3600"
+        else:
+            headers["Cache-Control"] = "no-store"
+            headers["Vary"] = "Cookie"
+        if "browser" in g:
+            response.set_cookie(
+                BROWSER_COOKIE, g.browser, secure=True, httponly=True, samesite="Lax", path="/", max_age=3600
+            )
+        return response
+
+    @app.errorhandler(JitError)
+    def refused(error: JitError) -> tuple[Response | str, int] | BaseResponse:
+        return _answer(error)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> tuple[Response | str, int] | BaseResponse:
+        kinds = {404: Kind.NOT_FOUND, 405: Kind.INVALID, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}
+        status = error.code or 500
+        kind = kinds.get(status, Kind.INVALID if status < 500 else Kind.INTERNAL)
+        sentences = {
+            404: gettext("There is no such page."),
+            405: gettext("This address does not take that method."),
+            413: gettext("This is too large."),
+        }
+        return _answer(JitError(kind, sentences.get(status, gettext("This request cannot be answered."))), status)
+
+    @app.errorhandler(Exception)
+    def defect(error: Exception) -> tuple[Response | str, int] | BaseResponse:
+        log.exception("unexpected error at %s", request.path, exc_info=error)
+        return _answer(JitError(Kind.INTERNAL, "Something went wrong here. Nothing was granted. Try again."))
+
+
+def _check_origin(origin: str) -> None:
+    """R16: an exact Origin, or without one the browser's own word that it is the same origin."""
+    given = request.headers.get("Origin")
+    fetch_site = request.headers.get("Sec-Fetch-Site")
+    if fetch_site is not None and fetch_site != "same-origin":
+        raise JitError(Kind.FORBIDDEN, "This request came from another site.", code="cross_site")
+    if given != origin and not (given is None and fetch_site == "same-origin"):
+        raise JitError(Kind.FORBIDDEN, "This request came from another site.", code="cross_site")
+
+
+def wants_json() -> bool:
+    """Say whether this request is the API's."""
+    return request.path.startswith(("/api/", "/oidc/authorize/")) or request.is_json
+
+
+def _answer(error: JitError, status: int | None = None) -> tuple[Response | str, int] | BaseResponse:
+    door = DOORS[error.kind]
+    code = status or door.status
+    if wants_json():
+        details = {name: value for name, value in error.details.items() if value is not None}
+        problem = {
+            "type": door.problem,
+            "title": error.kind.value.replace("_", " "),
+            "status": code,
+            "detail": gettext(error.message),
+            "code": details.pop("code", error.kind.value),
+            **details,
+        }
+        response = jsonify(problem)
+        response.headers["Content-Type"] = "application/problem+json"
+        return response, code
+    if error.kind is Kind.UNAUTHENTICATED and request.method in SAFE_METHODS:
+        path = request.full_path.removesuffix("?")
+        return redirect(f"/sign-in?next={quote(path, safe='')}", 303)
+    return render_template("error.html", message=gettext(error.message), status=code), code
