@@ -61,7 +61,7 @@ def policy_text(rules: int, *, conditions: bool = False) -> str:
             "    approve:",
             "      steps:",
             "        - {name: line, groups: [heads], count: 1}",
-            "        - {name: owner, institution: owner, count: 1, after: line}",
+            "        - {name: owner, groups: [owners], institution: owner, count: 1, after: line}",
             "      distinct: [person]",
         ]
         if conditions:
@@ -79,11 +79,11 @@ def staff() -> RegisterView:
             "mof",
             "unit",
             f"p{number // 10}" if number else None,
-            frozenset({f"g{chance.randrange(GROUPS)}" for _ in range(20)} | ({"heads"} if number < 20 else set())),
+            frozenset({f"g{chance.randrange(GROUPS)}" for _ in range(20)} | ({"heads", "owners"} if number < 20 else set())),
         )
         for number in range(1000)
     }
-    return RegisterView(people, frozenset({"heads", *(f"g{number}" for number in range(GROUPS))}), frozenset({"mof"}))
+    return RegisterView(people, frozenset({"heads", "owners", *(f"g{number}" for number in range(GROUPS))}), frozenset({"mof"}))
 
 
 def contexts(policies: PolicySet, register: RegisterView) -> list[AccessContext]:

@@ -46,8 +46,7 @@ def _able(step: Step, register: RegisterView) -> frozenset[str]:
     if step.institution is not None:
         of_institution = register.of_institution(step.institution)
         named = named & of_institution if step.groups else of_institution
-    persons = register.persons
-    return frozenset(person for person in named if persons[person].active and not persons[person].on_hold)
+    return named & register.able
 
 
 def tally(terms: ApprovalTerms, *, requester: str, votes: Sequence[Vote]) -> Tally:
@@ -105,7 +104,7 @@ def _seated(terms: ApprovalTerms, register: RegisterView, absent: frozenset[str]
     With distinct institutions each institution is one candidate, as two people of one institution can never both count: a
     matching of seats to institutions is exact.
     """
-    seats = [sorted(_able(step, register) - absent) for step in terms.steps for _ in range(step.count)]
+    seats = [people for step in terms.steps for people in [_able(step, register) - absent] * step.count]
     if not seats:
         return None
     persons = register.persons

@@ -33,9 +33,11 @@ class RegisterView:
     _members: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
     _reports: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
     _staff: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
+    able: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The ids of all who are active and not on hold."""
 
     def __post_init__(self) -> None:
-        """Index members, direct reports and staff once."""
+        """Index members, direct reports, staff and who may act, once."""
         members: dict[str, set[str]] = defaultdict(set)
         staff: dict[str, set[str]] = defaultdict(set)
         reports: dict[str, set[str]] = defaultdict(set)
@@ -47,6 +49,8 @@ class RegisterView:
                 reports[person.manager_id].add(person.id)
         object.__setattr__(self, "_members", {group: frozenset(ids) for group, ids in members.items()})
         object.__setattr__(self, "_reports", {person: frozenset(ids) for person, ids in reports.items()})
+        able = frozenset(person.id for person in self.persons.values() if person.active and not person.on_hold)
+        object.__setattr__(self, "able", able)
         object.__setattr__(self, "_staff", {institution: frozenset(ids) for institution, ids in staff.items()})
 
     def members(self, group: str) -> frozenset[str]:

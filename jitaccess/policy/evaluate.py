@@ -318,6 +318,8 @@ class Merged:
     asks: tuple[AskTerm, ...]
     conditional: bool
     """Whether any of them has a condition."""
+    permit: Decision | None
+    """The permission for the default duration, made once; whether it is due only `decide` tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,10 +391,12 @@ class PolicySet:
         if found is None:
             if len(self._merged) >= MAX_MERGED:
                 self._merged.clear()
+            terms = _strictest([rule.terms for rule in rules])
             found = self._merged[key] = Merged(
-                _strictest([rule.terms for rule in rules]),
+                terms,
                 _all_asks(rules),
                 any(rule.when_text is not None for rule in rules),
+                _permit(self.digest, rules, terms, terms.default_s) if terms is not None else None,
             )
         return found
 
@@ -414,9 +418,7 @@ def offers(policies: PolicySet, *, person: PersonView, now: datetime) -> tuple[O
         return ()
     for target in policies.targets.values():
         for entitlement in target.entitlements.values():
-            rules = [
-                rule for rule in policies.rules_for(target.id, entitlement.id) if silence(rule, person, now) is None
-            ]
+            rules = [rule for rule in policies.rules_for(target.id, entitlement.id) if speaks(rule, person, now)]
             merged = policies.merged(rules) if rules else None
             if merged is not None and merged.terms is not None:
                 found.append(Offer(target, entitlement, merged.terms, merged.asks))
@@ -443,9 +445,8 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
     if asked_s is not None and not 0 < asked_s <= MAX_DURATION_S:
         return _deny(policies, Reason(Code.TOO_SHORT if asked_s <= 0 else Code.TOO_LONG))
     now = context.now
-    speaking = [  # 2
-        rule for rule in policies.rules_for(context.target, context.entitlement) if silence(rule, person, now) is None
-    ]
+    rules = policies.rules_for(context.target, context.entitlement)
+    speaking = [rule for rule in rules if speaks(rule, person, now)]  # 2
     if not speaking:
         return _deny(policies, *_why_silent(policies, context))
     merged = policies.merged(speaking)
@@ -474,7 +475,13 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
                 return _deny(policies, Reason(Code.CONDITION_FAILED, name), denied_by=name)
             if holds:
                 return _deny(policies, Reason(Code.DENIED, name), denied_by=name)
-    return Decision(Effect.PERMIT, policies.digest, tuple([rule.id for rule in speaking]), terms, duration_s)
+    if merged.permit is not None and duration_s == terms.default_s:
+        return merged.permit
+    return _permit(policies.digest, speaking, terms, duration_s)
+
+
+def _permit(digest: str, rules: Sequence[CompiledRule], terms: Terms, duration_s: int) -> Decision:
+    return Decision(Effect.PERMIT, digest, tuple([rule.id for rule in rules]), terms, duration_s)
 
 
 def _deny(policies: PolicySet, *reasons: Reason, denied_by: str | None = None) -> Decision:
@@ -488,8 +495,15 @@ def _deny(policies: PolicySet, *reasons: Reason, denied_by: str | None = None) -
     )
 
 
+def speaks(rule: CompiledRule, person: PersonView, now: datetime) -> bool:
+    """Say whether a rule speaks of this person now, conditions aside."""
+    if rule.groups.isdisjoint(person.groups):
+        return False
+    return not rule.windows or all(window.open_at(now) for _, window in rule.windows)
+
+
 def silence(rule: CompiledRule, person: PersonView, now: datetime) -> Reason | None:
-    """Return why a rule does not speak of this person now, conditions aside; None if it does."""
+    """Return why a rule does not speak of this person now, conditions aside; None exactly if `speaks`."""
     if rule.groups.isdisjoint(person.groups):
         return Reason(Code.NOT_IN_GROUP, rule.id, ", ".join(sorted(rule.groups)))
     for name, window in rule.windows:

@@ -6,7 +6,7 @@ members come from the register as a value. Every problem found is reported, not 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -167,9 +167,7 @@ class _Checker:
         self.problems: list[PolicyProblem] = []
         self._files = files
         self._register = register
-        self._signers: dict[ApprovalTerms, frozenset[str]] = {}
-        self._met: dict[tuple[ApprovalTerms, frozenset[str]], bool] = {}
-        self._alone: dict[ApprovalTerms, frozenset[str]] = {}
+        self._reaches: dict[ApprovalTerms, _Reach] = {}
         found = _Found(self.problems)
         self._institutions = found.gather(files, "institutions")
         self._holidays = found.gather(files, "holidays")
@@ -327,40 +325,50 @@ class _Checker:
     def _reach(
         self, file: _File, path: Path, rule: schema.Rule, approval: ApprovalTerms, register: RegisterView
     ) -> list[PolicyProblem]:
-        if not self._can_meet(approval, frozenset(), register):
+        reach = self._reaches.get(approval)
+        if reach is None:
+            reach = self._reaches[approval] = _Reach.of(approval, register)
+        if not reach.without(frozenset()):
             return [file.source.problem(path, f"nobody could ever meet these steps: too few {_different(approval)}")]
         found: list[PolicyProblem] = []
-        requesters = sorted(frozenset[str]().union(*(register.members(group) for group in rule.for_.groups)))
-        stuck = [
-            person
-            for person in requesters
-            if not self._can_meet(approval, barred(person, register=register, never=approval.never), register)
-        ]
+        requesters = frozenset[str]().union(*(register.members(group) for group in rule.for_.groups))
+        stuck = sorted(person for person in requesters if not reach.for_requester(person))
         if requesters and len(stuck) == len(requesters):
             message = "nobody who may ask could ever get these steps met: too few others may sign"
             return [file.source.problem(path, message)]
         if stuck:
             names = ", ".join(register.persons[person].name for person in stuck[:5])
             found.append(_warning(file, path, f"could never be approved for {names}{' ...' if len(stuck) > 5 else ''}"))
-        alone = [register.persons[person].name for person in sorted(self._indispensable(approval, register))]
-        if alone:
-            found.append(_warning(file, path, f"a single absence locks this: {', '.join(alone)}"))
+        if reach.alone:
+            found.append(_warning(file, path, f"a single absence locks this: {', '.join(reach.alone)}"))
         return found
 
-    def _can_meet(self, approval: ApprovalTerms, absent: frozenset[str], register: RegisterView) -> bool:
-        # Rules share few sets of steps, and most requesters bar nobody who could sign: both are asked once.
-        if approval not in self._signers:
-            steps = could_sign(approval, register=register, requester="")
-            self._signers[approval] = frozenset[str]().union(*steps.values())
-        key = (approval, absent & self._signers[approval])
-        if key not in self._met:
-            self._met[key] = satisfiable_without(approval, register=register, absent=key[1])
-        return self._met[key]
 
-    def _indispensable(self, approval: ApprovalTerms, register: RegisterView) -> frozenset[str]:
-        if approval not in self._alone:
-            self._alone[approval] = indispensable(approval, register=register)
-        return self._alone[approval]
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Who could meet one set of steps. Rules share few of them, and most requesters bar nobody who signs: each is asked once."""
+
+    approval: ApprovalTerms
+    register: RegisterView
+    signers: frozenset[str]
+    alone: tuple[str, ...]
+    """Names of those whose single absence locks the steps."""
+    met: dict[frozenset[str], bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, approval: ApprovalTerms, register: RegisterView) -> "_Reach":
+        steps = could_sign(approval, register=register, requester="")
+        alone = sorted(register.persons[person].name for person in indispensable(approval, register=register))
+        return cls(approval, register, frozenset[str]().union(*steps.values()), tuple(alone))
+
+    def for_requester(self, person: str) -> bool:
+        return self.without(barred(person, register=self.register, never=self.approval.never))
+
+    def without(self, absent: frozenset[str]) -> bool:
+        absent &= self.signers
+        if absent not in self.met:
+            self.met[absent] = satisfiable_without(self.approval, register=self.register, absent=absent)
+        return self.met[absent]
 
 
 def _warning(file: _File, path: Path, message: str) -> PolicyProblem:
