@@ -198,6 +198,7 @@ def failed_cases(policies: PolicySet) -> list[str]:
 
 def test_a_shifted_value_without_meaning_is_one_that_another_term_bounds() -> None:
     assert {str(m).partition("=")[0] for m in SHIFTS if without_meaning(m)} == {
+        "bastion.yaml:targets.bastion.entitlements.operator.max_duration",
         "ministry.yaml:targets.payroll.entitlements.editor.max_duration",
         "ministry.yaml:targets.payroll.entitlements.reader.max_duration",
         "ministry.yaml:targets.registry.entitlements.search.max_duration",
@@ -211,6 +212,7 @@ def test_high_risk_entitlements_are_marked_and_everything_has_a_text() -> None:
     assert {key for key, part in found.items() if part.risk == "high"} == {
         ("treasury", "releaser"),
         ("payroll", "editor"),
+        ("bastion", "operator"),
     }
     assert all(part.label != part.id for part in found.values())
     assert all(ask.label != ask.name for rule in shipped().rules.values() for ask in rule.ask)
