@@ -276,3 +276,8 @@ def _parsed(kind: ChangeKind, payload: JsonValue) -> _Payload:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise JitError(Kind.INVALID, f"{name}: {first['msg']}.", field=name) from error
+
+
+def reject(tx: Tx, change_id: str, *, by: str) -> None:
+    """Turn a pending change down; refusing takes one person and no signature."""
+    changes.reject(tx, tx.require(Change, change_id, "There is no such change."), by)

@@ -33,7 +33,7 @@ from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, ver
 from jitaccess.proof.canonical import b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import FilingStatement, Verdict, differences
-from jitaccess.store.db import Tx, View
+from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
@@ -68,8 +68,9 @@ class Issued:
     """Tokens just made: their text is shown once and never stored."""
 
     access: Minted
-    refresh: str | None
+    refresh: str
     scope: str
+    event: PendingEvent
 
 
 # ---------------------------------------------------------------- evidence
@@ -547,7 +548,7 @@ def mint(
             ),
         ],
     )
-    return Issued(access, refresh, scope)
+    return Issued(access, refresh, scope, event)
 
 
 def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str) -> int:

@@ -1,0 +1,124 @@
+// Passkey ceremonies: the one thing that a page cannot do without a script.
+// form[data-ceremony=URL]: POST URL/begin, let the passkey answer, POST URL/complete, go to data-next.
+// data-register: make a passkey instead of using one; data-confirm-first: confirm with one at hand before (URL/confirm).
+// script.body holds the JSON of begin; script.begun a ceremony that the server began; data-autostart starts it at once.
+"use strict";
+(() => {
+  const { startAuthentication, startRegistration, browserSupportsWebAuthnAutofill } = SimpleWebAuthnBrowser;
+  const WORDS = {
+    NotAllowedError: "The passkey was not used. Try again, and unlock it when asked.",
+    InvalidStateError: "This passkey is registered already. Choose another one.",
+    SecurityError: "Passkeys do not work at this address. Open the site by its proper name.",
+    AbortError: "",
+  };
+
+  async function post(url, body) {
+    const answer = await fetch(url, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify(body),
+      credentials: "same-origin",
+    });
+    const found = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(found.detail || "Something went wrong. Try again.");
+    return found;
+  }
+
+  function json(form, name) {
+    const element = form.querySelector(`script.${name}`);
+    if (!element) return null;
+    const text = JSON.parse(element.textContent);
+    return typeof text === "string" ? JSON.parse(text) : text;
+  }
+
+  function fields(form, complete) {
+    const body = {};
+    for (const element of form.elements) {
+      if (!element.name || "ignore" in element.dataset || ("complete" in element.dataset) !== complete) continue;
+      const [head, tail] = element.name.split(".", 2);
+      if (tail) (body[head] ??= {})[tail] = element.value;
+      else body[head] = element.value;
+    }
+    return body;
+  }
+
+  function tell(form, message) {
+    const place = form.querySelector(".problem");
+    if (place) {
+      place.textContent = message;
+      place.hidden = !message;
+    }
+  }
+
+  async function run(form) {
+    const url = form.dataset.ceremony;
+    const register = "register" in form.dataset;
+    let begun = json(form, "begun");
+    if (begun) form.querySelector("script.begun").remove(); // a challenge answers once; a second try begins anew
+    else begun = await post(`${url}/begin`, json(form, "body") || fields(form, false));
+    if ("confirmFirst" in form.dataset) {
+      const confirmed = await startAuthentication({ optionsJSON: begun.options });
+      begun = await post(`${url}/confirm`, { challenge_id: begun.challenge_id, response: confirmed });
+    }
+    const response = register
+      ? await startRegistration({ optionsJSON: begun.options })
+      : await startAuthentication({ optionsJSON: begun.options });
+    const body = { challenge_id: begun.challenge_id, response, ...fields(form, true) };
+    if (form.elements.token) body.token = form.elements.token.value;
+    done(form, await post(`${url}/complete`, body));
+  }
+
+  function done(form, found) {
+    if (found.redirect) return location.assign(found.redirect);
+    if (form.dataset.show && found.shown) {
+      const place = document.querySelector(form.dataset.show);
+      place.querySelector("output").textContent = found.shown;
+      place.hidden = false;
+      place.scrollIntoView();
+      return undefined;
+    }
+    return location.assign(form.dataset.next || location.href);
+  }
+
+  async function guarded(form, act) {
+    const button = form.querySelector("button");
+    tell(form, "");
+    if (button) button.setAttribute("aria-busy", "true");
+    try {
+      await act();
+    } catch (error) {
+      tell(form, WORDS[error.name] ?? error.message);
+    } finally {
+      if (button) button.removeAttribute("aria-busy");
+    }
+  }
+
+  for (const form of document.querySelectorAll("form[data-ceremony]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      guarded(form, () => run(form));
+    });
+    if ("autostart" in form.dataset) guarded(form, () => run(form));
+  }
+
+  for (const form of document.querySelectorAll("form[data-call]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      guarded(form, async () => done(form, await post(form.dataset.call, fields(form, false))));
+    });
+  }
+
+  // Conditional sign-in: the browser offers passkeys in the field's own menu; the button stays for everybody else.
+  const conditional = document.querySelector("form[data-conditional]");
+  if (conditional) {
+    (async () => {
+      if (!(await browserSupportsWebAuthnAutofill())) return;
+      const begun = await post(`${conditional.dataset.ceremony}/begin`, {});
+      const response = await startAuthentication({ optionsJSON: begun.options, useBrowserAutofill: true });
+      const body = { challenge_id: begun.challenge_id, response };
+      done(conditional, await post(`${conditional.dataset.ceremony}/complete`, body));
+    })().catch((error) => {
+      if (error.name !== "AbortError") tell(conditional, WORDS[error.name] ?? error.message);
+    });
+  }
+})();
