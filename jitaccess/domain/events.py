@@ -56,6 +56,7 @@ class EventType(StrEnum):
     LEASE_CLOSED = "lease.closed"
     ISSUE_REFUSED = "issue.refused"
     CODE_ISSUED = "code.issued"
+    CODE_REDEEMED = "code.redeemed"
     CODE_REFUSED = "code.refused"
     CODE_REUSED = "code.reused"
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - the name of an event, not a secret

@@ -1,0 +1,188 @@
+"""May this target get a code for this person's access? The authorization endpoint's rules, without its pages.
+
+A request is read strictly before Authlib sees it: nothing is ever redirected to an address that is not registered, errors included (R37).
+Opening takes a fresh passkey assertion bound to the grant and to this very request, so a stolen cookie opens nothing (R15), and
+`prompt=login` and `max_age` hold by themselves (R38).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlencode
+
+from authlib.oauth2 import OAuth2Error
+from sqlalchemy import select
+from werkzeug.datastructures import MultiDict
+
+from jitaccess.broker.context import Broker
+from jitaccess.broker.issue import covered_approvals, open_in
+from jitaccess.broker.revoke import LIVE_GRANTS
+from jitaccess.domain.lifecycle import GrantState
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import passkeys
+from jitaccess.identity.passkeys import Ceremony, Response
+from jitaccess.identity.sessions import Current
+from jitaccess.oidc.clients import OAuthClient
+from jitaccess.oidc.provider import GrantUser, Provider, StoredRequest, sign_in_of
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.store.db import View
+from jitaccess.store.tables import AccessRequest, Challenge, Grant
+
+MAX_PARAMETERS = 20
+MAX_PARAMETER_CHARS = 1024
+_KEPT = (
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+)
+_UNSUPPORTED = {"request": "request_not_supported", "request_uri": "request_uri_not_supported"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A valid authorization request of a registered client."""
+
+    client: OAuthClient
+    parameters: Mapping[str, str]
+    login_hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """Where the browser goes: an address that is registered for the client."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One live grant that could be opened at this target."""
+
+    grant: Grant
+    request: AccessRequest
+
+
+def read_request(view: View, broker: Broker, arguments: MultiDict[str, str]) -> Asked | Back:
+    """Check an authorization request.
+
+    1 bounded, printable, nothing twice · 2 the client and its address, exactly; until here an error stays on our page ·
+    3 the rest; errors go back to the client with `state` and `iss`. Raises INVALID for 1 and 2.
+    """
+    values = {name: found[0] for name, found in arguments.lists() if len(found) == 1 and found[0]}
+    twice = [name for name, found in arguments.lists() if len(found) != 1]
+    odd = [name for name, value in values.items() if len(value) > MAX_PARAMETER_CHARS or not _plain(value)]
+    if twice or odd or len(values) > MAX_PARAMETERS:  # 1
+        raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Tell its operators.")
+    client = Provider(broker, view).query_client(values.get("client_id", ""))
+    if client is None:  # 2
+        raise JitError(Kind.INVALID, "The system that sent you here is not registered. Tell its operators.")
+    address = values.get("redirect_uri", "")
+    if not client.check_redirect_uri(address):
+        raise JitError(Kind.INVALID, "The system that sent you here gave an address that is not registered for it.")
+    for name, error in _UNSUPPORTED.items():  # 3
+        if name in values:
+            return _back(broker, address, values, error, f"{name} is not supported.")
+    if values.get("response_mode", "query") != "query":
+        return _back(broker, address, values, "invalid_request", "Only response_mode=query is supported.")
+    if "max_age" in values and not values["max_age"].isdecimal():
+        return _back(broker, address, values, "invalid_request", "max_age must be whole seconds.")
+    parameters = {name: values[name] for name in _KEPT if name in values}
+    try:
+        Provider(broker, view).get_consent_grant(StoredRequest(broker.site.origin, parameters))
+    except OAuth2Error as error:
+        return _back(broker, address, values, str(error.error), str(error.description or ""))
+    if "none" in values.get("prompt", "").split():
+        return _back(broker, address, values, "interaction_required", "Opening access always takes a passkey.")
+    return Asked(client, parameters, values.get("login_hint"))
+
+
+def _plain(value: str) -> bool:
+    return value.isascii() and value.isprintable() and not set(value) & set('"\\')
+
+
+def _back(broker: Broker, address: str, values: Mapping[str, str], error: str, description: str) -> Back:
+    """Send an error to a registered address (RFC 6749 section 4.1.2.1, RFC 9207)."""
+    answer = {"error": error, "error_description": description, "iss": broker.site.origin}
+    if "state" in values:
+        answer["state"] = values["state"]
+    return Back(f"{address}{'&' if '?' in address else '?'}{urlencode(answer)}")
+
+
+def choices(view: View, asked: Asked, current: Current) -> list[Choice]:
+    """Return the person's live grants for the client's target: the one of `login_hint` first, then the newest."""
+    grants = view.all(
+        select(Grant)
+        .where(
+            Grant.person_id == current.person.id,
+            Grant.target == asked.client.facts.target,
+            Grant.state.in_(LIVE_GRANTS),
+        )
+        .order_by(Grant.created_at.desc())
+    )
+    live = [grant for grant in grants if _open_now(view, grant)]
+    live.sort(key=lambda grant: grant.id != asked.login_hint)
+    return [Choice(grant, view.require(AccessRequest, grant.request_id)) for grant in live]
+
+
+def _open_now(view: View, grant: Grant) -> bool:
+    if grant.state == GrantState.SCHEDULED.value:
+        return grant.activate_by is not None and view.now < grant.activate_by
+    return grant.ends_at is not None and view.now < grant.ends_at
+
+
+def begin_opening(broker: Broker, current: Current, asked: Asked, grant_id: str) -> Ceremony | Refused:
+    """Ask the person's passkey to open one grant for one request; the request is kept with the challenge, not with the browser."""
+    nothing = Refused(Kind.NOT_FOUND, "no_such_grant", "There is no such access of yours.")
+    with broker.begin(current.actor) as tx:
+        live = {choice.grant.id for choice in choices(tx, asked, current)}
+        if grant_id not in live:
+            return nothing
+        extra: JsonValue = {"parameters": dict(asked.parameters)}
+        return passkeys.begin_assertion(
+            tx, broker.site, current, purpose=passkeys.OPEN, subject_id=grant_id, extra=extra
+        )
+
+
+def complete_opening(broker: Broker, current: Current, *, challenge_id: str, response: Response) -> Back | Refused:
+    """Check the signature, open the lease and make the code, in one transaction; return where the browser goes.
+
+    1 the approvals are in the signed log · 2 the signature, for this purpose, in this session · 3 the client is still registered with
+    this address · 4 the grant's evidence, anew · 5 lease and code.
+    """
+    grant_id = _subject(broker, challenge_id)
+    covered = covered_approvals(broker, grant_id)  # 1
+    with broker.begin(current.actor, lock=[(Grant, grant_id)]) as tx:
+        verified = passkeys.complete_assertion(
+            tx, broker.site, current, purpose=passkeys.OPEN, challenge_id=challenge_id, response=response
+        )  # 2
+        if isinstance(verified, Refused):
+            return verified
+        kept = cast("dict[str, dict[str, str]]", verified.extra)["parameters"]
+        asked = read_request(tx, broker, MultiDict(kept))  # 3
+        if isinstance(asked, Back) or verified.subject_id != grant_id:
+            return Refused(Kind.CONFLICT, "request_changed", "The system's registration changed. Start again there.")
+        opened = open_in(tx, broker, current, grant_id, covered=covered)  # 4
+        if isinstance(opened, Refused):
+            return opened
+        if opened.lease.target != asked.client.facts.target or broker.connectors[opened.lease.connector].outside:
+            return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
+        user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in_of(verified))
+        provider = Provider(broker, tx, asked.client)
+        request = StoredRequest(broker.site.origin, asked.parameters)
+        answer = provider.create_authorization_response(
+            request, grant_user=user, grant=provider.get_consent_grant(request, user)
+        )  # 5
+        return Back(str(answer.location))
+
+
+def _subject(broker: Broker, challenge_id: str) -> str:
+    """Return which grant a challenge is about; nothing is decided by it."""
+    with broker.read() as view:
+        row = view.get(Challenge, challenge_id) if len(challenge_id) <= 64 else None
+    return (row.subject_id if row is not None else None) or ""

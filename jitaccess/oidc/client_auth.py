@@ -1,0 +1,189 @@
+"""Is it really this target that asks? Client authentication at the token, introspection and revocation endpoints (R39).
+
+`private_key_jwt` (RFC 7523 with an ES256 key of the client's own; one audience, the issuer; short; each `jti` once) or
+`client_secret_basic`. Exactly one of them, the one the client is registered for. Failures are counted for each address and, above a
+limit, refused before any work is done (R66).
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from jitaccess.broker.clients import AuthMethod, ClientFacts, registered
+from jitaccess.broker.context import Broker
+from jitaccess.clock import from_epoch_s
+from jitaccess.domain.events import EventType
+from jitaccess.domain.values import SYSTEM, Actor, ActorKind
+from jitaccess.errors import JitError, Kind
+from jitaccess.proof.canonical import b64u_decode
+from jitaccess.proof.errors import ProofError
+from jitaccess.sdk.client import ASSERTION_TYPE
+from jitaccess.sdk.keys import static_keys
+from jitaccess.store.tables import Challenge
+
+MAX_ASSERTION_BYTES = 8 * 1024
+MAX_ASSERTION_LIFE_S = 300
+MAX_SKEW_S = 60
+MAX_JTI_CHARS = 128
+FAILURES_PER_MINUTE = 30
+
+
+@dataclass(slots=True)
+class FailureLimit:
+    """Counts failed attempts of an address within a minute, in this process."""
+
+    limit: int = FAILURES_PER_MINUTE
+    _minute: int = 0
+    _counts: dict[str, int] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def check(self, address: str, now_s: int) -> None:
+        """Raise RATE_LIMITED for an address that failed too often in this minute."""
+        with self._guard:
+            if self._minute == now_s // 60 and self._counts.get(address, 0) >= self.limit:
+                raise JitError(Kind.RATE_LIMITED, "Too many failed attempts. Wait a minute.")
+
+    def failed(self, address: str, now_s: int) -> None:
+        """Count one failure."""
+        with self._guard:
+            if self._minute != now_s // 60:
+                self._minute = now_s // 60
+                self._counts.clear()
+            self._counts[address] = self._counts.get(address, 0) + 1
+
+
+def actor_of(client: ClientFacts) -> Actor:
+    """Return the actor that events name."""
+    return Actor(ActorKind.CLIENT, client_id=client.id)
+
+
+def authenticate(broker: Broker, *, form: Mapping[str, str], authorization: Any) -> ClientFacts:
+    """Return the client that proved itself; raises Authlib's errors. `authorization` is Werkzeug's parsed header or None."""
+    asserted = form.get("client_assertion")
+    basic = authorization is not None and authorization.type == "basic"
+    if basic and asserted is not None:
+        raise InvalidRequestError("Use one way of client authentication, not two.")
+    if "client_secret" in form:
+        raise InvalidRequestError("A client secret belongs into the Authorization header.")
+    if asserted is not None:
+        client = _by_key(broker, form.get("client_assertion_type"), asserted)
+    elif basic:
+        client = _by_secret(broker, authorization.username, authorization.password)
+    else:
+        raise _wrong()
+    if form.get("client_id", client.id) != client.id:
+        raise _wrong()
+    return client
+
+
+def _wrong() -> InvalidClientError:
+    return InvalidClientError("Client authentication failed.", status_code=401)
+
+
+def _by_secret(broker: Broker, client_id: str | None, secret: str | None) -> ClientFacts:
+    with broker.read() as view:
+        client = registered(view).get(client_id or "")
+    if client is None or client.method is not AuthMethod.CLIENT_SECRET_BASIC or not client.knows_secret(secret or ""):
+        raise _wrong()
+    return client
+
+
+def _by_key(broker: Broker, assertion_type: str | None, assertion: str) -> ClientFacts:
+    """Check a client assertion.
+
+    1 shape and header: ES256, a kid, nothing that names a key · 2 the client it claims · 3 signature under that client's own key ·
+    4 issuer and subject are the client, the audience is this issuer, short and now · 5 the jti was never seen.
+    """
+    if assertion_type != ASSERTION_TYPE or len(assertion) > MAX_ASSERTION_BYTES or not assertion.isascii():  # 1
+        raise _wrong()
+    parts = assertion.split(".")
+    if len(parts) != 3:
+        raise _wrong()
+    header, unverified = _unverified(parts[0]), _unverified(parts[1])
+    kid = header.get("kid")
+    if header.get("alg") != "ES256" or not header.keys() <= {"alg", "typ", "kid"} or not isinstance(kid, str):
+        raise _wrong()
+    with broker.read() as view:
+        now = view.now.timestamp()
+        client = registered(view).get(str(unverified.get("sub")))  # 2
+    if client is None or client.method is not AuthMethod.PRIVATE_KEY_JWT or client.jwks is None:
+        raise _wrong()
+    key = static_keys(client.jwks)(kid)
+    if key is None:
+        raise _wrong()
+    try:
+        jws.deserialize_compact(assertion, key, algorithms=["ES256"])  # 3
+    except (JoseError, ValueError) as error:
+        raise _wrong() from error
+    claims = unverified  # the signature just proved these very bytes
+    if not _holds(claims, client.id, broker.site.origin, now) or not _first_use(broker, client, claims):  # 4, 5
+        raise _wrong()
+    return client
+
+
+def _unverified(segment: str) -> dict[str, Any]:
+    try:
+        value = json.loads(b64u_decode(segment), object_pairs_hook=_no_twins)
+    except (ProofError, ValueError, RecursionError) as error:
+        raise _wrong() from error
+    if not isinstance(value, dict):
+        raise _wrong()
+    return value
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _holds(claims: Mapping[str, Any], client_id: str, issuer: str, now: float) -> bool:
+    if claims.get("iss") != client_id or claims.get("sub") != client_id:
+        return False
+    if claims.get("aud") not in (issuer, [issuer]):
+        return False
+    exp, jti = claims.get("exp"), claims.get("jti")
+    if not _whole(exp) or not now < cast(int, exp) <= now + MAX_ASSERTION_LIFE_S:
+        return False
+    for name in ("iat", "nbf"):
+        if name in claims and not (_whole(claims[name]) and claims[name] <= now + MAX_SKEW_S):
+            return False
+    return isinstance(jti, str) and 0 < len(jti) <= MAX_JTI_CHARS
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _first_use(broker: Broker, client: ClientFacts, claims: Mapping[str, Any]) -> bool:
+    """Remember a jti until its assertion is over; False when it was used before. A unique key decides, in any process."""
+    digest = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
+    try:
+        with broker.begin(actor_of(client)) as tx:
+            tx.insert(
+                Challenge,
+                id=tx.new_id(),
+                challenge_b64u=f"client_assertion/{client.id}/{digest}",
+                purpose="client_assertion",
+                created_at=tx.now,
+                expires_at=from_epoch_s(int(claims["exp"])),
+            )
+    except JitError as error:
+        if error.kind is Kind.CONFLICT:
+            return False
+        raise
+    return True
+
+
+def record_failure(broker: Broker, endpoint: str) -> None:
+    """Tell the log that somebody failed to be a client."""
+    with broker.begin(SYSTEM) as tx:
+        tx.record(EventType.TOKEN_REFUSED, body={"reason": "client_authentication", "endpoint": endpoint})

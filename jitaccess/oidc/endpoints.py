@@ -1,0 +1,274 @@
+"""The endpoints of the provider: thin; each reads its request in bounds, calls a verb and answers.
+
+Token, introspection and revocation authenticate the client by themselves and never look at cookies; they answer every error as
+RFC 6749 section 5.2 wants it. The authorization page and its two ceremony calls are the signed-in person's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from authlib.oauth2 import OAuth2Error
+from flask import Blueprint, Response, jsonify, redirect, render_template, request
+from sqlalchemy import select
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker import verify
+from jitaccess.broker.clients import ClientFacts
+from jitaccess.broker.context import Broker
+from jitaccess.broker.issue import end_family
+from jitaccess.clock import to_epoch_s
+from jitaccess.domain.events import EventType
+from jitaccess.errors import DOORS, JitError, Kind
+from jitaccess.oidc.authorize import Asked, Back, begin_opening, choices, complete_opening, read_request
+from jitaccess.oidc.client_auth import FailureLimit, actor_of, authenticate, record_failure
+from jitaccess.oidc.clients import OAuthClient
+from jitaccess.oidc.metadata import metadata
+from jitaccess.oidc.provider import FormRequest, Provider
+from jitaccess.sdk import TokenRefused, Verifier
+from jitaccess.store.db import View
+from jitaccess.store.ids import hash_secret
+from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
+from jitaccess.web.doors import current, settle, without_cookie
+
+MAX_FORM_BYTES = 32 * 1024
+MAX_FIELD_CHARS = 16 * 1024
+MAX_FIELDS = 20
+MAX_QUERY_CHARS = 8 * 1024
+_OAUTH_ERRORS = {
+    Kind.GONE: (400, "invalid_grant"),
+    Kind.CONFLICT: (400, "invalid_grant"),
+    Kind.INVALID: (400, "invalid_request"),
+    Kind.TOO_LARGE: (413, "invalid_request"),
+    Kind.RATE_LIMITED: (429, "temporarily_unavailable"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What the endpoints share."""
+
+    broker: Broker
+    failures: FailureLimit = field(default_factory=FailureLimit)
+
+    # -- client endpoints
+
+    def token(self, client: ClientFacts, form: Mapping[str, str]) -> BaseResponse:
+        """Redeem a code or a refresh token, in one transaction over the grant's row."""
+        if form.get("grant_type") not in ("authorization_code", "refresh_token"):
+            return _oauth_error(400, "unsupported_grant_type", "Only authorization_code and refresh_token.")
+        broker = self.broker
+        grant_id = _grant_behind(broker, form)
+        with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
+            broker.keyring.refresh(tx)
+            registered = OAuthClient(client)
+            provider = Provider(broker, tx, registered)
+            answer: BaseResponse = provider.create_token_response(FormRequest(broker.site.origin, form, registered))
+        return answer
+
+    def introspect(self, client: ClientFacts, form: Mapping[str, str]) -> BaseResponse:
+        """Say whether a token is good now (RFC 7662)."""
+        if "token" not in form:
+            return _oauth_error(400, "invalid_request", "The field token is missing.")
+        return jsonify(verify.answer(self.broker, client.id, form["token"]))
+
+    def revoke(self, client: ClientFacts, form: Mapping[str, str]) -> BaseResponse:
+        """End a token that was issued to this client (RFC 7009); unknown ones are none of its business and answered alike."""
+        if "token" not in form:
+            return _oauth_error(400, "invalid_request", "The field token is missing.")
+        broker, text = self.broker, form["token"]
+        with broker.begin(actor_of(client)) as tx:
+            row = tx.first(select(Token).where(Token.secret_hash == hash_secret(text), Token.kind == "refresh"))
+            jti = None if row is not None else _jti(tx, broker, client, text)
+            row = row or tx.get(Token, jti)
+            if row is None or row.client_id != client.id or row.ended_at is not None:
+                return jsonify({})
+            if row.kind == "refresh":
+                end_family(tx, row.family, EventType.TOKEN_REVOKED, client_id=client.id)
+            else:
+                event = tx.record(
+                    EventType.TOKEN_REVOKED,
+                    subject={"client": client.id, "token": row.id, "grant": row.grant_id, "lease": row.lease_id},
+                    body={"cause": "client"},
+                )
+                tx.update(row, event, ended_at=tx.now)
+        return jsonify({})
+
+    def of_client(
+        self, name: str, act: Callable[[ClientFacts, Mapping[str, str]], BaseResponse]
+    ) -> Callable[[], BaseResponse]:
+        """Return a view that authenticates the client first and speaks OAuth in every error."""
+
+        @without_cookie
+        def view() -> BaseResponse:
+            try:
+                form = _form()
+                now_s = to_epoch_s(self.broker.db.now())
+                address = request.remote_addr or ""
+                self.failures.check(address, now_s)
+                try:
+                    client = authenticate(self.broker, form=form, authorization=request.authorization)
+                except OAuth2Error as error:
+                    self.failures.failed(address, now_s)
+                    record_failure(self.broker, name)
+                    return _from_authlib(error)
+                return act(client, form)
+            except JitError as error:
+                status, code = _OAUTH_ERRORS.get(
+                    error.kind,
+                    (DOORS[error.kind].status, "server_error" if error.door.status >= 500 else "access_denied"),
+                )
+                return _oauth_error(status, code, error.message)
+
+        return view
+
+    # -- the person's page
+
+    def page(self) -> BaseResponse | str:
+        """Show exactly which access would be opened, for which system; changes nothing."""
+        broker = self.broker
+        with broker.read() as view:
+            asked = read_request(view, broker, request.args)
+            if isinstance(asked, Back):
+                return redirect(asked.location, 303)
+            who = current()
+            policies = broker.policies.active(view)
+            target = policies.targets.get(asked.client.facts.target)
+            live = choices(view, asked, who)
+            person = view.require(Person, who.person.id)
+            return render_template(
+                "oidc_authorize.html",
+                client=asked.client.facts,
+                target=target,
+                choices=live,
+                person=person,
+                now=view.now,
+                query=request.query_string.decode(),
+            )
+
+    def begin(self) -> BaseResponse:
+        """Begin the passkey ceremony for one grant; `query` is the authorization request of the page."""
+        who = current()
+        body = _json()
+        asked = self._asked(_text(body, "query", most=MAX_QUERY_CHARS))
+        settled = settle(begin_opening(self.broker, who, asked, _text(body, "grant_id")))
+        return jsonify({"challenge_id": settled.challenge_id, "options": settled.options})
+
+    def complete(self) -> BaseResponse:
+        """Finish the ceremony: the answer says where the browser goes."""
+        body = _json()
+        response = body.get("response")
+        if not isinstance(response, dict):
+            raise JitError(Kind.INVALID, "The field response is missing.", field="response")
+        back = settle(
+            complete_opening(self.broker, current(), challenge_id=_text(body, "challenge_id"), response=response)
+        )
+        return jsonify({"redirect": back.location})
+
+    def _asked(self, query: str) -> Asked:
+        try:
+            arguments = MultiDict(parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=50))
+        except ValueError as error:
+            raise JitError(Kind.INVALID, "The field query cannot be read.", field="query") from error
+        with self.broker.read() as view:
+            asked = read_request(view, self.broker, arguments)
+        if isinstance(asked, Back):
+            raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Start again there.")
+        return asked
+
+    # -- documents
+
+    def discovery(self) -> BaseResponse:
+        """Give the metadata."""
+        return jsonify(metadata(self.broker))
+
+    def jwks(self) -> BaseResponse:
+        """Give the public keys that verify now."""
+        with self.broker.read() as view:
+            self.broker.keyring.refresh(view)
+        return jsonify(self.broker.keyring.jwks())
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the provider's routes."""
+    found = Blueprint("oidc", "jitaccess.oidc")
+    at = Endpoints(broker)
+    found.add_url_rule("/oidc/authorize", "authorize", at.page, methods=["GET"])
+    found.add_url_rule("/oidc/authorize/begin", "authorize_begin", at.begin, methods=["POST"])
+    found.add_url_rule("/oidc/authorize/complete", "authorize_complete", at.complete, methods=["POST"])
+    for name, act in (("token", at.token), ("introspect", at.introspect), ("revoke", at.revoke)):
+        found.add_url_rule(f"/oidc/{name}", name, at.of_client(name, act), methods=["POST"])
+    found.add_url_rule("/.well-known/openid-configuration", "openid_configuration", at.discovery)
+    found.add_url_rule("/.well-known/oauth-authorization-server", "oauth_metadata", at.discovery)
+    found.add_url_rule("/.well-known/jwks.json", "jwks", at.jwks)
+    return found
+
+
+def _form() -> dict[str, str]:
+    """Return a bounded form in which nothing stands twice; raises INVALID or TOO_LARGE."""
+    if request.mimetype != "application/x-www-form-urlencoded":
+        raise JitError(Kind.INVALID, "Send application/x-www-form-urlencoded.")
+    if request.content_length is None or request.content_length > MAX_FORM_BYTES:
+        raise JitError(Kind.TOO_LARGE, "This is too large.")
+    found = {name: values[0] for name, values in request.form.lists() if len(values) == 1}
+    if len(found) != len(request.form) or len(found) > MAX_FIELDS or request.args:
+        raise JitError(Kind.INVALID, "Each field stands once, in the body.")
+    if any(len(value) > MAX_FIELD_CHARS or not value.isascii() or not value.isprintable() for value in found.values()):
+        raise JitError(Kind.INVALID, "A field is too long or not plain text.")
+    return found
+
+
+def _json() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise JitError(Kind.INVALID, "Send a JSON object.")
+    return body
+
+
+def _text(body: Mapping[str, Any], name: str, *, most: int = 64) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise JitError(Kind.INVALID, f"The field {name} is missing.", field=name)
+    return value
+
+
+def _grant_behind(broker: Broker, form: Mapping[str, str]) -> str:
+    """Return which grant's row to lock; nothing is decided by it."""
+    with broker.read() as view:
+        if form.get("grant_type") == "refresh_token":
+            found = view.scalar(
+                select(Token.grant_id).where(Token.secret_hash == hash_secret(form.get("refresh_token", "")))
+            )
+        else:
+            code_hash = hash_secret(form.get("code", ""))
+            found = view.scalar(select(AuthorizationCode.grant_id).where(AuthorizationCode.code_hash == code_hash))
+    return str(found or "")
+
+
+def _jti(view: View, broker: Broker, client: ClientFacts, text: str) -> str | None:
+    """Return the jti of an access token of ours for this client's target that is not over yet."""
+    target = broker.policies.active(view).targets.get(client.target)
+    if target is None:
+        return None
+    now = view.now.timestamp()
+    audience = str(target.connector["audience"])
+    verifier = Verifier(broker.site.origin, audience, broker.keyring.token_keys().get, clock=lambda: now)
+    try:
+        return verifier.verify(text).jti
+    except TokenRefused:
+        return None
+
+
+def _from_authlib(error: OAuth2Error) -> Response:
+    answer = _oauth_error(error.status_code, str(error.error), str(error.description or ""))
+    if error.status_code == 401:
+        answer.headers["WWW-Authenticate"] = 'Basic realm="jitaccess"'
+    return answer
+
+
+def _oauth_error(status: int, code: str, description: str) -> Response:
+    answer = jsonify({"error": code, "error_description": description})
+    answer.status_code = status
+    return answer
