@@ -192,6 +192,11 @@ class View:
         """Return the number that grows whenever the register or the active policy changes: a key for caches."""
         return int(self.session.scalar(_REGISTER_VERSION) or 0)
 
+    def sealed_values(self, row: Base) -> dict[str, object]:
+        """Return what lies under a row's seal, for sealing it anew."""
+        shape = _shape(type(row))
+        return {name: getattr(row, name) for name in shape.sealed if name != shape.key}
+
     def scalar(self, statement: Executable) -> Any:
         """Return the first column of the first row: for counts and maxima."""
         return self.session.scalar(cast(Any, statement))

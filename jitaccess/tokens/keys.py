@@ -324,3 +324,9 @@ def retire(tx: Tx, record: KeyRecord) -> None:
     """Retire one key: it neither signs nor verifies from here on."""
     event = tx.record(EventType.KEYS_RETIRED, body={"purpose": record.purpose, "key": record.id, "overlap": False})
     tx.update(record, event, status=Status.RETIRED.value, retires_at=tx.now)
+
+
+def listing(view: View) -> list[str]:
+    """Return a line a key: purpose, id, status, when made."""
+    records = view.all(select(KeyRecord).order_by(KeyRecord.purpose, KeyRecord.created_at))
+    return [f"{row.purpose:6} {row.id} {row.status} made {row.created_at:%Y-%m-%d %H:%M} UTC" for row in records]

@@ -1,0 +1,38 @@
+"""`jitaccess recovery`: start and finish a recovery with paper keys, on the broker's own host."""
+
+import click
+
+from jitaccess.app import open_broker
+from jitaccess.domain.values import LOCAL
+from jitaccess.identity import recovery as recoveries
+from jitaccess.settings import load
+
+
+@click.group()
+def recovery() -> None:
+    """Recover a founder's account with k of n paper keys: public, 72 hours, vetoable."""
+
+
+@recovery.command()
+@click.argument("account_id")
+def start(account_id: str) -> None:
+    """Start a recovery of a founder's ACCOUNT_ID; the paper keys are asked for, one a line, an empty line ends."""
+    keys: list[str] = []
+    while text := click.prompt("Paper key (empty to end)", default="", show_default=False, hide_input=True):
+        keys.append(text)
+    broker = open_broker(load())
+    with broker.begin(LOCAL) as tx:
+        row = recoveries.start(tx, account_id=account_id, paper_keys=keys)
+    broker.db.close()
+    click.echo(f"recovery {row.id}: finish it after {row.ripe_at:%Y-%m-%d %H:%M} UTC unless a founder vetoes it")
+
+
+@recovery.command()
+@click.argument("recovery_id")
+def finish(recovery_id: str) -> None:
+    """Print the enrolment link of a ripe recovery."""
+    broker = open_broker(load())
+    with broker.begin(LOCAL) as tx:
+        address = recoveries.finish(tx, broker.site, recovery_id)
+    broker.db.close()
+    click.echo(address)
