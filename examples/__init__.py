@@ -1,0 +1,1 @@
+"""Programs that show how target systems use the broker; each one runs."""
