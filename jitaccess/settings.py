@@ -6,6 +6,7 @@ Defaults < TOML file < environment `JIT_<SECTION>__<KEY>` < files in the secrets
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -206,3 +207,9 @@ def check(settings: Settings) -> None:
     if settings.store.url.startswith("sqlite") and settings.server.workers > 1:
         raise JitError(Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL.")
 
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a child process: this one's, without settings of ours, plus `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JIT_") or name == "JIT_VENV"}
+    return kept | dict(extra)

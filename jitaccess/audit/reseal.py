@@ -42,8 +42,10 @@ def _table(db: Database, model: type[Base]) -> int:
             if not rows:
                 return total
             intact = [row for row in rows if tx.intact(row)]
-            event = tx.record(EventType.KEYS_ROTATED, body={"purpose": "seal", "table": table.name, "rows": len(intact)})
+            event = tx.record(
+                EventType.KEYS_ROTATED, body={"purpose": "seal", "table": table.name, "rows": len(intact)}
+            )
             for row in intact:
-                tx.update(row, event, **tx.sealed_values(row))
+                tx.update(row, event, expect=None, **tx.sealed_values(row))
             total += len(intact)
             after = str(getattr(rows[-1], key.key))

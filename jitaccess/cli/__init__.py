@@ -10,6 +10,7 @@ from jitaccess.cli.demo import demo
 from jitaccess.cli.hold import hold
 from jitaccess.cli.init import init
 from jitaccess.cli.keys import keys
+from jitaccess.cli.migrate import migrate
 from jitaccess.cli.people import people
 from jitaccess.cli.policy import policy
 from jitaccess.cli.recovery import recovery
@@ -24,7 +25,7 @@ def root() -> None:
     """Just-in-time privileged access with passkey-signed approvals and a log nobody can rewrite unseen."""
 
 
-for command in (init, serve, worker, demo, policy, audit, keys, people, clients, hold, recovery):
+for command in (init, migrate, serve, worker, demo, policy, audit, keys, people, clients, hold, recovery):
     root.add_command(command)
 
 

@@ -40,7 +40,9 @@ def export(folder: Path, with_texts: bool) -> None:
 
 @audit.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An older one, kept elsewhere.")
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An older one, kept elsewhere."
+)
 @click.option("--vkey", multiple=True, help="A verifier key that you trust; without it those of the export are taken.")
 def verify(folder: Path, checkpoint: Path | None, vkey: tuple[str, ...]) -> None:
     """Verify an exported FOLDER, offline; exit code 1 and the first bad entry when it does not hold."""
@@ -60,7 +62,11 @@ def told(report: Report) -> str:
     elif report.bad_range is not None:
         lines.append(f"The first bad entry is one of {report.bad_range[0]} to {report.bad_range[1] - 1}.")
     if report.ok:
-        kind = "consistent with itself only" if report.consistent_with_itself_only else "consistent with the older checkpoint"
+        kind = (
+            "consistent with itself only"
+            if report.consistent_with_itself_only
+            else "consistent with the older checkpoint"
+        )
         lines.append(f"{report.entries} entries, {kind}.")
         if report.keys_from_export:
             lines.append("The keys were taken from the export itself; compare them with those you know (--vkey).")

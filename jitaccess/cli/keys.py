@@ -43,5 +43,3 @@ def rotate_(purpose: str) -> None:
         click.echo(f"{reseal(broker.db)} rows sealed anew")
         broker.db.close()
     click.echo(f"new {purpose} key: {key}")
-
-

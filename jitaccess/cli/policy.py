@@ -93,7 +93,13 @@ def test_(folder: Path) -> None:
 @click.option("--input", "inputs", multiple=True, help="name=value; whole numbers are taken as such.")
 @click.option("--credential", default="synced", type=click.Choice([c.name.lower() for c in CredentialClass]))
 def explain_(
-    folder: Path, person: str, target: str, entitlement: str, duration: str | None, inputs: tuple[str, ...], credential: str
+    folder: Path,
+    person: str,
+    target: str,
+    entitlement: str,
+    duration: str | None,
+    inputs: tuple[str, ...],
+    credential: str,
 ) -> None:
     """Say what PERSON would get now, and why: every rule with its first failing term, and who would have to sign."""
     register = _test_register(folder)
@@ -121,13 +127,15 @@ def explain_(
     for reason in found.decision.reasons:
         click.echo(f"  {sentence(reason)} {reason.about}".rstrip())
     for verdict in found.rules:
-        failure = "permits" if verdict.failure is None else f"{verdict.failure.code.value} {verdict.failure.about}".rstrip()
+        failure = (
+            "permits" if verdict.failure is None else f"{verdict.failure.code.value} {verdict.failure.about}".rstrip()
+        )
         click.echo(f"  rule {verdict.rule}: {failure}")
     for term, rules in found.origins.items():
         if rules:
             click.echo(f"  {term} from {', '.join(rules)}")
-    for step, people in found.signers.items():
-        click.echo(f"  {step}: {', '.join(sorted(register.persons[key].name for key in people)) or 'nobody'}")
+    for step, able in found.signers.items():
+        click.echo(f"  {step}: {', '.join(sorted(register.persons[who].name for who in able)) or 'nobody'}")
 
 
 @policy.command()
@@ -178,5 +186,3 @@ def show() -> None:
 def schema_() -> None:
     """Print the JSON Schema of policy files, for editors."""
     click.echo(json.dumps(json_schema(), indent=1))
-
-

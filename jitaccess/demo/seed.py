@@ -143,4 +143,3 @@ def _genesis(
         drafts.append(FounderDraft(role.name, role.email, role.institution, role.unit, handle, tuple(keys)))
     made = genesis(settings, clock, wrapping_key, drafts, pilot=pilot, policy=policy)
     return made, founders
-

@@ -8,17 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 
+from jitaccess.clock import SystemClock
 from jitaccess.errors import JitError, Kind
+from jitaccess.settings import child_environment
 
 START_LIMIT_S = 30
 STOP_LIMIT_S = 10
+CLOCK = SystemClock()
+PAUSE = threading.Event()
 
 
 def free_port(wanted: int) -> int:
@@ -50,21 +54,21 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own program with fixed arguments
                 self.command,
-                env={**os.environ, **self.environment},  # noqa: TID251 - a child needs PATH and the like
+                env=child_environment(self.environment),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        limit = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < limit:
+        limit = CLOCK.monotonic() + START_LIMIT_S
+        while CLOCK.monotonic() < limit:
             if self.process.poll() is not None:
                 break
             try:
                 if httpx2.get(self.health, timeout=2).status_code == 200:
                     return
             except httpx2.HTTPError:
-                time.sleep(0.05)
+                PAUSE.wait(0.05)
         self.stop()
         tail = self.log.read_text(errors="replace")[-2000:]
         raise JitError(Kind.UNAVAILABLE, f"The {self.name} did not start. The end of {self.log}:\n{tail}")
@@ -113,3 +117,13 @@ def treasury_server(folder: Path, origin: str, arguments: Mapping[str, str]) -> 
         f"{origin}/livez",
         folder / "treasury.log",
     )
+
+
+def run_to_end(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    """Run one command of ours to its end and return what it printed; raises UNAVAILABLE with its error."""
+    done = subprocess.run(  # noqa: S603 - our own program with fixed arguments
+        command, env=child_environment(environment), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise JitError(Kind.UNAVAILABLE, f"{' '.join(command[1:])} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout

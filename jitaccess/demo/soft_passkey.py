@@ -62,9 +62,7 @@ class SoftPasskey:
         """Answer `navigator.credentials.create` with attestation "none"."""
         wanted = _public_key(options)
         self.user_handle = wanted["user"]["id"]
-        attested = (
-            self.aaguid + struct.pack(">H", len(self.credential_id)) + self.credential_id + self.cose_key
-        )
+        attested = self.aaguid + struct.pack(">H", len(self.credential_id)) + self.credential_id + self.cose_key
         data = self._authenticator_data(attested, AT)
         response = {
             "clientDataJSON": b64u(self._client_data("webauthn.create", wanted["challenge"])),

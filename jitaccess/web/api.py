@@ -334,7 +334,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         )
 
     @api.get("/requests")
-    def list_() -> Response:
+    def request_list() -> Response:
         me = current()
         with broker.read() as view:
             found = requests.of_person(view, me.person.id)
@@ -351,7 +351,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return jsonify({"decision": decision_json(found.decision), "signers": signers})
 
     @api.post("/requests/begin")
-    def begin() -> Response:
+    def filing_begin() -> Response:
         given = schemas.body(schemas.AskBody)
         me = current()
         with broker.begin(me.actor) as tx:
@@ -359,7 +359,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @api.post("/requests/complete")
-    def complete() -> Response:
+    def filing_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
         with broker.begin(me.actor, lock=[(Person, me.person.id)]) as tx:
@@ -369,7 +369,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return jsonify({"request_id": filed.request.id, "state": filed.request.state, "grant_id": grant_id})
 
     @api.get("/requests/<request_id>")
-    def show(request_id: str) -> Response:
+    def request_show(request_id: str) -> Response:
         me = current()
         with broker.read() as view:
             row = view.get(AccessRequest, request_id)
@@ -398,7 +398,7 @@ def _approvals(api: Blueprint, broker: Broker) -> None:
         return jsonify([request_json(row) for row in found])
 
     @api.post("/requests/<request_id>/approval/begin")
-    def begin(request_id: str) -> Response:
+    def approval_begin(request_id: str) -> Response:
         schemas.body(schemas.Verdict)
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
@@ -406,7 +406,7 @@ def _approvals(api: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @api.post("/requests/<request_id>/approval/complete")
-    def complete(request_id: str) -> Response:
+    def approval_complete(request_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
@@ -452,7 +452,7 @@ def _approvals(api: Blueprint, broker: Broker) -> None:
 
 def _grants(api: Blueprint, broker: Broker) -> None:
     @api.get("/grants")
-    def list_() -> Response:
+    def grant_list() -> Response:
         me = current()
         with broker.read() as view:
             found = revoke.grants_of(view, me.person.id)

@@ -224,7 +224,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
         )
 
     @pages.get("/requests/<request_id>")
-    def show(request_id: str) -> str:
+    def request_show(request_id: str) -> str:
         me = current()
         with broker.read() as view:
             row = view.get(AccessRequest, request_id)
@@ -281,7 +281,7 @@ def _approving(pages: Blueprint, broker: Broker) -> None:
         return render_template("approvals.html", rows=rows, names=names, targets=targets)
 
     @pages.get("/approvals/<request_id>")
-    def show(request_id: str) -> str:
+    def approval_show(request_id: str) -> str:
         """What the mail's link points to: it shows, and changes nothing (R25, TRAP-11)."""
         return _approval_page(broker, request_id, None)
 

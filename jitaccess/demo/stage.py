@@ -1,0 +1,138 @@
+"""Where does the demo live? A throw-away folder with settings, keys, database and mails, and the two servers over it."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jitaccess.broker.clients import add_client
+from jitaccess.clock import SystemClock
+from jitaccess.demo.seed import Seeded, read_policies, seed
+from jitaccess.demo.servers import Server, broker_server, free_port, treasury_server
+from jitaccess.domain.values import LOCAL
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.enrolment import create_link
+from jitaccess.identity.site import Site
+from jitaccess.policy.evaluate import PolicySet
+from jitaccess.policy.load import load
+from jitaccess.settings import Settings
+from jitaccess.settings import load as load_settings
+from jitaccess.store.db import Database
+from jitaccess.tokens.keys import Keyring, create_wrapping_key
+
+ROOT = Path(__file__).resolve().parents[2]
+TREASURY = "treasury"
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything that the demo needs, until `clear`."""
+
+    folder: Path
+    settings: Settings
+    config: Path
+    seeded: Seeded
+    broker: Server
+    treasury: Server
+    treasury_origin: str
+    _keyring: Keyring
+    _site: Site
+
+    @property
+    def origin(self) -> str:
+        """Return the broker's origin."""
+        return self.settings.server.public_url
+
+    @property
+    def database(self) -> Path:
+        """Return the SQLite file, for whoever plays the database's owner."""
+        return self.folder / "jitaccess.db"
+
+    def links(self, keys: tuple[str, ...]) -> Mapping[str, str]:
+        """Make fresh enrolment links; they live ten minutes."""
+        db = Database(self.settings.store.url, SystemClock(), self._keyring.seals)
+        try:
+            with db.begin(LOCAL) as tx:
+                return {
+                    key: create_link(tx, self._site, account_id=self.seeded.accounts[key], by="demo") for key in keys
+                }
+        finally:
+            db.close()
+
+    def start(self) -> None:
+        """Start both servers."""
+        self.broker.start()
+        self.treasury.start()
+
+    def clear(self) -> None:
+        """Stop the servers and remove the folder."""
+        self.treasury.stop()
+        self.broker.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def shipped_policies(treasury_origin: str) -> PolicySet:
+    """Load the shipped policies with the address that the sample treasury has here."""
+    folder = ROOT / "policies"
+    if not folder.is_dir():
+        raise JitError(Kind.CONFIGURATION, "The demo runs from a clone of the repository: policies/ is not here.")
+    if treasury_origin == "http://127.0.0.1:8001":
+        return read_policies(folder)
+    texts = {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}
+    moved = {name: text.replace("http://127.0.0.1:8001", treasury_origin) for name, text in texts.items()}
+    return load(moved, register=None)
+
+
+def build(*, enrolled: frozenset[str], port: int = 8000, treasury_port: int = 8001) -> Stage:
+    """Make the folder, the instance, the cast and the treasury's client; start nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="jitaccess-demo-"))
+    port, treasury_port = free_port(port), free_port(treasury_port)
+    origin, treasury_origin = f"http://localhost:{port}", f"http://127.0.0.1:{treasury_port}"
+    config = folder / "jitaccess.toml"
+    config.write_text(
+        f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "sqlite:///{folder}/jitaccess.db"\n\n'
+        f'[keys]\nwrapping_key_file = "{folder}/wrapping.key"\n\n[log]\norigin = "demo.localhost/jitaccess"\n\n'
+        f'[mail]\ntransport = "folder"\nfolder = "{folder}/mail"\n\n[demo]\nenabled = true\n\n'
+        "[limits]\nsign_in_per_address_minute = 600\n"
+    )
+    settings = load_settings(config)
+    wrapping_key = create_wrapping_key(settings.keys.wrapping_key_file)
+    policy = shipped_policies(treasury_origin)
+    clock = SystemClock()
+    seeded = seed(settings, clock, wrapping_key, policy, enrolled=enrolled)
+    keyring = Keyring.load(settings.store.url, wrapping_key)
+    db = Database(settings.store.url, clock, keyring.seals)
+    with db.begin(LOCAL) as tx:
+        client, secret = add_client(
+            tx, target=TREASURY, name="Treasury payments", redirect_uris=[f"{treasury_origin}/callback"]
+        )
+    db.close()
+    site = Site(
+        instance_id="demo",
+        log_origin=settings.log.origin,
+        rp_id=settings.rp_id,
+        origin=origin,
+        name="jitaccess",
+        pilot=False,
+        sessions=settings.sessions,
+    )
+    environment = {
+        "TREASURY_ISSUER": origin,
+        "TREASURY_CLIENT_ID": client.id,
+        "TREASURY_CLIENT_SECRET": secret or "",
+        "TREASURY_PORT": str(treasury_port),
+    }
+    (folder / "treasury.json").write_text(json.dumps({"client_id": client.id}))
+    return Stage(
+        folder,
+        settings,
+        config,
+        seeded,
+        broker_server(folder, config, origin),
+        treasury_server(folder, treasury_origin, environment),
+        treasury_origin,
+        keyring,
+        site,
+    )
