@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from jitaccess import __version__
 from jitaccess.cli.audit import audit
 from jitaccess.cli.clients import clients
 from jitaccess.cli.demo import demo
@@ -20,7 +21,7 @@ from jitaccess.errors import JitError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="jitaccess")
+@click.version_option(__version__, prog_name="jitaccess")
 def root() -> None:
     """Just-in-time privileged access with passkey-signed approvals and a log nobody can rewrite unseen."""
 

@@ -1,12 +1,14 @@
 """Names and secrets nobody can guess: the only reader of randomness in the rooms above proof.
 
 An id is 26 characters of lower-case base32hex: 48 bits of milliseconds, then 80 random bits, so that ids sort by time and
-are never used twice. A secret is 256 random bits as base64url; only its SHA-256 is ever stored (R8, R13).
+are never used twice. Within a process ids of one millisecond sort in the order in which they were made: rows written at one
+instant (a clock that stood still or went back) keep their order. A secret is 256 random bits as base64url; only its SHA-256 is ever stored (R8, R13).
 """
 
 import base64
 import hashlib
 import secrets
+import threading
 from datetime import datetime
 
 from jitaccess.clock import to_epoch_us
@@ -15,9 +17,21 @@ ID_LENGTH = 26
 """Characters in an id; an account name on a target is `jit-` and an id: 30 characters, below every target's limit."""
 
 
+_RANDOM_BITS = 80
+_guard = threading.Lock()
+_newest = [0]
+
+
 def new_id(now: datetime) -> str:
-    """Return a fresh id whose order is the order of time to the millisecond."""
-    raw = (to_epoch_us(now) // 1000).to_bytes(6, "big") + secrets.token_bytes(10)
+    """Return a fresh id whose order is the order of time to the millisecond, and of making within one."""
+    ms = to_epoch_us(now) // 1000
+    # The first of a millisecond leaves the top bit free, so that the steps of those after it never overflow.
+    number = (ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS - 1)
+    with _guard:
+        if _newest[0] >> _RANDOM_BITS == ms and number <= _newest[0]:
+            number = _newest[0] + 1 + secrets.randbits(32)
+        _newest[0] = number
+    raw = number.to_bytes(16, "big")
     return base64.b32hexencode(raw).decode().rstrip("=").lower()
 
 
