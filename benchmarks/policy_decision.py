@@ -1,12 +1,9 @@
-"""How long does a policy decision take, and does it stay flat as rules are added?
+"""How long does a decision take, and does it stay so with ten thousand rules? Prints a Markdown table.
 
-Sets of 10, 1,000 and 10,000 rules, spread over targets with two entitlements each; one requester in ten is not meant by any rule.
-A decision includes the deciding rules and the merged terms. `when` counts apart: it runs CEL. Prints a table and the machine.
+Each row is one act, timed alone on one thread; the acts go round over many people and entitlements, so that no single path stays warm.
 """
 
-import gc
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,156 +11,160 @@ from datetime import UTC, datetime
 
 from benchmarks.measure import machine_line, quantile
 from jitaccess.domain.register import PersonView, RegisterView
-from jitaccess.policy.evaluate import AccessContext, CredentialClass, PolicySet, decide
+from jitaccess.policy.evaluate import AccessContext, CredentialClass, Effect, PolicySet, decide
 from jitaccess.policy.explain import explain
 from jitaccess.policy.load import load
+from jitaccess.proof.canonical import JsonValue
 
 SIZES = (10, 1_000, 10_000)
-RULES_PER_ENTITLEMENT = 3
-GROUPS = 200
+PER_TARGET = 10
+ROUND = 500
+"""How many different requests the acts go round over, at most."""
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-CALLS = 20_000
-BATCH = 20
-"""Decisions between two looks at the clock, which costs 0.1 us itself."""
+WHEN = "input.amount <= 200000000 || 'heads' in person.groups"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured line; microseconds, or milliseconds where `unit` says so."""
+    """One row of the table."""
 
     act: str
     rules: int
-    p50: float
-    p99: float
-    unit: str
+    runs: int
+    p50_us: float
+    p99_us: float
 
 
-def policy_text(rules: int, *, conditions: bool = False) -> str:
-    """Return a policy file with so many rules."""
-    targets = max(1, rules // (2 * RULES_PER_ENTITLEMENT))
-    lines = ["version: 1", "institutions:", "  mof: {name: Ministry}", "targets:"]
-    for number in range(targets):
-        lines += [
-            f"  t{number}:",
-            f"    name: Target {number}",
-            "    owner: mof",
-            "    entitlements: {look: {max_duration: 8h}, change: {max_duration: 2h, risk: high}}",
-            f'    connector: {{kind: token, audience: "https://t{number}.example"}}',
-        ]
-    lines.append("rules:")
-    for number in range(rules):
-        target = (number // 2) % targets
-        lines += [
-            f"  - id: r{number}",
-            f"    for: {{groups: [g{number % GROUPS}, g{(number * 7 + 1) % GROUPS}], credential: synced}}",
-            f"    to: {{target: t{target}, entitlements: [{'change' if number % 2 else 'look'}]}}",
-            "    duration: {min: 1m, default: 30m, max: 1h}",
-            "    approve:",
-            "      steps:",
-            "        - {name: line, groups: [heads], count: 1}",
-            "        - {name: owner, groups: [owners], institution: owner, count: 1, after: line}",
-            "      distinct: [person]",
-        ]
-        if conditions:
-            lines.append('    when: "person.institution == target.owner && request.duration_s <= 3600"')
-    return "\n".join(lines) + "\n"
-
-
-def staff() -> RegisterView:
-    """Return a register of a thousand people in twenty groups each."""
-    chance = random.Random(7)
-    people = {
-        f"p{number}": PersonView(
-            f"p{number}",
-            f"Person {number}",
-            "mof",
-            "unit",
-            f"p{number // 10}" if number else None,
-            frozenset({f"g{chance.randrange(GROUPS)}" for _ in range(20)} | ({"heads", "owners"} if number < 20 else set())),
-        )
-        for number in range(1000)
+def files(rules: int, *, when: bool) -> dict[str, str]:
+    """Return a folder: ten rules a target, each with hours, an input, limits and a two-step approval; a file for every 1,000."""
+    head = {
+        "version": 1,
+        "institutions": {"mof": {"name": "Finance"}, "infra": {"name": "Infrastructure"}},
+        "windows": {
+            "week": {
+                "days": ["mon", "tue", "wed", "thu", "fri"],
+                "from": "08:00",
+                "to": "17:00",
+                "zone": "Europe/Belgrade",
+            }
+        },
     }
-    return RegisterView(people, frozenset({"heads", "owners", *(f"g{number}" for number in range(GROUPS))}), frozenset({"mof"}))
-
-
-def contexts(policies: PolicySet, register: RegisterView) -> list[AccessContext]:
-    """Return requests over all targets; in nine of ten some rule speaks of the person."""
-    chance = random.Random(11)
-    people = list(register.persons.values())
-    rules = list(policies.rules.values())
-    members = {group: [person for person in people if group in person.groups] for group in register.groups}
-    found = []
-    for number in range(500):
-        rule = chance.choice(rules)
-        group = chance.choice(sorted(rule.groups))
-        person = chance.choice(people if number % 10 == 0 else members[group])
-        entitlement = next(iter(rule.entitlements))
-        found.append(AccessContext(person, CredentialClass.DEVICE_BOUND, rule.target, entitlement, {}, None, NOW))
+    found = {"head.yaml": json.dumps(head)}
+    for first in range(0, rules, 1_000):
+        numbers = range(first, min(first + 1_000, rules))
+        targets = sorted({number // PER_TARGET for number in numbers})
+        part = {
+            "version": 1,
+            "targets": {f"t{number}": _target(number) for number in targets},
+            "rules": [_rule(number, when=when) for number in numbers],
+        }
+        found[f"rules-{first}.yaml"] = json.dumps(part, indent=1)
     return found
 
 
-def timed(act: Callable[[AccessContext], object], asked: Sequence[AccessContext], calls: int) -> tuple[float, float]:
-    """Return p50 and p99 of one call in microseconds, over batches of calls."""
-    batch = min(BATCH, calls)
-    samples = []
-    for start in range(0, calls, batch):
-        part = [asked[(start + number) % len(asked)] for number in range(batch)]
-        begun = time.perf_counter_ns()
-        for context in part:
-            act(context)
-        samples.append((time.perf_counter_ns() - begun) / batch / 1000)
-    samples.sort()
-    return quantile(samples, 0.5), quantile(samples, 0.99)
+def _target(number: int) -> dict[str, JsonValue]:
+    return {
+        "name": f"Target {number}",
+        "owner": "infra",
+        "entitlements": {f"e{part}": {"max_duration": "8h"} for part in range(PER_TARGET)},
+        "connector": {"kind": "token", "audience": f"https://t{number}.example"},
+    }
 
 
-def once_ms(act: Callable[[], object], times: int) -> tuple[float, float]:
-    """Return the median and the worst of a few runs, milliseconds."""
-    samples = []
-    for _ in range(times):
-        gc.collect()
+def _rule(number: int, *, when: bool) -> dict[str, JsonValue]:
+    rule: dict[str, JsonValue] = {
+        "id": f"r{number}",
+        "for": {"groups": [f"g{number % 50}"], "credential": "synced"},
+        "to": {"target": f"t{number // PER_TARGET}", "entitlements": [f"e{number % PER_TARGET}"]},
+        "during": ["week"],
+        "ask": [{"name": "amount", "type": "integer", "min": 1, "max": 500_000_000}],
+        "duration": {"min": "1m", "default": "30m", "max": "1h"},
+        "limits": {"active_per_person": 3, "per_day": 10},
+        "approve": {
+            "steps": [
+                {"name": "line", "groups": ["heads"], "count": 1},
+                {"name": "owner", "institution": "owner", "count": 1, "after": "line"},
+            ],
+            "distinct": ["person", "institution"],
+        },
+    }
+    return rule | {"when": WHEN} if when else rule
+
+
+def contexts(rules: int) -> list[AccessContext]:
+    """Return up to ROUND requests, spread over all rules."""
+    step = max(1, rules // ROUND)
+    return [
+        AccessContext(
+            person=PersonView(f"p{number}", "Person", "mof", "unit", None, frozenset({f"g{number % 50}", "all", "x"})),
+            credential=CredentialClass.SYNCED,
+            target=f"t{number // PER_TARGET}",
+            entitlement=f"e{number % PER_TARGET}",
+            inputs={"amount": 1000 + number},
+            duration_s=1800,
+            now=NOW,
+        )
+        for number in range(0, rules, step)
+    ]
+
+
+def register() -> RegisterView:
+    """Return a register of 1,000 people, 20 of them heads."""
+    groups = [frozenset({f"g{number % 50}"} | ({"heads"} if number % 50 == 0 else set())) for number in range(1_000)]
+    persons = {
+        f"p{number}": PersonView(
+            f"p{number}", f"Person {number}", "mof" if number % 4 else "infra", "unit", None, found
+        )
+        for number, found in enumerate(groups)
+    }
+    return RegisterView(persons, frozenset().union(*groups))
+
+
+def timed(act: str, rules: int, runs: int, do: Callable[[int], object]) -> Row:
+    """Time `do(number)` one by one."""
+    samples: list[float] = []
+    for number in range(runs):
         begun = time.perf_counter()
-        act()
-        samples.append((time.perf_counter() - begun) * 1000)
+        do(number)
+        samples.append(time.perf_counter() - begun)
     samples.sort()
-    return quantile(samples, 0.5), samples[-1]
+    return Row(act, rules, runs, quantile(samples, 0.5) * 1e6, quantile(samples, 0.99) * 1e6)
 
 
-def run(*, sizes: Sequence[int] = SIZES, calls: int = CALLS) -> list[Row]:
-    """Measure and return the rows."""
-    register = staff()
-    rows = []
-    for size in sizes:
-        text = policy_text(size)
-        begun = time.perf_counter()
-        policies = load({"bench.yaml": text}, register=register)
-        yaml_ms = (time.perf_counter() - begun) * 1000
-        stored = json.dumps(policies.document)
-        document_ms = once_ms(lambda stored=stored: PolicySet.from_document(json.loads(stored)), 3)  # type: ignore[misc] # mypy cannot infer a lambda with a default
-        asked = contexts(policies, register)
-        timed(lambda context: decide(policies, context), asked, 2000)  # noqa: B023 - called at once
-        plain = timed(lambda context: decide(policies, context), asked, calls)  # noqa: B023 - called at once
-        told = timed(lambda context: explain(policies, context, register), asked, calls // 20)  # noqa: B023 - called at once
-        with_when = load({"bench.yaml": policy_text(size, conditions=True)}) if size <= 1000 else None
-        rows += [
-            Row("decide", size, *plain, "us"),
-            Row("explain", size, *told, "us"),
-            Row("load from YAML", size, yaml_ms, yaml_ms, "ms"),
-            Row("load from document", size, *document_ms, "ms"),
-        ]
-        if with_when is not None:
-            timed(lambda context: decide(with_when, context), asked, 2000)  # noqa: B023 - called at once
-            conditional = timed(lambda context: decide(with_when, context), asked, calls // 4)  # noqa: B023 - called at once
-            rows.append(Row("decide with `when`", size, *conditional, "us"))
+def _rows(rules: int) -> list[Row]:
+    rows: list[Row] = []
+    known = register()
+    asked = contexts(rules)
+    for name, when in (("decide", False), ("decide with `when`", True)):
+        folder = files(rules, when=when)
+        policies = load(folder)
+        assert all(decide(policies, one).effect is Effect.PERMIT for one in asked)
+        rows.append(timed(name, rules, 20_000, lambda number, it=policies: decide(it, asked[number % len(asked)])))
+        if when:
+            continue
+        rows.append(
+            timed("explain", rules, 1_000, lambda number, it=policies: explain(it, asked[number % len(asked)], known))
+        )
+        loads = 1 if rules > 1_000 else 5
+        rows.append(timed("load YAML", rules, loads, lambda _, it=folder: load(it)))
+        document = json.loads(json.dumps(policies.document))
+        rows.append(timed("from_document", rules, 5, lambda _, it=document: PolicySet.from_document(it)))
     return rows
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"{'act':<22}{'rules':>8}{'p50':>10}{'p99':>10}  unit")
-    for row in sorted(run(), key=lambda row: (row.act, row.rules)):
-        print(f"{row.act:<22}{row.rules:>8}{row.p50:>10.1f}{row.p99:>10.1f}  {row.unit}")
-    print(machine_line())
+def run(sizes: Sequence[int] = SIZES) -> list[Row]:
+    """Measure every size."""
+    return [row for size in sizes for row in _rows(size)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table."""
+    lines = ["| what | rules | runs | p50 µs | p99 µs |", "|---|---|---|---|---|"]
+    lines += [f"| {row.act} | {row.rules:,} | {row.runs:,} | {row.p50_us:,.1f} | {row.p99_us:,.1f} |" for row in rows]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    print(machine_line())
+    print()
+    print(table(run()))
