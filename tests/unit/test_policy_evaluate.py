@@ -451,3 +451,24 @@ def test_times_of_any_zone_are_one_instant() -> None:
     found = policies(rule(when="now == timestamp('2026-11-23T09:00:00Z')"))
     for at in (MONDAY, datetime.fromisoformat("2026-11-23T10:00:00+01:00"), MONDAY.astimezone(UTC)):
         assert decide(found, context(now=at)).effect is Effect.PERMIT
+
+
+@pytest.mark.covers("R22")
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_of_equal_steps_the_larger_count_is_asked_once(counts: tuple[int, int]) -> None:
+    one, two = (rule(name, approve=approve(HEAD | {"count": n})) for name, n in zip("ab", counts, strict=True))
+    assert terms_of(one, two).steps == (Step("head", 2, ("heads",)),)
+
+
+def test_digits_are_those_that_people_compare() -> None:
+    asks = rule(ask=[{"name": "order", "type": "string", "matches": r"\d{3}"}])
+    assert decide(policies(asks), context(inputs={"order": "417"})).effect is Effect.PERMIT
+    assert refused(decide(policies(asks), context(inputs={"order": "٤١٧"}))) == (Code.INVALID_INPUT, None, "order")
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "code"), [(0, Code.TOO_SHORT), (-1, Code.TOO_SHORT), (10**30, Code.TOO_LONG), (2**63, Code.TOO_LONG)]
+)
+def test_a_duration_beyond_sense_is_refused_before_a_condition_reads_it(duration_s: int, code: Code) -> None:
+    set_ = policies(rule(when="request.duration_s > -100"))
+    assert refused(decide(set_, context(duration_s=duration_s)))[0] is code
