@@ -261,7 +261,7 @@ class Window:
         return (
             local.weekday() in self.days
             and self.start_min <= minute < self.end_min
-            and local.date().isoformat() not in self.closed
+            and not (self.closed and local.date().isoformat() in self.closed)
         )
 
 
@@ -591,20 +591,19 @@ def input_problem(asks: Sequence[AskTerm], inputs: Inputs) -> Reason | None:
 
 
 def _fits(term: AskTerm, value: str | int | bool) -> bool:
-    match term.kind:
-        case AskKind.STRING:
-            return (
-                isinstance(value, str)
-                and 0 < len(value) <= term.max_length
-                and value.isprintable()
-                and (term.pattern is None or term.pattern.fullmatch(value) is not None)
-            )
-        case AskKind.INTEGER:
-            return isinstance(value, int) and not isinstance(value, bool) and term.low <= value <= term.high
-        case AskKind.BOOLEAN:
-            return isinstance(value, bool)
-        case _:
-            assert_never(term.kind)
+    kind = term.kind  # compared by identity: this runs for every decision
+    if kind is AskKind.INTEGER:
+        return type(value) is int and term.low <= value <= term.high
+    if kind is AskKind.STRING:
+        return (
+            type(value) is str
+            and 0 < len(value) <= term.max_length
+            and value.isprintable()
+            and (term.pattern is None or term.pattern.fullmatch(value) is not None)
+        )
+    if kind is AskKind.BOOLEAN:
+        return type(value) is bool
+    assert_never(kind)
 
 
 def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
