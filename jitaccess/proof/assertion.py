@@ -2,7 +2,8 @@
 
 The one exception to "never by hand": py_webauthn checks at the door, this checks the stored evidence again at issue and offline,
 with nothing but the standard library and `cryptography`. Both must agree on every vector, except that this one also refuses
-`crossOrigin: true` and any `topOrigin` (R2), which py_webauthn ignores. Public keys are stored as SubjectPublicKeyInfo DER.
+`crossOrigin: true` and any `topOrigin` (R2), which py_webauthn ignores, and keys that stand twice in client data and attested
+credential data in an assertion (section 6.1), which it takes. Public keys are stored as SubjectPublicKeyInfo DER.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ ES256, EDDSA, RS256 = -7, -8, -257
 """COSE algorithm identifiers (RFC 9053 section 2, RFC 8812 section 2)."""
 FLAG_UP, FLAG_UV, FLAG_BE, FLAG_BS, FLAG_AT, FLAG_ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 AUTH_DATA_MIN = 37
+"""RP ID hash (32 bytes), flags (1), counter (4): WebAuthn Level 3 section 6.1."""
+MAX_CBOR_DEPTH = 8
 MAX_CLIENT_DATA = 8 * 1024
 
 
@@ -83,6 +86,8 @@ class CheckedAssertion:
     sign_count: int
     backup_eligible: bool
     backed_up: bool
+    user_verified: bool = True
+    """Always: without user verification there is no CheckedAssertion."""
 
 
 def check_assertion(
@@ -91,14 +96,16 @@ def check_assertion(
     """Check one assertion; raises ProofError whose reason names the step that failed. An empty challenge never passes.
 
     1 client data is JSON without twin keys · 2 type · 3 challenge · 4 origin, exact · 5 not cross-origin, no top origin ·
-    6 RP ID hash · 7 user present · 8 user verified · 9 backup flags consistent · 10 no bytes left over · 11 signature.
+    6 RP ID hash · 7 user present · 8 user verified · 9 backup flags consistent · 10 no attested data; extensions are one CBOR
+    map; no bytes left over · 11 signature.
     The caller still owes: that the key belongs to the person, and what the counter and backup eligibility were before.
     """
     client = _client_data(assertion.client_data_json)  # 1
     if client.get("type") != "webauthn.get":  # 2
         raise ProofError("wrong_type", "not an assertion", "type")
     given = client.get("challenge")
-    if not isinstance(given, str) or not challenge or not hmac.compare_digest(b64u_decode(given), challenge):  # 3
+    wanted = b64u_encode(challenge).encode()
+    if not isinstance(given, str) or not wanted or not hmac.compare_digest(given.encode(errors="replace"), wanted):  # 3
         raise ProofError("wrong_challenge", "signed for something else", "challenge")
     if client.get("origin") != origin:  # 4
         raise ProofError("wrong_origin", "signed on another site", "origin")
@@ -116,7 +123,9 @@ def check_assertion(
         raise ProofError("user_not_verified", "the authenticator did not verify the person")
     if flags & FLAG_BS and not flags & FLAG_BE:  # 9
         raise ProofError("backup_flags", "backed up although not eligible")
-    if (len(data) > AUTH_DATA_MIN) != bool(flags & (FLAG_AT | FLAG_ED)):  # 10
+    if flags & FLAG_AT:  # 10
+        raise ProofError("attested_data", "an assertion carries no attested credential data")
+    if (_extensions_end(data) if flags & FLAG_ED else AUTH_DATA_MIN) != len(data):
         raise ProofError("bad_authenticator_data", "bytes left over")
     _check_signature(key, assertion.signature, data + hashlib.sha256(assertion.client_data_json).digest())  # 11
     return CheckedAssertion(int.from_bytes(data[33:37], "big"), bool(flags & FLAG_BE), bool(flags & FLAG_BS))
@@ -126,7 +135,8 @@ def _client_data(data: bytes) -> Mapping[str, JsonValue]:
     if len(data) > MAX_CLIENT_DATA:
         raise ProofError("bad_client_data", "client data is too large")
     try:
-        value = json.loads(data, object_pairs_hook=_no_twins)
+        text = data.decode("utf-8-sig")  # "UTF-8 decode" of the Encoding Standard: a byte order mark is dropped
+        value = json.loads(text, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise ProofError("bad_client_data", "client data is not JSON") from error
     if not isinstance(value, dict):
@@ -139,6 +149,36 @@ def _no_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def _extensions_end(data: bytes) -> int:
+    """Return where the one CBOR map of extension outputs ends (RFC 8949, definite lengths as CTAP2 writes them)."""
+    if len(data) == AUTH_DATA_MIN or data[AUTH_DATA_MIN] >> 5 != 5:
+        raise ProofError("bad_authenticator_data", "extension outputs are not a CBOR map")
+    return _cbor_end(data, AUTH_DATA_MIN, 0)
+
+
+def _cbor_end(data: bytes, at: int, depth: int) -> int:
+    """Return where the CBOR value at `at` ends; raises ProofError when it is cut off, too deep or of indefinite length."""
+    if at >= len(data) or depth > MAX_CBOR_DEPTH:
+        raise ProofError("bad_authenticator_data", "extension outputs are cut off or too deep")
+    major, short = data[at] >> 5, data[at] & 0x1F
+    if short > 27:
+        raise ProofError("bad_authenticator_data", "extension outputs are not definite CBOR")
+    width = 0 if short < 24 else 1 << (short - 24)
+    argument = short if short < 24 else int.from_bytes(data[at + 1 : at + 1 + width], "big")
+    end = at + 1 + width
+    match major:
+        case 2 | 3:
+            end += argument
+        case 4 | 5 | 6:
+            for _ in range({4: argument, 5: 2 * argument, 6: 1}[major]):
+                end = _cbor_end(data, end, depth + 1)
+        case _:
+            pass
+    if end > len(data):
+        raise ProofError("bad_authenticator_data", "extension outputs are cut off")
+    return end
 
 
 def _check_signature(key: StoredKey, signature: bytes, signed: bytes) -> None:

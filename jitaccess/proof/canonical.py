@@ -1,7 +1,7 @@
 """Which bytes stand for this value? RFC 8785 (JCS), restricted so that every implementation agrees.
 
-Floats, integers outside +-(2^53-1), keys that are not text and lone surrogates are refused: RFC 8785 could write some of them,
-but two languages would not read them alike. What is signed or logged is always `canonical(value)`.
+Floats, integers outside +-(2^53-1), keys that are not text, lone surrogates and more than 32 levels are refused: RFC 8785 could
+write some of them, but two languages would not read them alike. What is signed or logged is always `canonical(value)`.
 """
 
 import base64
@@ -18,15 +18,19 @@ JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | boo
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON implementation reads exactly (RFC 7493 section 2.2)."""
 SALT_BYTES = 16
+MAX_DEPTH = 32
+"""How many objects and arrays may stand inside each other; deeper bytes are refused before they exhaust a reader's stack."""
 
 
 def canonical(value: object) -> bytes:
     """Return the RFC 8785 form; raises ProofError for what is refused."""
-    _check(value, "")
+    _check(value, "", 0)
     return rfc8785.dumps(value)  # type: ignore[arg-type] # _check has just proven the type
 
 
-def _check(value: object, path: str) -> None:
+def _check(value: object, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ProofError("too_deep", f"more than {MAX_DEPTH} levels stand inside each other", path)
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int):
@@ -39,10 +43,10 @@ def _check(value: object, path: str) -> None:
             if not isinstance(key, str):
                 raise ProofError("key_not_text", f"a key of {path or 'value'} is not text", path)
             _check_text(key, path)
-            _check(item, f"{path}.{key}" if path else key)
+            _check(item, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            _check(item, f"{path}[{number}]")
+            _check(item, f"{path}[{number}]", depth + 1)
     else:
         raise ProofError("type_refused", f"{path or 'value'} is a {type(value).__name__}", path)
 
@@ -111,4 +115,5 @@ def salted_digest(text: str, salt: bytes) -> str:
     """Return base64url SHA-256(salt || UTF-8 text); the 16-byte salt keeps short texts from being guessed."""
     if len(salt) != SALT_BYTES:
         raise ProofError("bad_salt", "a salt has 16 bytes")
+    _check_text(text, "")
     return sha256_b64u(salt + text.encode())

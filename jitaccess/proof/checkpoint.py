@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.merkle import HASH_BYTES
-from jitaccess.proof.notes import VerifierKey, open_note, sign_note
+from jitaccess.proof.notes import VerifierKey, open_note, sign_note, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Checkpoint:
             raise ProofError("bad_checkpoint", "not a checkpoint of ours")
         return found
 
-    def sign(self, key: Ed25519PrivateKey) -> str:
-        """Return the signed note; the signer's name is the origin."""
-        return sign_note(self.to_text(), self.origin, key)
+    def sign(self, *keys: Ed25519PrivateKey) -> str:
+        """Return the note signed by each key; the signers' name is the origin."""
+        return sign_note(self.to_text(), self.origin, *keys)
 
 
 def _decimal(text: str) -> bool:
@@ -67,3 +67,8 @@ def open_checkpoint(note: str, keys: Sequence[VerifierKey]) -> Checkpoint:
     if not any(key.name == found.origin for key in signers):
         raise ProofError("unknown_signer", "not signed in the name of its origin")
     return found
+
+
+def unverified_checkpoint(note: str) -> Checkpoint:
+    """Return what a note claims, whoever signed it; raises ProofError."""
+    return Checkpoint.parse(text_of(note))

@@ -54,7 +54,7 @@ class Leaf:
         """Read a leaf strictly; raises ProofError."""
         value = parse_canonical(data)
         wanted = {"v", "id", "at_us", "type", "ev", "actor", "subject", "body", "texts", "rows"}
-        if not isinstance(value, dict) or set(value) != wanted or value["v"] != LEAF_VERSION:
+        if not isinstance(value, dict) or set(value) != wanted or _whole(value, "v") != LEAF_VERSION:
             raise ProofError("not_a_leaf", "not a leaf of version 1")
         actor, subject, texts = _text_map(value, "actor"), _text_map(value, "subject"), _text_map(value, "texts")
         if set(actor) != _ACTOR_KEYS or actor["kind"] not in _ACTOR_KINDS:
@@ -103,7 +103,7 @@ def _text_map(value: Mapping[str, JsonValue], name: str) -> dict[str, str | None
 
 def _row(value: JsonValue) -> tuple[str, str, int, str]:
     match value:
-        case [str(table), str(key), int(version), str(digest)] if not isinstance(version, bool):
+        case [str(table), str(key), int(version), str(digest)] if not isinstance(version, bool) and version >= 0:
             return table, key, version, digest
         case _:
             raise ProofError("not_a_leaf", "a row is not [table, key, version, digest]", "rows")

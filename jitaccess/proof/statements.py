@@ -1,9 +1,11 @@
 """What exactly does a person sign? The statements, version 1, and the challenge that binds a passkey to one.
 
 A WebAuthn assertion signs its challenge; ours is SHA-256("jitaccess/<purpose>/v1" || 0x00 || RFC 8785 form of the statement), so
-one purpose can never pass for another. Statements carry absolute time bounds because WebAuthn carries no time, whole UTC
-seconds, integers only, digests instead of personal text, and no words of any language. The exact bytes are stored and hashed
-again at every check; `parse` accepts only those bytes. Spec: WebAuthn Level 3 section 7.2 step 11, RFC 8785.
+one purpose can never pass for another. A statement is one object with exactly the fields of its class and `v`, 1: `..._digest` is
+base64url SHA-256, `credential_id` and `nonce` (16 bytes or more) base64url, ids and names text that is not empty. It carries
+absolute time bounds because WebAuthn carries no time, whole UTC seconds, integers only, digests instead of personal text, and no
+words of any language. The exact bytes are stored and hashed again at every check; `parse` accepts only those bytes.
+Spec: WebAuthn Level 3 section 7.2 step 11, RFC 8785.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from jitaccess.proof.errors import ProofError
 
 STATEMENT_VERSION = 1
 NONCE_BYTES = 16
+DIGEST_BYTES = 32
 MAX_STATEMENT_BYTES = 16 * 1024
 Inputs = Mapping[str, str | int | bool]
 
@@ -71,8 +74,10 @@ class FilingStatement:
     def parse(cls, data: bytes) -> "FilingStatement":
         """Read the exact bytes strictly; raises ProofError."""
         found = _read(cls, data)
-        if found.duration_s <= 0 or found.file_by <= 0:
-            raise ProofError("bad_bounds", "a filing needs a duration and a bound", "duration_s")
+        if found.duration_s == 0:
+            raise ProofError("bad_bounds", "a filing needs a duration", "duration_s")
+        if found.file_by == 0:
+            raise ProofError("bad_bounds", "a filing is open for a bounded time", "file_by")
         return found
 
 
@@ -112,8 +117,12 @@ class ApprovalStatement:
         found = _read(cls, data)
         if found.verdict not in {verdict.value for verdict in Verdict}:
             raise ProofError("bad_verdict", "a verdict is approve or deny", "verdict")
-        if found.max_duration_s <= 0 or not found.earliest_start < found.latest_end:
+        if not found.earliest_start < found.latest_end:
             raise ProofError("bad_bounds", "the window is empty", "latest_end")
+        if found.max_duration_s == 0:
+            raise ProofError("bad_bounds", "an approval needs a duration", "max_duration_s")
+        if found.approve_by == 0:
+            raise ProofError("bad_bounds", "an approval is open for a bounded time", "approve_by")
         if found.approver == found.requester:
             raise ProofError("self_approval", "requester and approver are one person", "approver")
         return found
@@ -142,7 +151,10 @@ class ChangeStatement:
     @classmethod
     def parse(cls, data: bytes) -> "ChangeStatement":
         """Read the exact bytes strictly; raises ProofError."""
-        return _read(cls, data)
+        found = _read(cls, data)
+        if found.approve_by == 0:
+            raise ProofError("bad_bounds", "a change is open for a bounded time", "approve_by")
+        return found
 
 
 Statement = FilingStatement | ApprovalStatement | ChangeStatement
@@ -150,6 +162,16 @@ S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement)
 _OPTIONAL = frozenset({"holder_jkt", "before_digest"})
 _WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "max_duration_s", "approve_by"})
 _OBJECTS = frozenset({"inputs", "terms"})
+_DIGESTS = frozenset(
+    {
+        "requester_assertion_digest",
+        "target_config_digest",
+        "reason_digest",
+        "policy_digest",
+        "subject_digest",
+        "before_digest",
+    }
+)
 
 
 def as_json(statement: Statement) -> dict[str, JsonValue]:
@@ -173,12 +195,17 @@ def _read(kind: type[S], data: bytes) -> S:
         raise ProofError("too_large", "a statement is at most 16 KiB")
     value = parse_canonical(data)
     names = {field.name for field in fields(kind)}
-    if not isinstance(value, dict) or set(value) != names | {"v"} or value["v"] != STATEMENT_VERSION:
+    if not isinstance(value, dict) or set(value) != names | {"v"} or not _is(value["v"], STATEMENT_VERSION):
         raise ProofError("not_a_statement", f"not a {kind.__name__} of version 1")
     for name in names:
         _check_field(name, value[name])
     del value["v"]
     return kind(**cast("dict[str, object]", value))  # type: ignore[arg-type] # every field was checked above
+
+
+def _is(value: JsonValue, number: int) -> bool:
+    """Compare with an integer; `true` is no 1."""
+    return not isinstance(value, bool) and value == number
 
 
 def _check_field(name: str, value: JsonValue) -> None:
@@ -194,8 +221,22 @@ def _check_field(name: str, value: JsonValue) -> None:
         good = isinstance(value, str) and bool(value)
     if not good:
         raise ProofError("bad_field", f"{name} has the wrong type or is empty", name)
-    if name == "nonce" and len(b64u_decode(str(value))) < NONCE_BYTES:
+    if isinstance(value, str):
+        _check_bytes(name, value)
+
+
+def _check_bytes(name: str, text: str) -> None:
+    """Check what stands for bytes: digests, the nonce, the credential's id."""
+    if name not in _DIGESTS | {"nonce", "credential_id"}:
+        return
+    try:
+        length = len(b64u_decode(text))
+    except ProofError as error:
+        raise ProofError("bad_field", f"{name} is not base64url without padding", name) from error
+    if name == "nonce" and length < NONCE_BYTES:
         raise ProofError("bad_nonce", "a nonce has at least 16 bytes", name)
+    if name in _DIGESTS and length != DIGEST_BYTES:
+        raise ProofError("bad_field", f"{name} is not a SHA-256 digest", name)
 
 
 def differences(signed: Statement, wanted: Statement) -> tuple[str, ...]:
@@ -215,5 +256,4 @@ def _differ(path: str, left: JsonValue, right: JsonValue) -> set[str]:
             else:
                 found |= _differ(here, left[name], right[name])
         return found
-    same = type(left) is type(right) and left == right
-    return set() if same else {path}
+    return set() if canonical(left) == canonical(right) else {path}  # by their bytes: True is no 1, also inside lists
