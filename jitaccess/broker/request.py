@@ -1,7 +1,8 @@
 """A person asks: preview, file (signed), withdraw, and decide again when the policy changes.
 
 Filing is a passkey signature over a FilingStatement that the broker built. The decision is pure and made again when the
-signature comes back; PERMIT with nothing left to discharge goes straight to a grant in the same transaction. A DENY is recorded and is a value.
+signature comes back; PERMIT with nothing left to discharge goes straight to a grant in the same transaction. A DENY is recorded
+and is a value.
 """
 
 from collections.abc import Mapping

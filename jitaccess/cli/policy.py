@@ -135,7 +135,7 @@ def explain_(
         if rules:
             click.echo(f"  {term} from {', '.join(rules)}")
     for step, able in found.signers.items():
-        click.echo(f"  {step}: {', '.join(sorted(register.persons[who].name for who in able)) or 'nobody'}")
+        click.echo(f"  {step}: {', '.join(who.name for who in able) or 'nobody'}")
 
 
 @policy.command()

@@ -150,8 +150,8 @@ def film(folder: Path, *, port: int, treasury_port: int) -> int:
             browser.close()
     finally:
         stage.clear()
-    for error in tale.errors:
-        click.echo(f"in the browser: {error}", err=True)
+    for told in tale.errors:
+        click.echo(f"in the browser: {told}", err=True)
     click.echo(f"{tale.steps} steps, pictures in {folder}")
     return 1 if tale.errors else 0
 

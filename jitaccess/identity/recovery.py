@@ -1,4 +1,4 @@
-"""What if every founder's passkey is gone? Recovery with k of n paper keys: local, public, slow and vetoable (design.md section 6a, R9, T-25).
+"""What if every founder's passkey is gone? Recovery with k of n paper keys: local, public, slow and vetoable (R9, T-25).
 
 The keys are presented on the broker's own host. That starts a recovery of one founder's account, told at once to all founders, the log and
 every page. For 72 hours any founder may veto with a signature; then it gives an enrolment link whose use ends all of the

@@ -2,7 +2,8 @@
 
 An id is 26 characters of lower-case base32hex: 48 bits of milliseconds, then 80 random bits, so that ids sort by time and
 are never used twice. Within a process ids of one millisecond sort in the order in which they were made: rows written at one
-instant (a clock that stood still or went back) keep their order. A secret is 256 random bits as base64url; only its SHA-256 is ever stored (R8, R13).
+instant (a clock that stood still or went back) keep their order. A secret is 256 random bits as
+base64url; only its SHA-256 is ever stored (R8, R13).
 """
 
 import base64
