@@ -39,6 +39,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--origin", default=given("TREASURY_ORIGIN"), help="as browsers see it; default http://host:port"
     )
+    parser.add_argument(
+        "--audience", default=given("TREASURY_AUDIENCE"), help="as in the broker's policy; default origin"
+    )
     found = parser.parse_args()
     if not found.client_id:
         parser.error("--client-id is missing: register the treasury with `jitaccess clients add` first")
@@ -62,7 +65,7 @@ def main() -> None:
     """Serve until interrupted."""
     found = arguments()
     origin = found.origin or f"http://{found.host}:{found.port}"
-    sign_on = SignOn(found.issuer, origin, credential(found))
+    sign_on = SignOn(found.issuer, origin, credential(found), audience=found.audience)
     renew_in_background(sign_on)
     app = create_app(sign_on, Ledger(), origin=origin, issuer=found.issuer)
     server = make_server(found.host, found.port, app, threaded=True, request_handler=Quiet)

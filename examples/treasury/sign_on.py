@@ -50,14 +50,22 @@ class SignOn:
     """The treasury's side of OpenID Connect."""
 
     def __init__(
-        self, issuer: str, origin: str, credential: ClientCredential, *, clock: Callable[[], float] = time.time
+        self,
+        issuer: str,
+        origin: str,
+        credential: ClientCredential,
+        *,
+        audience: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`origin` is where browsers find the treasury; `audience` is its name in the broker's policy, the origin if not given."""
         self._issuer = issuer
         self._callback = f"{origin}/callback"
         self._credential = credential
         self._clock = clock
         check = IntrospectionCheck(f"{issuer}/oidc/introspect", credential, max_age_s=1.0, clock=clock)
-        self._verifier = Verifier(issuer, origin, FetchedKeys(issuer, clock=clock), clock=clock, introspect=check)
+        keys = FetchedKeys(issuer, clock=clock)
+        self._verifier = Verifier(issuer, audience or origin, keys, clock=clock, introspect=check)
         self._guard = threading.Lock()
         self._attempts: dict[str, Attempt] = {}
         self._sessions: dict[str, Session] = {}
