@@ -113,9 +113,7 @@ def running() -> Iterator[OpenBao]:
 
 def leased_tokens(server: OpenBao, clients: int, seconds: float) -> Figure:
     """Measure leased token creation."""
-    return run_for(
-        "OpenBao leased token", server.leased_token, clients=clients, seconds=seconds, pids=(server.pid,)
-    )
+    return run_for("OpenBao leased token", server.leased_token, clients=clients, seconds=seconds, pids=(server.pid,))
 
 
 def mass_expiry(server: OpenBao, count: int) -> tuple[float, int]:

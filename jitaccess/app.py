@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flask import Flask
 from sqlalchemy import select
 
-from jitaccess import oidc, web
+from jitaccess import oidc
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.audit.start import check_at_start
 from jitaccess.broker.context import Broker
@@ -29,6 +29,7 @@ from jitaccess.store.db import Database
 from jitaccess.store.migrations import require_current
 from jitaccess.store.tables import Instance
 from jitaccess.tokens.keys import Keyring, read_wrapping_key
+from jitaccess.web.wiring import register as register_pages
 
 
 def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
@@ -111,7 +112,7 @@ def _fault_probe(kill_at: str) -> Callable[[str], None] | None:
 def create_app(broker: Broker) -> Flask:
     """Make the Flask application over a wired broker."""
     app = Flask("jitaccess.web")
-    web.register(app, broker)
+    register_pages(app, broker)
     oidc.register(app, broker)
     return app
 

@@ -205,8 +205,9 @@ def check(settings: Settings) -> None:
     if (settings.demo.enabled or settings.fault.kill_at) and not local:
         raise JitError(Kind.CONFIGURATION, "demo.enabled and fault.kill_at are refused on every host but localhost.")
     if settings.store.url.startswith("sqlite") and settings.server.workers > 1:
-        raise JitError(Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL.")
-
+        raise JitError(
+            Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL."
+        )
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

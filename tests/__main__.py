@@ -100,9 +100,7 @@ def count(name: str, records: Iterable[Record], *, strict: bool) -> Count:
     reasons = "; ".join(sorted({record.reason for record in mine if record.outcome == "skipped"}))
     seconds = sum(record.seconds for record in mine)
     failed = tally["failed"] + (tally["skipped"] if strict else 0)
-    return Count(
-        name, tally["passed"], failed, tally["skipped"], seconds, reasons or ("" if mine else "no tests yet")
-    )
+    return Count(name, tally["passed"], failed, tally["skipped"], seconds, reasons or ("" if mine else "no tests yet"))
 
 
 def uncovered(records: Iterable[Record]) -> list[str]:
@@ -150,9 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts = [lint()] if "lint" in chosen else []
     with tempfile.TemporaryDirectory(prefix="jit-test-") as scratch:
         counts += run_groups(chosen, Path(scratch), fast=fast, whole=whole, strict=strict)
-    passed, failed, skipped = (
-        sum(getattr(c, kind) for c in counts) for kind in ("passed", "failed", "skipped")
-    )
+    passed, failed, skipped = (sum(getattr(c, kind) for c in counts) for kind in ("passed", "failed", "skipped"))
     print(f"\n{time.monotonic() - began:.0f} s in all")
     print(*counts, sep="\n")
     if strict and skipped:

@@ -23,17 +23,13 @@ hypothesis_settings.load_profile("full")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --db and --record."""
-    parser.addoption(
-        "--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only"
-    )
+    parser.addoption("--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only")
     parser.addoption(recording.RECORD_OPTION, type=Path, help="write one JSON record a test into this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, close the network, start recording in the controlling process."""
-    config.addinivalue_line(
-        "markers", "covers(*ids): the requirements (R1, T-01, TRAP-1) that this test proves"
-    )
+    config.addinivalue_line("markers", "covers(*ids): the requirements (R1, T-01, TRAP-1) that this test proves")
     config.addinivalue_line("markers", "slow: takes seconds; left out of `./jit test fast`")
     network.guard()
     path = config.getoption(recording.RECORD_OPTION)

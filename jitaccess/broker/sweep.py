@@ -127,7 +127,7 @@ def _guarded(what: str, act: Callable[[], int]) -> int:
     """Run one part; an error is logged and the part is tried again at the next tick (R59)."""
     try:
         return act()
-    except Exception as error:
+    except Exception as error:  # the loop outlives every error of a part
         kind = error.kind.value if isinstance(error, JitError) else type(error).__name__
         log.warning("sweep: could not %s (%s); trying again", what, kind, exc_info=not isinstance(error, JitError))
         return 0

@@ -20,7 +20,7 @@ from jitaccess.cli.worker import worker
 from jitaccess.errors import JitError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("jitaccess", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="jitaccess")
 def root() -> None:
     """Just-in-time privileged access with passkey-signed approvals and a log nobody can rewrite unseen."""

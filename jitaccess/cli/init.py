@@ -5,132 +5,20 @@ writes leaf 0 and prints the paper recovery keys once. `--pilot` takes one found
 """
 
 import json
-import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
-from flask import Flask, Response, abort, jsonify, render_template, request
-from flask_babel import Babel
-from werkzeug.serving import make_server
 
 from jitaccess.clock import Clock, SystemClock
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.genesis import (
-    FOUNDERS_WANTED,
-    PAPER_THRESHOLD,
-    PASSKEYS_WANTED,
-    FounderDraft,
-    genesis,
-    new_user_handle,
-)
-from jitaccess.identity.passkeys import RegisteredKey, check_registration, registration_options
-from jitaccess.identity.site import Site
+from jitaccess.identity.genesis import FOUNDERS_WANTED, PAPER_THRESHOLD, PASSKEYS_WANTED, FounderDraft, genesis
 from jitaccess.policy.decision_tests import REGISTER_FILE, read_register
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.load import load as load_policies
 from jitaccess.policy.problems import PolicyErrors
 from jitaccess.settings import Settings, load
-from jitaccess.store.ids import new_bytes, new_secret
 from jitaccess.tokens.keys import create_wrapping_key, read_wrapping_key
-
-
-@dataclass(slots=True)
-class Founder:
-    """A founder while the genesis page is open."""
-
-    name: str
-    email: str
-    institution: str
-    unit: str
-    handle: str = field(default_factory=new_user_handle)
-    challenge: bytes = b""
-    keys: list[RegisteredKey] = field(default_factory=list)
-
-
-class GenesisPage:
-    """The one-time page: each founder makes passkeys until all have enough."""
-
-    def __init__(self, settings: Settings, founders: list[Founder], *, passkeys: int, pilot: bool) -> None:
-        self.secret = new_secret()
-        self.complete = threading.Event()
-        self._founders = founders
-        self._wanted = passkeys
-        self._site = Site(
-            instance_id="genesis",
-            log_origin=settings.log.origin,
-            rp_id=settings.rp_id,
-            origin=settings.server.public_url,
-            name="jitaccess",
-            pilot=pilot,
-            sessions=settings.sessions,
-        )
-        self.app = self._make()
-
-    def _make(self) -> Flask:
-        app = Flask("jitaccess.web")
-        Babel(app, default_locale="en")
-        path = f"/genesis/{self.secret}"
-
-        @app.get(path)
-        def page() -> Response:
-            nonce = new_secret()
-            text = render_template(
-                "genesis.html", founders=self._founders, wanted=self._wanted, path=path, nonce=nonce, site=self._site
-            )
-            response = Response(text)
-            response.headers["Content-Security-Policy"] = (
-                f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src data:; connect-src 'self'; "
-                "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-            )
-            response.headers["Cache-Control"] = "no-store"
-            return response
-
-        @app.post(f"{path}/<int:number>/begin")
-        def begin(number: int) -> Response:
-            founder = self._founder(number)
-            founder.challenge = new_bytes(32)
-            options = registration_options(
-                self._site,
-                challenge=founder.challenge,
-                user_handle=founder.handle,
-                label=founder.email,
-                name=founder.name,
-                exclude=[key.credential_id for key in founder.keys],
-            )
-            return jsonify({"challenge_id": str(number), "options": options})
-
-        @app.post(f"{path}/<int:number>/complete")
-        def complete(number: int) -> tuple[Response, int]:
-            founder = self._founder(number)
-            body: dict[str, Any] = request.get_json()
-            challenge, founder.challenge = founder.challenge, b""
-            found = (
-                check_registration(self._site, challenge=challenge, response=body["response"]) if challenge else "spent"
-            )
-            if isinstance(found, str):
-                return jsonify({"detail": "The passkey could not be registered. Start again.", "code": found}), 403
-            if any(found.credential_id == key.credential_id for one in self._founders for key in one.keys):
-                return jsonify({"detail": "This passkey is registered already."}), 409
-            founder.keys.append(found)
-            if all(len(one.keys) >= self._wanted for one in self._founders):
-                self.complete.set()
-            return jsonify({}), 200
-
-        return app
-
-    def _founder(self, number: int) -> Founder:
-        if request.headers.get("Origin") != self._site.origin or not 0 <= number < len(self._founders):
-            abort(403)
-        return self._founders[number]
-
-    def drafts(self) -> list[FounderDraft]:
-        """Return what genesis takes."""
-        return [
-            FounderDraft(one.name, one.email, one.institution, one.unit, one.handle, tuple(one.keys))
-            for one in self._founders
-        ]
+from jitaccess.web.genesis import Founder, GenesisPage, served
 
 
 @click.command()
@@ -153,14 +41,10 @@ def init(pilot: bool, file: Path | None, policies: Path | None) -> None:
     founders = _founders(file, count)
     policy = _policy(policies)
     page = GenesisPage(settings, founders, passkeys=1 if pilot else PASSKEYS_WANTED, pilot=pilot)
-    server = make_server("127.0.0.1", settings.server.port, page.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    click.echo("Open this page on this machine; each founder makes the passkeys there:")
-    click.echo(f"  {settings.server.public_url}/genesis/{page.secret}")
-    page.complete.wait()
-    server.shutdown()
-    thread.join()
+    with served(page, settings.server.port):
+        click.echo("Open this page on this machine; each founder makes the passkeys there:")
+        click.echo(f"  {settings.server.public_url}/genesis/{page.secret}")
+        page.complete.wait()
     click.echo(finish(settings, SystemClock(), page.drafts(), pilot=pilot, policy=policy))
 
 

@@ -6,7 +6,6 @@ that the browser's script would get and returns the JSON that it would post.
 
 import hashlib
 import json
-import os
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from typing import Any
 import cbor2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from jitaccess.store.ids import new_bytes
 
 UP, UV, BE, BS, AT = 0x01, 0x04, 0x08, 0x10, 0x40
 """Flags of authenticator data (WebAuthn Level 3 section 6.1)."""
@@ -48,7 +49,7 @@ class SoftPasskey:
     aaguid: bytes = bytes(16)
     user_handle: str | None = None
     """base64url, as given at registration."""
-    credential_id: bytes = field(default_factory=lambda: os.urandom(32))
+    credential_id: bytes = field(default_factory=lambda: new_bytes(32))
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     @property

@@ -100,6 +100,8 @@ def open_note(note: str, keys: Sequence[VerifierKey]) -> tuple[str, tuple[Verifi
             raw = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
             raise ProofError("bad_note", "not a signature line") from error
+        if len(raw) < 5:
+            raise ProofError("bad_note", "a signature is a key id of 4 bytes and at least one more")
         key = known.get((name, raw[:4]))
         if key is None:
             continue

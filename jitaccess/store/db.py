@@ -617,7 +617,7 @@ class Database:
             batch.tip.save(batch.connection)
             self._probe("before-commit")
             batch.connection.commit()
-        except BaseException as error:
+        except BaseException as error:  # kept, and raised for every writer that shared the commit
             batch.error = error
             self._undo_write()
         else:

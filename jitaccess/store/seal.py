@@ -9,12 +9,14 @@ A wrong seal refuses the use of that row; it must never stop a revocation.
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from jitaccess.clock import to_epoch_us
 from jitaccess.proof.canonical import b64u_encode
+
+UNKNOWN_LIMIT = 1_000
+"""Unknown key ids that are asked for in the life of a process: forged seals must not cost a look-up each."""
 
 
 def row_digest(table: str, key: str, version: int, content: Mapping[str, object]) -> str:
@@ -36,28 +38,56 @@ def _plain(value: object) -> object:
     return value
 
 
-@dataclass(frozen=True, slots=True)
 class Seals:
-    """The seal keys: one that writes, and all that are still accepted while rows are re-sealed."""
+    """The seal keys: one that writes, and all that are still accepted while rows are sealed anew.
 
-    active: str
-    keys: Mapping[str, bytes]
-    """Key id -> 32 bytes."""
+    One object lives as long as the process; `adopt` exchanges its keys at once, for everybody who holds it.
+    """
+
+    __slots__ = ("_asked", "_held", "ask")
+
+    def __init__(self, active: str, keys: Mapping[str, bytes]) -> None:
+        """Take the id of the key that writes, and key id -> 32 bytes."""
+        self._held = (active, dict(keys))
+        self._asked: set[str] = set()
+        self.ask: Callable[[], None] | None = None
+        """Called once for each unknown key id met, to learn what another process rotated; set by the keyring."""
+
+    @property
+    def active(self) -> str:
+        """Return the id of the key that writes."""
+        return self._held[0]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Return the ids of the keys that are accepted."""
+        return frozenset(self._held[1])
+
+    def adopt(self, other: "Seals") -> None:
+        """Take over another's keys, after a rotation."""
+        self._held = other._held
 
     def make(self, table: str, key: str, version: int, event_id: str, digest: str) -> str:
         """Return `<key id>.<base64url HMAC-SHA-256>`."""
-        return f"{self.active}.{self._mac(self.active, table, key, version, event_id, digest)}"
+        active, keys = self._held
+        return f"{active}.{_mac(keys[active], table, key, version, event_id, digest)}"
 
     def holds(self, seal: str | None, table: str, key: str, version: int, event_id: str | None, digest: str) -> bool:
         """Say whether a stored seal belongs to exactly this row; absent, malformed and unknown keys do not."""
         if not seal or event_id is None:
             return False
         key_id, _, mac = seal.partition(".")
-        if key_id not in self.keys:
+        secret = self._held[1].get(key_id)
+        if secret is None and self.ask is not None and key_id not in self._asked and len(self._asked) < UNKNOWN_LIMIT:
+            self._asked.add(key_id)
+            self.ask()
+            secret = self._held[1].get(key_id)
+        if secret is None:
             return False
-        return hmac.compare_digest(mac, self._mac(key_id, table, key, version, event_id, digest))
+        return hmac.compare_digest(mac.encode(), _mac(secret, table, key, version, event_id, digest).encode())
 
-    def _mac(self, key_id: str, table: str, key: str, version: int, event_id: str, digest: str) -> str:
-        # Every part is length-prefixed by its netstring-like frame, so no two tuples share one byte string.
-        frame = "".join(f"{len(part)}:{part}," for part in (table, key, str(version), event_id, digest))
-        return b64u_encode(hmac.digest(self.keys[key_id], frame.encode(), "sha256"))
+
+def _mac(secret: bytes, table: str, key: str, version: int, event_id: str, digest: str) -> str:
+    # Every part is length-prefixed like a netstring, so no two tuples share one byte string.
+    frame = "".join([f"{len(part)}:{part}," for part in (table, key, str(version), event_id, digest)])
+    return b64u_encode(hmac.digest(secret, frame.encode(), "sha256"))

@@ -302,7 +302,9 @@ def test_approvers_hear_of_it_when_it_is_their_turn(world: World) -> None:
 
     def told() -> set[str]:
         with world.broker.read() as view:
-            rows = view.all(select(Outbox).where(Outbox.kind == "approval_wanted", Outbox.subject_id == filed.request.id))
+            rows = view.all(
+                select(Outbox).where(Outbox.kind == "approval_wanted", Outbox.subject_id == filed.request.id)
+            )
         return {row.person_id for row in rows}
 
     assert told() == {world.person("blerim")}

@@ -154,9 +154,7 @@ def test_each_database_is_empty_and_ready(database_url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["system", "wheel"])
-def test_each_kind_of_server_runs_without_privileges_and_ends_with_its_process(
-    kind: str, tmp_path: Path
-) -> None:
+def test_each_kind_of_server_runs_without_privileges_and_ends_with_its_process(kind: str, tmp_path: Path) -> None:
     program = (
         "import json, sys, psycopg\n"
         "from tests.support import postgres\n"

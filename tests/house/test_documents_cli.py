@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from jitaccess.cli import main
+from jitaccess.cli import root
 from tests.support.sources import reference, unmentioned
 
 
@@ -29,5 +29,5 @@ def options(command: click.Command) -> Iterator[str]:
 
 def test_every_command_and_option_is_in_the_reference() -> None:
     text = reference()
-    assert not unmentioned(commands(main, "jitaccess"), text)
-    assert not unmentioned(options(main), text)
+    assert not unmentioned(commands(root, "jitaccess"), text)
+    assert not unmentioned(options(root), text)

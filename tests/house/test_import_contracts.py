@@ -112,9 +112,7 @@ def test_an_innocent_package_passes(skeleton: Path, contract: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("contract", "file", "line"), [(c, *each) for c, all_ in VIOLATIONS.items() for each in all_]
-)
+@pytest.mark.parametrize(("contract", "file", "line"), [(c, *each) for c, all_ in VIOLATIONS.items() for each in all_])
 def test_a_violation_is_caught(skeleton: Path, contract: str, file: str, line: str) -> None:
     for name, text in ({file: line} | (EXTRA if contract == "no-cycles" else {})).items():
         path = skeleton / "jitaccess" / name
@@ -126,15 +124,11 @@ def test_a_violation_is_caught(skeleton: Path, contract: str, file: str, line: s
 
 
 def test_each_room_of_the_package_is_known_to_the_contracts() -> None:
-    there = {
-        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there - {"__init__", "__main__"} <= set(ROOMS)
 
 
 def test_the_contracts_name_no_room_that_the_house_does_not_have() -> None:
     text = (ROOT / ".importlinter").read_text()
-    named = {
-        line.strip().removeprefix("*.").partition(".")[0] for line in text.splitlines() if "    *." in line
-    }
+    named = {line.strip().removeprefix("*.").partition(".")[0] for line in text.splitlines() if "    *." in line}
     assert named <= set(ROOMS)

