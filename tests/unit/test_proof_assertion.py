@@ -6,7 +6,7 @@ The differences are declared, one by one: what py_webauthn 3 takes and this chec
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cbor2
@@ -72,7 +72,7 @@ def signature(key: Private, signed: bytes) -> bytes:
 class Vector:
     """What an authenticator and a browser might answer; every default is honest."""
 
-    client: Mapping[str, Any] = {}  # noqa: RUF009 - never written to
+    client: Mapping[str, Any] = field(default_factory=dict)
     raw_client: bytes | None = None
     rp_id: str = RP_ID
     flags: int = UP | UV
