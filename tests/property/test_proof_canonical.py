@@ -1,0 +1,77 @@
+"""For any value and any bytes: one value has one form, and only that form is read."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitaccess.proof.canonical import (
+    MAX_INTEGER,
+    JsonValue,
+    b64u_decode,
+    b64u_encode,
+    canonical,
+    parse_canonical,
+)
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.leaf import Leaf
+from jitaccess.proof.notes import open_note
+from jitaccess.proof.statements import ApprovalStatement, ChangeStatement, FilingStatement
+
+SCALARS = st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(max_size=8)
+VALUES: st.SearchStrategy[JsonValue] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.covers("R19", "R67")
+@given(VALUES)
+def test_a_value_is_read_back_from_its_one_form(value: JsonValue) -> None:
+    data = canonical(value)
+    assert parse_canonical(data) == value == json.loads(data)
+    assert canonical(parse_canonical(data)) == data
+    assert b"\n" not in data
+
+
+@pytest.mark.covers("R19")
+@given(VALUES)
+def test_other_spellings_of_a_value_are_refused(value: JsonValue) -> None:
+    data = canonical(value)
+    for other in (json.dumps(value, indent=1).encode(), json.dumps(value).encode(), data + b" ", b" " + data):
+        if other != data:
+            with pytest.raises(ProofError):
+                parse_canonical(other)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 9), min_size=2, max_size=6))
+def test_keys_stand_in_the_order_of_utf_16(value: dict[str, int]) -> None:
+    keys = list(json.loads(canonical(value)))
+    assert keys == sorted(value, key=lambda key: key.encode("utf-16-be"))
+
+
+@pytest.mark.covers("R66")
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_refused_in_one_way(data: bytes) -> None:
+    with contextlib.suppress(ProofError):
+        assert canonical(parse_canonical(data)) == data
+    for read in (Leaf.parse, FilingStatement.parse, ApprovalStatement.parse, ChangeStatement.parse):
+        with pytest.raises(ProofError):
+            read(data)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_note_of_nobody(text: str) -> None:
+    with pytest.raises(ProofError):
+        open_note(text, [])
+
+
+@given(st.text(alphabet="ABYZabyz0189-_+/= \n", max_size=12))
+def test_base64url_has_one_spelling(text: str) -> None:
+    try:
+        assert b64u_encode(b64u_decode(text)) == text
+    except ProofError:
+        assert len(text) % 4 != 0 or set(text) & set("+/= \n")
