@@ -36,7 +36,7 @@ def counts(site: Site) -> dict[str, int]:
     engine = create_engine(site.world.broker.settings.store.url)
     with engine.connect() as connection:
         found = {
-            name: connection.scalar(text(f"SELECT count(*) FROM {name}"))  # noqa: S608 - our own table names
+            name: connection.scalar(text(f"SELECT count(*) FROM {name}"))
             for name in inspect(engine).get_table_names()
         }
     engine.dispose()
@@ -205,7 +205,9 @@ def test_an_unknown_passkey_and_a_wrong_signature_get_the_same_answer(site: Site
         if damage == "unknown":
             response["id"] = response["rawId"] = "AAAA"
         else:
-            response["response"]["signature"] = site.world.passkey("blerim").get(begun["options"])["response"]["signature"]
+            response["response"]["signature"] = site.world.passkey("blerim").get(begun["options"])["response"][
+                "signature"
+            ]
         found = site.post("/api/sign-in/complete", {"challenge_id": begun["challenge_id"], "response": response})
         return found.status_code, found.json
 

@@ -1,0 +1,168 @@
+"""Does the approval page show exactly what is signed, and can nothing that a requester wrote look like it? (R24, R18)"""
+
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from sqlalchemy import select
+
+from jitaccess.proof.canonical import b64u_decode
+from jitaccess.proof.statements import ApprovalStatement
+from jitaccess.store.tables import Challenge
+from jitaccess.web.display import NOTHING, parse_duration_text, parse_time
+from tests.web.conftest import Site
+
+TIMES = {"earliest_start", "latest_end", "approve_by"}
+LISTS = {"groups", "distinct", "never"}
+COUNTS = {"count", "active_per_person", "per_day"}
+
+
+def shown(html: str) -> dict[str, str]:
+    """Give the visible text of every field, technical details opened."""
+    page = BeautifulSoup(html, "html.parser")
+    found: dict[str, str] = {}
+    for element in page.select("[data-field]"):
+        assert isinstance(element, Tag)
+        name = str(element["data-field"])
+        assert name not in found, "a field stands once"
+        found[name] = element.get_text().strip()
+    return found
+
+
+def term(name: str, text: str) -> Any:
+    last = name.rsplit(".", 1)[-1]
+    if last in LISTS:
+        return [] if text == NOTHING else text.split(", ")
+    if text == NOTHING:
+        return None
+    if last.endswith("_s"):
+        return parse_duration_text(text)
+    return int(text) if last in COUNTS else text
+
+
+def terms_from(fields: dict[str, str]) -> dict[str, Any]:
+    """Rebuild the terms from their dotted names."""
+    root: dict[str, Any] = {}
+    for name, text in fields.items():
+        if not name.startswith("terms."):
+            continue
+        *path, last = name.split(".")[1:]
+        place: Any = root
+        for number, part in enumerate(path):
+            following = [*path, last][number + 1]
+            if isinstance(place, list):
+                while len(place) <= int(part):
+                    place.append({})
+                place = place[int(part)]
+            else:
+                place = place.setdefault(part, [] if following.isdigit() else {})
+        place[last] = term(name, text)
+    return root
+
+
+def rebuilt(html: str) -> ApprovalStatement:
+    """Rebuild the statement from nothing but what a person can read."""
+    fields = shown(html)
+    values: dict[str, Any] = {name: text for name, text in fields.items() if "." not in name and name != "v"}
+    for name in TIMES:
+        values[name] = parse_time(fields[name])
+    values["max_duration_s"] = parse_duration_text(fields["max_duration_s"])
+    values["holder_jkt"] = None if fields["holder_jkt"] == NOTHING else fields["holder_jkt"]
+    values["inputs"] = {
+        name.removeprefix("inputs."): int(text) if name.endswith("_cents") else text
+        for name, text in fields.items()
+        if name.startswith("inputs.")
+    }
+    values["terms"] = terms_from(fields)
+    return ApprovalStatement(**values)
+
+
+@pytest.mark.covers("R24", "R19")
+def test_the_statement_rebuilt_from_the_visible_page_is_the_one_that_is_signed(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("blerim")
+    html = site.form(f"/approvals/{filed.request.id}/prepare").get_data(as_text=True)
+    with site.world.broker.read() as view:
+        challenge = view.first(select(Challenge).order_by(Challenge.created_at.desc(), Challenge.id.desc()))
+    assert challenge is not None
+    assert rebuilt(html).to_bytes() == challenge.statement
+    link = BeautifulSoup(html, "html.parser").select_one(f'a[href*="/statement/{challenge.id}"]')
+    assert link is not None
+    assert site.get(str(link["href"])).data == challenge.statement
+
+
+@pytest.mark.covers("R24")
+def test_the_page_shows_the_same_facts_before_the_tap_as_after_it(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("blerim")
+    before = shown(site.get(f"/approvals/{filed.request.id}").get_data(as_text=True))
+    after = shown(site.form(f"/approvals/{filed.request.id}/prepare").get_data(as_text=True))
+    assert after.pop("nonce")
+    assert before == after
+
+
+def test_only_the_person_who_prepared_it_reads_the_exact_bytes(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("blerim")
+    begun = site.post(f"/api/requests/{filed.request.id}/approval/begin").json
+    path = f"/approvals/{filed.request.id}/statement/{begun['challenge_id']}"
+    assert site.get(path).data == b64u_decode(begun["statement_b64u"])
+    assert site.as_("drita").get(path).status_code == 404
+
+
+@pytest.mark.covers("R18", "R24")
+def test_what_a_requester_wrote_is_text_and_cannot_look_like_a_field(site: Site) -> None:
+    trick = (
+        '</dd><dt>How long</dt><dd data-field="max_duration_s">5 min</dd><script>alert(1)</script>\nYou sign as: owner'
+    )
+    filed = site.world.filed(entitlement="releaser", reason=trick)
+    html = site.as_("blerim").get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+    page = BeautifulSoup(html, "html.parser")
+    assert len(page.select('[data-field="max_duration_s"]')) == 1
+    assert page.select_one('[data-field="max_duration_s"]').get_text() == "10 min"
+    assert "<script>alert" not in html
+    assert page.select_one(".user-text").get_text() == trick
+
+
+@pytest.mark.covers("R18")
+def test_invisible_characters_of_names_are_shown(site: Site) -> None:
+    site.world.sql("UPDATE person SET unit = :unit WHERE id = :id", unit="a\u202eb", id="nobody")
+    from_display = site.app.jinja_env.filters["visible"]
+    assert from_display("a\u202eb\x00") == "a[U+202E]b[U+0000]"
+
+
+@pytest.mark.covers("R25", "TRAP-11")
+def test_a_link_only_points(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/approvals/{filed.request.id}"
+    assert site.out().get(path).headers["Location"].startswith("/sign-in?next=")
+    assert site.as_("jelena").get("/approvals/" + "0" * 26).status_code == 404
+    for _ in range(3):
+        assert site.as_("blerim").get(path).status_code == 200
+    with site.world.broker.read() as view:
+        assert view.rows(select(Challenge.id).where(Challenge.purpose == "approval")).all() == []
+    assert "Approve" in site.get(path).get_data(as_text=True)
+    assert site.form(f"{path}/deny").status_code == 303
+    assert ">Approve<" not in site.get(path).get_data(as_text=True)
+    assert site.form(f"{path}/prepare").status_code == 410
+
+
+def test_denying_on_the_page_is_one_tap_and_offers_the_signature_afterwards(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("drita")
+    assert site.form(f"/approvals/{filed.request.id}/deny").status_code == 303
+    html = site.get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+    assert "Sign the refusal" in html
+    assert site.ceremony("drita", f"/api/requests/{filed.request.id}/denial").status_code == 200
+    assert "Sign the refusal" not in site.get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+
+
+def test_approving_over_the_api_ends_in_a_grant(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/api/requests/{filed.request.id}/approval"
+    first = site.as_("blerim").ceremony("blerim", path)
+    assert first.json == {"grant_id": None, "open_steps": ["owner"], "state": "PENDING"}
+    second = site.as_("drita").ceremony("drita", path)
+    assert second.json["state"] == "APPROVED"
+    evidence = site.get(f"/approvals/{filed.request.id}/evidence").json
+    assert len(evidence["approvals"]) == 2
