@@ -160,7 +160,7 @@ class _Keys:
 
     def retired_by(self, leaf: Leaf) -> set[str]:
         """Return the known vkeys that an entry retires."""
-        if leaf.type != RETIRED or leaf.body.get("overlap") is not False:
+        if leaf.type != RETIRED or leaf.body.get("purpose") != "audit" or leaf.body.get("overlap") is not False:
             return set()
         return {text for text, held in self.by_text.items() if leaf.body.get("key") == f"audit-{held.key.key_id.hex()}"}
 
