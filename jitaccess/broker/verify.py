@@ -7,8 +7,6 @@ question. Reads only, so a target may ask as often as it likes.
 
 from collections.abc import Mapping
 
-from sqlalchemy import select
-
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.domain.lifecycle import GrantState, LeaseState
@@ -20,7 +18,6 @@ from jitaccess.store.tables import Grant, Lease, Token
 
 INACTIVE: Mapping[str, JsonValue] = {"active": False}
 _SHOWN = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "acr", "amr")
-_LOOK_UP = select(Token, Lease, Grant).join(Lease, Lease.id == Token.lease_id).join(Grant, Grant.id == Token.grant_id)
 
 
 def answer(broker: Broker, client_id: str, token: str) -> dict[str, JsonValue]:
@@ -70,13 +67,11 @@ def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> Ve
 
 def active(view: View, verified: VerifiedToken) -> bool:
     """Say whether what stands behind a verified token is live now; raises SEAL_BROKEN."""
-    found = view.rows(_LOOK_UP.where(Token.id == verified.jti)).one_or_none()
-    if found is None:
+    token = view.get(Token, verified.jti)
+    lease = view.get(Lease, token.lease_id) if token is not None else None
+    grant = view.get(Grant, token.grant_id) if token is not None else None
+    if token is None or lease is None or grant is None:
         return False
-    token, lease, grant = found
-    for row in (token, lease, grant):
-        if not view.intact(row):
-            raise SealBroken(row.__tablename__, row.id)
     return (
         token.kind == "access"
         and token.ended_at is None
