@@ -118,8 +118,8 @@ def _plain(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def start() -> Server:
-    """Return a server ready for use; raises NoPostgres."""
+def start(*, durable: bool = False) -> Server:
+    """Return a server ready for use, with fsync only where it is measured; raises NoPostgres."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         return Server(make_url(given).set(drivername=DRIVER))
@@ -128,13 +128,13 @@ def start() -> Server:
         raise NoPostgres(MISSING)
     folder = Path(tempfile.mkdtemp(prefix="jit-pg-"))
     try:
-        return _start_own(binaries, folder)
+        return _start_own(binaries, folder, durable=durable)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _start_own(binaries: Path, folder: Path) -> Server:
+def _start_own(binaries: Path, folder: Path, *, durable: bool) -> Server:
     account = _unprivileged() if os.geteuid() == 0 else None
     if account and not _reachable(binaries):
         shutil.copytree(binaries.parent, folder / "install", symlinks=True)
@@ -169,12 +169,9 @@ def _start_own(binaries: Path, folder: Path) -> Server:
             "port": str(url.port),
             "unix_socket_directories": str(private),
         }
-        flags |= {
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            "max_connections": "60",
-        }
+        flags["max_connections"] = "60"
+        if not durable:
+            flags |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         settings = [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
         process = _spawn([binaries / "postgres", "-D", cluster, *settings], account, log)
         if _ready(url, process):

@@ -1,0 +1,100 @@
+"""What does a durable grant with its token cost, beside OpenBao's leased token in the same run? (performance.md goals 1-3)
+
+One act is one transaction of the product's own verbs: the session, the request's evidence verified anew (signatures, policy
+decision), a grant, a lease, an access and a refresh token, their events as leaves of the tree, one fsync before the answer. Clients
+are threads that call the verbs; the peer is called over kept-alive HTTP, which its figures include and ours do not.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.measure import Figure, machine_line, run_for, table
+from benchmarks.openbao import OpenBao, binary, leased_tokens, running
+from jitaccess.broker.grants import create_grant
+from jitaccess.broker.issue import Opened, mint, open_in
+from jitaccess.clock import SystemClock
+from jitaccess.store.tables import AccessRequest
+from jitaccess.tokens.access import SignIn
+from tests.support import postgres
+from tests.support.world import START, World, open_world, prepare
+
+SECONDS = 3.0
+CLIENTS = (1, 8, 32)
+
+
+@contextmanager
+def world_on(kind: str) -> Iterator[World]:
+    """Give a world on a database with its own durability settings (fsync on)."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    server = postgres.start(durable=True) if kind == "postgresql" else None
+    url = server.create_database() if server is not None else f"sqlite:///{folder / 'broker.db'}"
+    world = open_world(url, prepare(url, folder), folder)
+    world.broker.db.clock = SystemClock()
+    try:
+        yield world
+    finally:
+        world.close()
+        if server is not None:
+            server.stop()
+
+
+def issue(world: World, kind: str) -> list[Figure]:
+    """Measure grants of one auto-approved request of one person."""
+    filed = world.filed(duration_s=4 * 3600)
+    current = world.current("arta")
+    broker = world.broker
+    sign_in = SignIn(START, "phrh", ("hwk", "user"))
+    request_id = filed.request.id
+
+    def act(client: int) -> None:
+        with broker.begin(current.actor) as tx:
+            request = tx.require(AccessRequest, request_id)
+            grant = create_grant(tx, broker, request, ())
+            opened = open_in(tx, broker, current, grant.id, covered=frozenset())
+            if not isinstance(opened, Opened):
+                raise RuntimeError(opened)
+            mint(
+                tx,
+                broker,
+                found=opened.evidence,
+                lease=opened.lease,
+                client_id="bench",
+                family=opened.lease.id,
+                scope="openid",
+                sign_in=sign_in,
+                session_id=current.session.id,
+            )
+
+    return [run_for(f"durable grant + token, {kind}", act, clients=count, seconds=SECONDS) for count in CLIENTS]
+
+
+def run() -> tuple[list[Figure], list[Figure]]:
+    """Return (our figures, the peer's)."""
+    peer: list[Figure] = []
+    if binary() is not None:
+        with running() as server:
+            peer = [_peer(server, count) for count in CLIENTS]
+    ours: list[Figure] = []
+    for kind in ("sqlite", "postgresql"):
+        with world_on(kind) as world:
+            ours += issue(world, kind)
+    return ours, peer
+
+
+def _peer(server: OpenBao, count: int) -> Figure:
+    return leased_tokens(server, count, SECONDS)
+
+
+def main() -> None:
+    """Print the table."""
+    ours, peer = run()
+    by_clients = {figure.clients: figure for figure in peer}
+    print(machine_line())
+    print(table([*peer, *ours], baseline=lambda figure: by_clients.get(figure.clients)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
