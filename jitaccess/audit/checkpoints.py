@@ -63,7 +63,7 @@ class Checkpoints:
             self._keyring.refresh(tx)
             root = Frontier.from_bytes(frontier).root()
             checkpoint = Checkpoint(self._origin, size, root, to_epoch_s(tx.now), self._pilot)
-            note = checkpoint.sign(self._keyring.audit_signer())
+            note = checkpoint.sign(*self._keyring.audit_signers())
             return tx.insert(CheckpointRow, size=size, note=note, at=tx.now)
 
     def latest(self, view: View) -> CheckpointRow | None:

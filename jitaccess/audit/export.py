@@ -55,7 +55,8 @@ def export(
         with (folder / "checkpoints.jsonl").open("w", newline="") as lines:
             lines.writelines(json.dumps({"note": note}) + "\n" for note in notes)
         if with_texts:
-            texts = view.rows(select(EventText).order_by(EventText.event_id, EventText.name)).scalars()
+            columns = select(EventText.event_id, EventText.name, EventText.salt, EventText.text)
+            texts = view.rows(columns.order_by(EventText.event_id, EventText.name))
             with (folder / "texts.jsonl").open("w", newline="") as lines:
                 for text in texts:
                     value = {"event": text.event_id, "name": text.name, "salt_b64u": text.salt, "text": text.text}

@@ -32,11 +32,11 @@ def rotate_(purpose: str) -> None:
     """Make a new key for PURPOSE; the old one overlaps, then is retired. For `seal` every row is sealed anew."""
     settings = load()
     broker = open_broker(settings)
-    if purpose == Purpose.AUDIT:
-        broker.checkpoints.make()  # the announcement is signed under the old key's checkpoint before the new one takes over
     with broker.begin(LOCAL) as tx:
         overlap = timedelta(seconds=settings.keys.token_overlap_s)
         key = rotate(tx, broker.keyring, Purpose(purpose), origin=broker.site.log_origin, overlap=overlap)
+    if purpose == Purpose.AUDIT:
+        broker.checkpoints.make()  # both keys sign over the announcement, before the old one can be retired
     broker.db.close()
     if purpose == Purpose.SEAL:
         broker = open_broker(settings)

@@ -6,10 +6,11 @@ purpose as additional data. Rotation keeps the old token key verifying for an ov
 announced in the log; seal keys are accepted until every row is sealed anew.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -26,18 +27,20 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 from joserfc.jwk import ECKey
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.notes import VerifierKey
-from jitaccess.store.db import Tx, View
+from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.seal import Seals, row_digest
-from jitaccess.store.tables import KeyRecord
+from jitaccess.store.tables import Base, Event, KeyRecord, Sealed
 
+log = logging.getLogger(__name__)
 WRAPPING_KEY_BYTES = 32
 _NONCE_BYTES = 12
 _HEADER = b"JK1"
@@ -55,6 +58,8 @@ class Purpose(StrEnum):
 class Status(StrEnum):
     """Whether a key still signs or verifies."""
 
+    ANNOUNCED = "announced"
+    """A checkpoint key that the log names already, until a checkpoint of the old key covers that entry."""
     ACTIVE = "active"
     OVERLAP = "overlap"
     RETIRED = "retired"
@@ -154,17 +159,19 @@ class _Held:
     token_active: ECKey
     token_verifying: Mapping[str, ECKey]
     audit_origin: str
-    audit_signer: Ed25519PrivateKey
+    audit_signers: tuple[Ed25519PrivateKey, ...]
     vkeys: tuple[str, ...]
 
 
 class Keyring:
     """All keys of one instance, unwrapped in memory."""
 
-    def __init__(self, wrapping_key: bytes, held: _Held) -> None:
+    def __init__(self, url: str, wrapping_key: bytes, held: _Held) -> None:
+        self._url = url
         self._wrapping_key = wrapping_key
         self._held = held
         self._guard = threading.Lock()
+        held.seals.ask = self._learn_seals
 
     @classmethod
     def load(cls, url: str, wrapping_key: bytes) -> "Keyring":
@@ -172,13 +179,7 @@ class Keyring:
 
         The seal keys are unwrapped first (nobody without the wrapping key can make one), then every record's seal is checked.
         """
-        engine = create_engine(url)
-        try:
-            with Session(engine) as session:
-                records = list(session.scalars(select(KeyRecord).order_by(KeyRecord.created_at, KeyRecord.id)))
-        finally:
-            engine.dispose()
-        return cls(wrapping_key, _read(records, wrapping_key, 0))
+        return cls(url, wrapping_key, _read(_records(url), wrapping_key, 0))
 
     @property
     def seals(self) -> Seals:
@@ -195,8 +196,20 @@ class Keyring:
         version = view.register_version()
         if version != self._held.register_version:
             with self._guard:
-                records = view.all(select(KeyRecord).order_by(KeyRecord.created_at, KeyRecord.id))
-                self._held = _read(records, self._wrapping_key, version)
+                # Unchecked here: `_read` checks each record under the seal keys that it has just unwrapped.
+                self._take(_read(view.unchecked_all(_IN_ORDER), self._wrapping_key, version))
+
+    def _learn_seals(self) -> None:
+        """Read the keys again because a row bears the id of a seal key that is not known here."""
+        try:
+            self._take(_read(_records(self._url), self._wrapping_key, self._held.register_version))
+        except JitError as error:
+            log.error("keys could not be read again: %s", error.message)
+
+    def _take(self, fresh: _Held) -> None:
+        """Hold fresh keys. The seals stay one object, which the store holds too."""
+        self._held.seals.adopt(fresh.seals)
+        self._held = replace(fresh, seals=self._held.seals)
 
     def token_key(self) -> ECKey:
         """Return the private key that signs tokens; its `kid` is set."""
@@ -214,13 +227,30 @@ class Keyring:
         ]
         return {"keys": keys}
 
-    def audit_signer(self) -> Ed25519PrivateKey:
-        """Return the key that signs checkpoints."""
-        return self._held.audit_signer
+    def audit_signers(self) -> tuple[Ed25519PrivateKey, ...]:
+        """Return the keys that sign checkpoints: the active one first, then those in overlap.
+
+        The old key's signature over the entry that announces the new one is what lets a verifier who knows the old one follow.
+        """
+        return self._held.audit_signers
 
     def vkeys(self) -> tuple[str, ...]:
         """Return the vkey texts of all audit keys this log ever had, newest last."""
         return self._held.vkeys
+
+
+_IN_ORDER = select(KeyRecord).order_by(KeyRecord.created_at, KeyRecord.id)
+
+
+def _records(url: str) -> list[KeyRecord]:
+    engine = create_engine(url)
+    try:
+        with Session(engine) as session:
+            return list(session.scalars(_IN_ORDER))
+    except SQLAlchemyError as error:
+        raise JitError(Kind.UNAVAILABLE, "The keys cannot be read from the database: check that it is there.") from error
+    finally:
+        engine.dispose()
 
 
 def _read(records: list[KeyRecord], wrapping_key: bytes, version: int) -> _Held:
@@ -238,12 +268,13 @@ def _read(records: list[KeyRecord], wrapping_key: bytes, version: int) -> _Held:
     seals = Seals(active_seal, seal_keys)
     tokens: dict[str, ECKey] = {}
     token_active: ECKey | None = None
-    signer: Ed25519PrivateKey | None = None
+    signers: list[Ed25519PrivateKey] = []
+    audit_active = False
     vkeys: list[str] = []
     for record in records:
         _check_seal(record, seals)
         public = cast("dict[str, str]", record.public)
-        if record.purpose == Purpose.AUDIT:
+        if record.purpose == Purpose.AUDIT and record.status != Status.ANNOUNCED:
             vkeys.append(public["vkey"])
         if record.status == Status.RETIRED:
             continue
@@ -253,13 +284,15 @@ def _read(records: list[KeyRecord], wrapping_key: bytes, version: int) -> _Held:
                 der = unwrap(wrapping_key, record.id, record.purpose, record.wrapped)
                 private = load_der_private_key(der, None)
                 token_active = ECKey.import_key(cast("ec.EllipticCurvePrivateKey", private), {"kid": record.id})
-        elif record.purpose == Purpose.AUDIT and record.status == Status.ACTIVE:
+        elif record.purpose == Purpose.AUDIT:
             raw = unwrap(wrapping_key, record.id, record.purpose, record.wrapped)
-            signer = Ed25519PrivateKey.from_private_bytes(raw)
-    if token_active is None or signer is None:
+            active = record.status == Status.ACTIVE
+            signers.insert(0 if active else len(signers), Ed25519PrivateKey.from_private_bytes(raw))
+            audit_active = audit_active or active
+    if token_active is None or not audit_active:
         raise JitError(Kind.CONFIGURATION, "A token key or an audit key is missing.")
     origin = VerifierKey.parse(vkeys[-1]).name
-    return _Held(version, seals, token_active, tokens, origin, signer, tuple(vkeys))
+    return _Held(version, seals, token_active, tokens, origin, tuple(signers), tuple(vkeys))
 
 
 def _check_seal(record: KeyRecord, seals: Seals) -> None:
@@ -276,54 +309,128 @@ def _check_seal(record: KeyRecord, seals: Seals) -> None:
         raise JitError(Kind.SEAL_BROKEN, "A key record was changed outside the broker; it is not used.", key=record.id)
 
 
-def store_key(tx: Tx, wrapping_key: bytes, key: NewKey, *, first: bool) -> None:
-    """Write a key's row as the active one of its purpose; the event tells of it with its public part."""
+def store_key(
+    tx: Tx, wrapping_key: bytes, key: NewKey, *, first: bool, status: Status = Status.ACTIVE
+) -> PendingEvent:
+    """Write a key's row; the event tells of it with its public part."""
     event = tx.record(EventType.KEYS_CREATED if first else EventType.KEYS_ROTATED, body=key.announced())
     tx.insert(
         KeyRecord,
         event,
         id=key.id,
         purpose=key.purpose.value,
-        status=Status.ACTIVE.value,
+        status=status.value,
         public=dict(key.public),
         wrapped=wrap(wrapping_key, key.id, key.purpose.value, key.secret),
         created_at=tx.now,
     )
+    return event
 
 
 def rotate(tx: Tx, keyring: Keyring, purpose: Purpose, *, origin: str, overlap: timedelta) -> str:
-    """Make a new active key; the old one goes into overlap until it is retired. Return the new key's id."""
-    old = tx.all(select(KeyRecord).where(KeyRecord.purpose == purpose.value, KeyRecord.status == Status.ACTIVE.value))
+    """Make a new active token or seal key; the old one goes into overlap until it is retired. Return the new key's id.
+
+    A checkpoint key changes in two steps, `announce` and `activate`: see `audit.rotation`, which is what callers use.
+    """
     key = make_key(purpose, origin)
     store_key(tx, keyring.wrapping_key, key, first=False)
-    retires_at = None if purpose is Purpose.SEAL else tx.now + overlap
-    for record in old:
-        event = tx.record(EventType.KEYS_RETIRED, body={"purpose": purpose.value, "key": record.id, "overlap": True})
-        tx.update(record, event, status=Status.OVERLAP.value, retires_at=retires_at)
+    for record in _with_status(tx, purpose, Status.ACTIVE):
+        if record.id != key.id:
+            event = tx.record(
+                EventType.KEYS_RETIRED, body={"purpose": purpose.value, "key": record.id, "overlap": True}
+            )
+            tx.update(record, event, status=Status.OVERLAP.value, retires_at=tx.now + overlap)
     return key.id
 
 
+def announce(tx: Tx, keyring: Keyring, *, origin: str) -> tuple[str, PendingEvent | None]:
+    """Name the next checkpoint key in the log; return its id and the event (None: an earlier, unfinished one goes on)."""
+    waiting = _with_status(tx, Purpose.AUDIT, Status.ANNOUNCED)
+    if waiting:
+        return waiting[0].id, None
+    key = make_key(Purpose.AUDIT, origin)
+    return key.id, store_key(tx, keyring.wrapping_key, key, first=False, status=Status.ANNOUNCED)
+
+
+def activate(tx: Tx, key_id: str) -> None:
+    """Let an announced checkpoint key sign from here on; the old one never signs again."""
+    record = tx.require(KeyRecord, key_id, "There is no such key.")
+    if record.status != Status.ANNOUNCED:
+        raise JitError(Kind.CONFLICT, "This key is in use already.")
+    for old in _with_status(tx, Purpose.AUDIT, Status.ACTIVE):
+        retire(tx, old)
+    event = tx.record(EventType.KEYS_ROTATED, body={"purpose": record.purpose, "key": record.id, "active": True})
+    tx.update(record, event, status=Status.ACTIVE.value)
+
+
 def retire_due(tx: Tx) -> int:
-    """Retire keys whose overlap is over; return how many. Seal keys retire only after `audit.reseal`."""
-    due = [record for record in _in_overlap(tx) if record.retires_at is not None and record.retires_at <= tx.now]
-    for record in due:
-        retire(tx, record)
-    return len(due)
+    """Retire keys whose overlap is over; return how many.
+
+    A seal key first gives up the rows that another process still wrote with it, at most `RESEAL_BATCH` of a table a call.
+    """
+    done = 0
+    for record in _due(tx, tx.now):
+        if record.purpose != Purpose.SEAL or _left_behind(tx, record.id) == 0:
+            retire(tx, record)
+            done += 1
+    return done
 
 
 def due_for_retirement(view: View, now: datetime) -> bool:
     """Say whether `retire_due` would do anything."""
-    return any(record.retires_at is not None and record.retires_at <= now for record in _in_overlap(view))
+    return bool(_due(view, now))
 
 
-def _in_overlap(view: View) -> list[KeyRecord]:
-    return view.all(select(KeyRecord).where(KeyRecord.status == Status.OVERLAP.value))
+RESEAL_BATCH = 500
+
+
+def seal_table_anew(tx: Tx, model: type[Base], old: str, *, after: str = "") -> tuple[int, str]:
+    """Seal the next rows of one table that bear an old seal key with the active one.
+
+    Return how many, and the last key looked at, from which to go on; "" when the table is done. Broken rows stay as they are.
+    """
+    columns = inspect(model).columns
+    key = inspect(model).primary_key[0]
+    rows = tx.unchecked_all(
+        select(model)
+        .where(columns["seal"].startswith(f"{old}.", autoescape=True), key > after)
+        .order_by(key)
+        .limit(RESEAL_BATCH)
+        .with_for_update()
+    )
+    done = tx.seal_anew(rows)
+    if done:
+        tx.record(EventType.KEYS_ROTATED, body={"purpose": "seal", "table": model.__tablename__, "rows": done})
+    return done, "" if len(rows) < RESEAL_BATCH else str(getattr(rows[-1], key.key))
+
+
+def sealed_models() -> list[type[Base]]:
+    """Return every class whose rows bear seals, in a fixed order."""
+    found = [mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Sealed)]
+    return sorted(found, key=lambda model: str(model.__tablename__))
+
+
+def _left_behind(tx: Tx, old: str) -> int:
+    """Seal anew what still bears an old key; return how much was found: with none, the key may go."""
+    waiting = tx.scalar(
+        select(func.count()).select_from(Event).where(Event.idx.is_(None), Event.seal.startswith(f"{old}."))
+    )
+    return int(waiting or 0) + sum(seal_table_anew(tx, model, old)[0] for model in sealed_models())
+
+
+def _due(view: View, now: datetime) -> list[KeyRecord]:
+    overlap = view.all(select(KeyRecord).where(KeyRecord.status == Status.OVERLAP.value))
+    return [record for record in overlap if record.retires_at is not None and record.retires_at <= now]
+
+
+def _with_status(view: View, purpose: Purpose, status: Status) -> list[KeyRecord]:
+    return view.all(select(KeyRecord).where(KeyRecord.purpose == purpose.value, KeyRecord.status == status.value))
 
 
 def retire(tx: Tx, record: KeyRecord) -> None:
-    """Retire one key: it neither signs nor verifies from here on."""
+    """Retire one key: it neither signs nor verifies from here on, and its private part is gone."""
     event = tx.record(EventType.KEYS_RETIRED, body={"purpose": record.purpose, "key": record.id, "overlap": False})
-    tx.update(record, event, status=Status.RETIRED.value, retires_at=tx.now)
+    tx.update(record, event, status=Status.RETIRED.value, retires_at=tx.now, wrapped=b"")
 
 
 def listing(view: View) -> list[str]:
