@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,18 @@ def test_base64url_has_one_spelling(text: str) -> None:
         assert b64u_encode(b64u_decode(text)) == text
     except ProofError:
         assert len(text) % 4 != 0 or set(text) & set("+/= \n")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=12),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+        max_leaves=12,
+    )
+)
+def test_the_quick_way_gives_the_bytes_of_rfc_8785(value: object) -> None:
+    try:
+        found = canonical(value)
+    except ProofError:
+        return
+    assert found == rfc8785.dumps(value)  # type: ignore[arg-type] # what canonical takes, rfc8785 takes
