@@ -123,6 +123,9 @@ def serve_app() -> Flask:
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     settings = load()
     broker = open_broker(settings)
+    ticker = Ticker(broker)
     if settings.sweep.embedded:
-        Ticker(broker).start()
+        ticker.start()
+    else:
+        ticker.permit()  # `jitaccess worker` ticks; what is overdue ends here all the same before anything is given (R59)
     return create_app(broker)

@@ -152,11 +152,8 @@ class Ticker:
 
     def start(self) -> None:
         """End what is overdue, check the register, and only then let grants be given; then tick."""
-        overdue = self._end_overdue()
-        self._register.check()
+        self.permit()
         self._note_clock()
-        self._broker.may_grant.set()
-        log.info("started: %d overdue grants ended", overdue)
         settings = self._broker.settings
         self._every(settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker))
         self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
@@ -166,6 +163,13 @@ class Ticker:
         self._every(1.0, "clock", self._watch_clock)
         self._scheduler.start()
         self._started.set()
+
+    def permit(self) -> None:
+        """End what is overdue, check the register, and let this process give grants; also where a worker ticks beside it."""
+        overdue = self._end_overdue()
+        self._register.check()
+        self._broker.may_grant.set()
+        log.info("ready: %d overdue grants ended", overdue)
 
     def _end_overdue(self) -> int:
         """What fell due while nobody ran ends now, before the first new grant. Errors here stop the start: nothing is granted."""
