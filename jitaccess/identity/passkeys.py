@@ -467,7 +467,7 @@ def _framed(response: Response) -> str | None:
         client = json.loads(b64u_decode(cast("dict[str, str]", response["response"])["clientDataJSON"]))
         if client.get("crossOrigin", False) is not False or "topOrigin" in client:
             return "cross_origin"
-    except (ProofError, ValueError, KeyError, TypeError, AttributeError):
+    except (ProofError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "malformed"
     return None
 
@@ -488,6 +488,7 @@ def _why(error: Exception) -> str:
         ("signature", "bad_signature"),
         ("algorithm", "algorithm"),
         ("backup", "backup_flags"),
+        ("backed up", "backup_flags"),
     ):
         if part in text:
             return code
