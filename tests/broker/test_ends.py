@@ -1,0 +1,343 @@
+"""Access ends: on time, at once, for certain, and before anything new is given after a start."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from jitaccess.broker import hold, revoke
+from jitaccess.broker.hold import HoldKind
+from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.broker.revoke import STUCK_AFTER, Revoker, stuck
+from jitaccess.broker.sweep import Ticker, end_due_grants, sweep_once
+from jitaccess.connectors.contract import Effect
+from jitaccess.connectors.fake import FakeConnector
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
+from jitaccess.domain.values import LOCAL, SYSTEM, Refused
+from jitaccess.errors import JitError
+from jitaccess.identity import people
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.store.tables import AccessRequest, Event, Grant, Lease, WebSession
+from tests.support.world import World
+
+
+def opened(world: World, **kwargs: Any) -> Opened:
+    filed = world.filed(**kwargs)
+    assert filed.grant is not None
+    found = open_lease(world.broker, world.current("arta"), filed.grant.id)
+    assert isinstance(found, Opened), found
+    return found
+
+
+def states(world: World, model: type[Any]) -> list[str]:
+    with world.broker.read() as view:
+        return [row.state for row in view.all(select(model).order_by(model.created_at, model.id))]
+
+
+def count(world: World, kind: EventType) -> int:
+    with world.broker.read() as view:
+        return int(view.scalar(select(func.count()).where(Event.type == kind.value)))
+
+
+@pytest.mark.covers("R59", "R60", "TRAP-9")
+def test_expiry_ends_grant_and_lease_once_however_many_look(world: World) -> None:
+    opened(world, duration_s=600)
+    world.advance(timedelta(seconds=599))
+    world.sweep()
+    assert states(world, Grant) == [GrantState.ACTIVE]
+    world.advance(timedelta(seconds=1))
+    revokers = [Revoker(world.broker, f"worker-{number}") for number in range(4)]
+    threads = [threading.Thread(target=sweep_once, args=(world.broker, one)) for one in revokers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world.sweep()
+    for one in revokers:
+        one.close()
+    assert (states(world, Grant), states(world, Lease)) == ([GrantState.ENDED], [LeaseState.REVOKED])
+    assert [
+        count(world, kind) for kind in (EventType.GRANT_ENDED, EventType.LEASE_REVOKING, EventType.LEASE_REVOKED)
+    ] == [1, 1, 1]
+
+
+@pytest.mark.covers("R59", "TRAP-9")
+def test_after_a_start_what_is_overdue_ends_before_anything_may_be_granted(world: World) -> None:
+    first = opened(world, duration_s=600)
+    world.broker.may_grant.clear()
+    world.advance(timedelta(hours=1))
+    refused = open_lease(world.broker, world.current("arta"), first.lease.grant_id)
+    assert isinstance(refused, Refused)
+    ticker = Ticker(world.broker)
+    ticker.permit()
+    assert world.broker.may_grant.is_set()
+    assert (states(world, Grant), states(world, Lease)) == ([GrantState.ENDED], [LeaseState.REVOKED])
+    ticker.stop()
+
+
+def test_a_grant_that_nobody_activates_ends_unused(world: World) -> None:
+    done = world.released()
+    assert done.grant is not None
+    world.advance(timedelta(minutes=15))
+    assert isinstance(open_lease(world.broker, world.current("arta"), done.grant.id), Refused)
+    world.sweep()
+    with world.broker.read() as view:
+        assert view.require(Grant, done.grant.id).cause == EndCause.UNUSED
+
+
+@pytest.mark.covers("T-11")
+def test_the_clock_of_a_scheduled_grant_starts_when_it_is_opened(world: World) -> None:
+    done = world.released(duration_s=1800)
+    assert done.grant is not None
+    world.advance(timedelta(minutes=14))
+    found = open_lease(world.broker, world.current("arta"), done.grant.id)
+    assert isinstance(found, Opened)
+    with world.broker.read() as view:
+        grant = view.require(Grant, done.grant.id)
+    assert grant.ends_at is not None
+    assert grant.ends_at - view.now == timedelta(seconds=1800)
+    assert grant.ends_at <= grant.latest_end
+
+
+@pytest.mark.covers("R62")
+def test_a_clock_that_goes_back_revives_and_lengthens_nothing(world: World) -> None:
+    found = opened(world, duration_s=600)
+    world.advance(timedelta(seconds=600))
+    assert isinstance(open_lease(world.broker, world.current("arta"), found.lease.grant_id), Refused)
+    world.clock.jump(timedelta(hours=-2))
+    assert isinstance(open_lease(world.broker, world.current("arta"), found.lease.grant_id), Refused)
+    later = world.filed(duration_s=600)
+    assert later.grant is not None
+    assert later.grant.ends_at is not None
+    assert later.grant.ends_at <= world.broker.db.now() + timedelta(seconds=600)
+
+
+@pytest.mark.covers("R62", "TRAP-9")
+def test_a_jump_of_the_clock_stops_issuing_and_alarms(world: World) -> None:
+    ticker = Ticker(world.broker)
+    ticker._note_clock()
+    world.clock.jump(timedelta(minutes=10))
+    ticker._watch_clock()
+    assert count(world, EventType.CLOCK_JUMPED) == 1
+    refused = world.file()
+    assert isinstance(refused, Refused)
+    assert refused.code == "instance_on_hold"
+    ticker.stop()
+
+
+@pytest.mark.covers("R59")
+def test_a_part_that_fails_keeps_no_other_part_from_running(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    opened(world, duration_s=60)
+    world.advance(timedelta(hours=2))
+    world.sql("DROP TABLE outbox")
+    revoker = Revoker(world.broker, "worker")
+    sweep_once(world.broker, revoker)
+    revoker.close()
+    assert states(world, Grant) == [GrantState.ENDED]
+    with world.broker.read() as view:
+        assert view.require(AccessRequest, filed.request.id).state == RequestState.PENDING
+
+
+def test_handing_back_ends_everything_under_the_grant_at_once(world: World) -> None:
+    found = opened(world)
+    arta = world.current("arta")
+    with world.broker.begin(arta.actor, lock=[(Grant, found.lease.grant_id)]) as tx:
+        revoke.hand_back(tx, arta, found.lease.grant_id)
+    assert states(world, Lease) == [LeaseState.REVOKING]
+    with pytest.raises(JitError), world.broker.begin(arta.actor) as tx:
+        revoke.hand_back(tx, arta, found.lease.grant_id)
+    world.sweep()
+    assert states(world, Lease) == [LeaseState.REVOKED]
+
+
+def test_an_approver_or_the_owner_may_end_somebodys_access_and_a_stranger_may_not(world: World) -> None:
+    done = world.released()
+    assert done.grant is not None
+    jelena, drita = world.current("jelena"), world.current("drita")
+    with pytest.raises(JitError), world.broker.begin(jelena.actor) as tx:
+        revoke.revoke(tx, world.broker, jelena, done.grant.id)
+    with world.broker.begin(drita.actor) as tx:
+        ended = revoke.revoke(tx, world.broker, drita, done.grant.id)
+    assert isinstance(ended, Grant)
+    assert ended.cause == EndCause.REVOKED
+
+
+@pytest.mark.covers("R12")
+def test_a_hold_on_a_person_ends_sessions_requests_and_grants_in_one_transaction(world: World) -> None:
+    opened(world)
+    filed = world.filed(entitlement="releaser")
+    with world.broker.begin(SYSTEM) as tx:
+        row, ended = hold.place(
+            tx, world.broker, kind=HoldKind.PERSON, subject_id=world.person("arta"), cause="x", by="test"
+        )
+    assert (ended.requests, ended.grants) == (1, 1)
+    assert ended.sessions >= 1
+    with world.broker.read() as view:
+        assert view.require(AccessRequest, filed.request.id).state == RequestState.DENIED
+        assert (
+            view.all(
+                select(WebSession).where(WebSession.person_id == world.person("arta"), WebSession.ended_at.is_(None))
+            )
+            == []
+        )
+        assert people.register(view).persons[world.person("arta")].on_hold
+        assert hold.concerns(view, row, world.person("arta"))
+    with world.broker.begin(LOCAL) as tx:
+        hold.release(tx, row.id, by="test")
+    assert world.filed().grant is not None
+
+
+@pytest.mark.parametrize("kind", [HoldKind.TARGET, HoldKind.INSTITUTION, HoldKind.GRANT, HoldKind.PASSKEY])
+def test_holds_of_every_kind_refuse_what_is_new_or_end_what_is_live(world: World, kind: HoldKind) -> None:
+    found = opened(world)
+    current = world.current("arta")
+    subject = {
+        HoldKind.TARGET: "treasury",
+        HoldKind.INSTITUTION: "mof",
+        HoldKind.GRANT: found.lease.grant_id,
+        HoldKind.PASSKEY: current.passkey.id,
+    }[kind]
+    with world.broker.begin(SYSTEM) as tx:
+        _, ended = hold.place(tx, world.broker, kind=kind, subject_id=subject, cause="x", by="test")
+    assert ended.grants == (0 if kind is HoldKind.PASSKEY else 1)
+    assert ended.sessions >= (1 if kind in (HoldKind.PASSKEY, HoldKind.INSTITUTION) else 0)
+    with pytest.raises(JitError), world.broker.begin(SYSTEM) as tx:
+        hold.place(tx, world.broker, kind=kind, subject_id="nothing", cause="x", by="test")
+
+
+def test_revocation_needs_no_intact_seal(world: World) -> None:
+    opened(world)
+    world.sql("UPDATE access_grant SET entitlement = 'other'")
+    world.sql("UPDATE lease SET target = 'other'")
+    with world.broker.begin(SYSTEM) as tx:
+        hold.end_everything(tx, world.broker, kind=HoldKind.PERSON, subject_id=world.person("arta"), by="test")
+    world.sweep()
+    with world.broker.read() as view:
+        assert [row.state for row in view.unchecked_all(select(Lease))] == [LeaseState.REVOKED]
+
+
+# ---------------------------------------------------------------- targets that hold something
+
+
+class Target(FakeConnector):
+    """A fake target that counts."""
+
+    def cut(self, effects: Sequence[Effect]) -> Mapping[str, JsonValue]:
+        return super().cut(effects)
+
+
+def with_target(world: World, target: FakeConnector, name: str = "vault") -> str:
+    """Give a lease that put an account on a target, ending now; return its id."""
+    world.broker = replace(world.broker, connectors={**world.broker.connectors, "fake": target})
+    found = opened(world, duration_s=600)
+    with world.broker.begin(SYSTEM) as tx:
+        event = tx.record(EventType.LEASE_ACTIVE)
+        key = tx.new_id()
+        target.accounts[f"jit-{key}"] = target.accounts.get("x") or _account(f"jit-{key}")
+        tx.insert(
+            Lease,
+            event,
+            id=key,
+            grant_id=found.lease.grant_id,
+            person_id=world.person("arta"),
+            target=name,
+            connector="fake",
+            effect={"kind": "fake", "name": f"jit-{key}", "detail": {"entitlement": "viewer"}},
+            state=LeaseState.ACTIVE.value,
+            created_at=tx.now,
+            ends_at=tx.now + timedelta(seconds=600),
+            attempts=0,
+        )
+    return key
+
+
+def _account(name: str) -> Any:
+    from_contract = FakeConnector()
+    from_contract.apply(Effect("fake", name, {"entitlement": "viewer"}), deadline=None)  # type: ignore[arg-type] # unused
+    return from_contract.accounts[name]
+
+
+def lease(world: World, key: str) -> Lease:
+    with world.broker.read() as view:
+        return view.require(Lease, key)
+
+
+def test_cutting_and_cleaning_are_proven_and_timed(world: World) -> None:
+    target = Target()
+    key = with_target(world, target)
+    world.advance(timedelta(seconds=600))
+    world.sweep()
+    done = lease(world, key)
+    assert done.state == LeaseState.REVOKED
+    assert done.proof == {"cut": {"sessions": 0}, "clean": {"absent": True}}
+    assert target.accounts == {}
+
+
+@pytest.mark.parametrize("fault", ["fail", "lost_reply", "not_done"])
+@pytest.mark.parametrize("verb", ["cut", "clean"])
+def test_a_target_that_fails_is_tried_again_for_ever_and_listed_as_stuck(world: World, verb: str, fault: str) -> None:
+    target = Target()
+    key = with_target(world, target)
+    target.faults[verb] = fault
+    world.advance(timedelta(seconds=600))
+    for _ in range(STUCK_AFTER + 1):
+        world.sweep()
+        world.advance(timedelta(minutes=20))
+    if verb == "cut" and fault == "lost_reply":
+        assert lease(world, key).state == LeaseState.REVOKED, "cutting has no reply to lose"
+        return
+    assert lease(world, key).state == LeaseState.STUCK
+    assert count(world, EventType.ALARM_RAISED) == 1
+    with world.broker.read() as view:
+        assert [row.id for row in stuck(view)] == [key]
+    target.faults.clear()
+    world.advance(timedelta(minutes=20))
+    world.sweep()
+    assert lease(world, key).state == LeaseState.REVOKED
+
+
+def test_a_hanging_target_delays_no_other(world: World) -> None:
+    target = Target()
+    slow = with_target(world, target, "slow")
+    target.faults["cut"] = "hang"
+    world.advance(timedelta(seconds=600))
+    end_due_grants(world.broker)
+    revoker = Revoker(world.broker, "worker")
+    thread = threading.Thread(target=revoker.run)
+    thread.start()
+    other = FakeConnector()
+    world.broker = replace(world.broker, connectors={**world.broker.connectors, "fake": target, "quick": other})
+    with world.broker.begin(SYSTEM) as tx:
+        row = tx.require(Lease, slow)
+        event = tx.record(EventType.LEASE_REVOKING)
+        tx.insert(
+            Lease,
+            event,
+            id="quick",
+            grant_id=row.grant_id,
+            person_id=row.person_id,
+            target="quick",
+            connector="quick",
+            effect={"kind": "fake", "name": "jit-quick", "detail": {"entitlement": "viewer"}},
+            state=LeaseState.REVOKING.value,
+            created_at=tx.now,
+            ends_at=tx.now,
+            ended_at=tx.now,
+            next_at=tx.now,
+            attempts=0,
+        )
+    quick = Revoker(world.broker, "another")
+    quick.run()
+    assert lease(world, "quick").state == LeaseState.REVOKED
+    assert lease(world, slow).state == LeaseState.REVOKING
+    target.released.set()
+    thread.join()
+    quick.close()
+    revoker.close()
+    assert lease(world, slow).state == LeaseState.REVOKED
