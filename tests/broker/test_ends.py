@@ -311,6 +311,8 @@ def test_a_hanging_target_delays_no_other(world: World) -> None:
     revoker = Revoker(world.broker, "worker")
     thread = threading.Thread(target=revoker.run)
     thread.start()
+    while not target.calls:  # until it hangs
+        thread.join(0.01)
     other = FakeConnector()
     world.broker = replace(world.broker, connectors={**world.broker.connectors, "fake": target, "quick": other})
     with world.broker.begin(SYSTEM) as tx:
