@@ -85,14 +85,17 @@ def shipped_policies(treasury_origin: str) -> PolicySet:
     return load(moved, register=None)
 
 
-def build(*, enrolled: frozenset[str], port: int = 8000, treasury_port: int = 8001) -> Stage:
-    """Make the folder, the instance, the cast and the treasury's client; start nothing."""
+def build(
+    *, enrolled: frozenset[str], port: int = 8000, treasury_port: int = 8001, database: str | None = None
+) -> Stage:
+    """Make the folder, the instance, the cast and the treasury's client; start nothing. `database`: an empty one elsewhere."""
     folder = Path(tempfile.mkdtemp(prefix="jitaccess-demo-"))
     port, treasury_port = free_port(port), free_port(treasury_port)
     origin, treasury_origin = f"http://localhost:{port}", f"http://127.0.0.1:{treasury_port}"
     config = folder / "jitaccess.toml"
+    own = f"sqlite:///{folder}/jitaccess.db"
     config.write_text(
-        f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "sqlite:///{folder}/jitaccess.db"\n\n'
+        f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "{database or own}"\n\n'
         f'[keys]\nwrapping_key_file = "{folder}/wrapping.key"\n\n[log]\norigin = "demo.localhost/jitaccess"\n\n'
         f'[mail]\ntransport = "folder"\nfolder = "{folder}/mail"\n\n[demo]\nenabled = true\n\n'
         "[limits]\nsign_in_per_address_minute = 600\n"
