@@ -76,7 +76,7 @@ def test_a_row_and_its_event_land_together(store: BareStore) -> None:
 @pytest.mark.covers("R63")
 def test_an_exception_undoes_row_and_event(store: BareStore) -> None:
     before = events(store)
-    with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:
+    with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - the end of the block is what raises
         told = tx.record(EventType.GROUP_ADDED)
         tx.insert(Group, told, id="gone", name="x", institution=None, created_at=tx.now)
         1 / 0  # noqa: B018 - the failure
@@ -100,10 +100,10 @@ def test_book_keeping_needs_no_event(store: BareStore) -> None:
 
 def test_assigning_to_a_row_is_refused(store: BareStore) -> None:
     key = store.add_group()
-    with pytest.raises(Unaudited), store.db.begin(SYSTEM) as tx:
+    with pytest.raises(Unaudited), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - the end of the block is what raises
         tx.record(EventType.ALARM_RAISED)
         tx.require(Group, key).name = "other"
-    with pytest.raises(Unaudited), store.db.begin(SYSTEM) as tx:
+    with pytest.raises(Unaudited), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - the end of the block is what raises
         tx.record(EventType.ALARM_RAISED)
         tx.all(select(Group))[0].name = "other"
     assert store.value("SELECT name FROM person_group") == "treasury"
@@ -217,7 +217,7 @@ def test_of_four_that_race_one_wins_sixty_times(store: BareStore) -> None:
                 tx.update(_copy(row), event, name=name)
             return True
 
-        found = run_all(*(lambda r=row, n=i: move(r, f"{number}-{n}") for i, row in enumerate(rows)))  # type: ignore[misc] # bound at once
+        found = run_all(*(lambda r=row, n=f"{number}-{i}": move(r, n) for i, row in enumerate(rows)))  # type: ignore[misc] # bound at once
         assert found.count(True) == 1
         assert all(isinstance(one, JitError) and one.kind is Kind.CONFLICT for one in found if one is not True)
     with store.db.read() as view:
@@ -252,7 +252,7 @@ def test_many_writers_are_all_answered_and_all_there(store: BareStore) -> None:
     def write() -> None:
         for number in range(20):
             if number % 5 == 4:
-                with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:
+                with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - as above
                     tx.record(EventType.ALARM_RAISED)
                     1 / 0  # noqa: B018 - one member of the batch fails
             else:
