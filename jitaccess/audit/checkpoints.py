@@ -1,10 +1,12 @@
 """What is the log's head, signed? Numbering, signing and publishing checkpoints (R67, R69).
 
 A checkpoint is a C2SP signed note over the size and root of the tree. `make` is safe from several processes: numbering goes by
-compare-and-set on the size and a checkpoint's row is keyed by its size. `cover` is what the issuer asks before it grants: are
-these events under a signed checkpoint? Never called inside a transaction.
+compare-and-set on the size and a checkpoint's row is keyed by its size. A head is signed only if it extends, leaf hash by leaf hash,
+what this process saw signed before: whoever rewrites the stored tree does not get our signature on it. `cover` is what the
+issuer asks before it grants: are these events under a signed checkpoint? Never called inside a transaction.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -12,16 +14,22 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from jitaccess.audit.proofs import hashes_between
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
-from jitaccess.proof.checkpoint import Checkpoint
+from jitaccess.proof.checkpoint import Checkpoint, open_checkpoint
+from jitaccess.proof.errors import ProofError
 from jitaccess.proof.merkle import Frontier
+from jitaccess.proof.notes import VerifierKey
 from jitaccess.store.db import Database, View
+from jitaccess.store.log import HEAD_ID
 from jitaccess.store.tables import CheckpointRow, Event, LogHead
 from jitaccess.tokens.keys import Keyring
 
-HEAD_ID = 1
+log = logging.getLogger(__name__)
+COVER_ATTEMPTS = 8
+"""How often `cover` looks again after another process numbered or signed first."""
 
 
 class Checkpoints:
@@ -36,35 +44,69 @@ class Checkpoints:
         self._pilot = pilot
         self._publish_folder = publish_folder
         self._guard = threading.Lock()
+        self._seen: Frontier | None = None
+        self._published = -1
 
     def make(self) -> CheckpointRow | None:
-        """Number what is committed, sign the head if it grew, publish it, and return the newest checkpoint (None: no entries)."""
+        """Number what is committed, sign the head if it grew, publish it, and return the newest checkpoint (None: no entries).
+
+        Raises SEAL_BROKEN when the stored tree is not the one that was signed before.
+        """
         with self._guard:
-            while self._db.number_events():
-                pass
-            with self._db.read() as view:
-                head = view.rows(select(LogHead.size, LogHead.frontier).where(LogHead.id == HEAD_ID)).one()
-                newest = self.latest(view)
-            if head.size == 0 or (newest is not None and newest.size >= head.size):
-                return newest
-            try:
-                newest = self._sign(head.size, head.frontier)
-            except JitError as error:
-                if error.kind is not Kind.CONFLICT:  # another process signed the same size first: as good
-                    raise
-                with self._db.read() as view:
-                    newest = self.latest(view)
+            newest = self._make()
             if newest is not None:
                 self._publish(newest)
             return newest
 
-    def _sign(self, size: int, frontier: bytes) -> CheckpointRow:
+    def _make(self) -> CheckpointRow | None:
+        while self._db.number_events():
+            pass
+        with self._db.read() as view:
+            head = view.rows(select(LogHead.size, LogHead.frontier).where(LogHead.id == HEAD_ID)).one()
+            newest = self.latest(view)
+            if head.size == 0 or (newest is not None and newest.size >= head.size):
+                return newest
+            frontier = self._followed(view, newest, head.size)
+        if frontier is None or frontier.to_bytes() != head.frontier:
+            raise JitError(
+                Kind.SEAL_BROKEN,
+                "The stored log is not the one that was signed before: it is not signed. Keep the database as it is and run "
+                "`jitaccess audit export` and `jitaccess audit verify` on it.",
+            )
+        try:
+            newest = self._sign(frontier)
+        except JitError as error:
+            if error.kind is not Kind.CONFLICT:  # another process signed the same size first: as good
+                raise
+            with self._db.read() as view:
+                newest = self.latest(view)
+        self._seen = frontier
+        return newest
+
+    def _followed(self, view: View, newest: CheckpointRow | None, size: int) -> Frontier | None:
+        """Extend the tree last seen by the leaf hashes added since; None when it is not a continuation."""
+        seen = self._seen
+        if seen is None:
+            seen = Frontier().extend(hashes_between(view, 0, newest.size if newest is not None else 0))
+            if newest is not None and not self._signed_by_us(newest, seen):
+                return None
+        if seen.size > size:
+            return None
+        return seen.extend(hashes_between(view, seen.size, size))
+
+    def _signed_by_us(self, row: CheckpointRow, frontier: Frontier) -> bool:
+        try:
+            opened = open_checkpoint(row.note, [VerifierKey.parse(text) for text in self._keyring.vkeys()])
+        except ProofError:
+            return False
+        return opened.size == frontier.size == row.size and opened.root == frontier.root()
+
+    def _sign(self, frontier: Frontier) -> CheckpointRow:
         with self._db.begin(SYSTEM) as tx:
             self._keyring.refresh(tx)
-            root = Frontier.from_bytes(frontier).root()
-            checkpoint = Checkpoint(self._origin, size, root, to_epoch_s(tx.now), self._pilot)
+            checkpoint = Checkpoint(self._origin, frontier.size, frontier.root(), to_epoch_s(tx.now), self._pilot)
             note = checkpoint.sign(*self._keyring.audit_signers())
-            return tx.insert(CheckpointRow, size=size, note=note, at=tx.now)
+            return tx.insert(CheckpointRow, size=frontier.size, note=note, at=tx.now)
 
     def latest(self, view: View) -> CheckpointRow | None:
         """Return the newest checkpoint."""
@@ -72,14 +114,19 @@ class Checkpoints:
 
     def cover(self, event_ids: Sequence[str]) -> None:
         """Make sure that these events are under a signed checkpoint; raises UNAVAILABLE when they cannot be."""
-        if not event_ids:
+        if not event_ids or self._covered(event_ids):
             return
-        if not self._covered(event_ids):
-            self.make()
-            if not self._covered(event_ids):
-                raise JitError(
-                    Kind.UNAVAILABLE, "The log cannot take the approvals now, so nothing is granted. Try again."
-                )
+        for _ in range(COVER_ATTEMPTS):
+            with self._guard:
+                # Whoever waited for the lock is mostly covered by the checkpoint made meanwhile.
+                if self._covered(event_ids):
+                    return
+                newest = self._make()
+                if newest is not None:
+                    self._publish(newest)
+            if self._covered(event_ids):
+                return
+        raise JitError(Kind.UNAVAILABLE, "The log cannot take the approvals now, so nothing is granted. Try again.")
 
     def _covered(self, event_ids: Sequence[str]) -> bool:
         with self._db.read() as view:
@@ -88,12 +135,20 @@ class Checkpoints:
         return len(numbers) == len(set(event_ids)) and all(index is not None and index < signed for index in numbers)
 
     def _publish(self, checkpoint: CheckpointRow) -> None:
-        """Write the newest checkpoint where another host can see it: `checkpoint` and `checkpoint-<size>`."""
+        """Write the newest checkpoint where another host can see it: `checkpoint` and `checkpoint-<size>`.
+
+        A folder that cannot be written never keeps anybody from being served; it is logged, and tried again at the next tick.
+        """
         folder = self._publish_folder
-        if folder is None:
+        if folder is None or checkpoint.size == self._published:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (f"checkpoint-{checkpoint.size}", "checkpoint"):
-            beside = folder / f".{name}.new"
-            beside.write_text(checkpoint.note)
-            os.replace(beside, folder / name)  # atomic: a reader sees the old or the new one
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (f"checkpoint-{checkpoint.size}", "checkpoint"):
+                beside = folder / f".{name}.{os.getpid()}.new"
+                beside.write_text(checkpoint.note)
+                os.replace(beside, folder / name)  # atomic: a reader sees the old or the new one
+        except OSError as error:
+            log.error("the checkpoint could not be published in %s: %s", folder, error.strerror)
+        else:
+            self._published = checkpoint.size

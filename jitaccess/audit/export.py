@@ -30,9 +30,12 @@ def export(
     with_texts: bool = False,
 ) -> int:
     """Write everything up to a fresh checkpoint into an empty or new folder; return the number of entries."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise JitError(Kind.INVALID, f"{folder} is not empty: name a new folder.")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold personal text
+        if any(folder.iterdir()):
+            raise JitError(Kind.INVALID, f"{folder} is not empty: name a new folder.")
+    except OSError as error:
+        raise JitError(Kind.INVALID, f"{folder} cannot be written: {error.strerror}.") from error
     with db.begin(actor) as tx:
         tx.record(EventType.LOG_EXPORTED, body={"with_texts": with_texts})
     newest = checkpoints.make()
@@ -56,7 +59,8 @@ def export(
             lines.writelines(json.dumps({"note": note}) + "\n" for note in notes)
         if with_texts:
             columns = select(EventText.event_id, EventText.name, EventText.salt, EventText.text)
-            texts = view.rows(columns.order_by(EventText.event_id, EventText.name))
+            covered = columns.join(Event, Event.id == EventText.event_id).where(Event.idx < newest.size)
+            texts = view.rows(covered.order_by(Event.idx, EventText.name))
             with (folder / "texts.jsonl").open("w", newline="") as lines:
                 for text in texts:
                     value = {"event": text.event_id, "name": text.name, "salt_b64u": text.salt, "text": text.text}

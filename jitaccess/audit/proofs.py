@@ -1,5 +1,7 @@
 """Where does this entry stand in the signed tree? Inclusion and consistency proofs from the database (RFC 9162 section 2.1.3-2.1.4)."""
 
+from collections.abc import Iterator
+
 from sqlalchemy import select
 
 from jitaccess.errors import JitError, Kind
@@ -9,12 +11,20 @@ from jitaccess.store.db import View
 from jitaccess.store.tables import CheckpointRow, Event
 
 
+def hashes_between(view: View, lo: int, hi: int) -> Iterator[bytes]:
+    """Give the stored hashes of entries lo (inclusive) to hi (exclusive), in order."""
+    if lo < hi:
+        statement = select(Event.leaf_hash).where(Event.idx >= lo, Event.idx < hi).order_by(Event.idx)
+        with view.rows(statement.execution_options(yield_per=5_000)) as found:
+            for part in found.scalars().partitions():
+                yield from part
+
+
 def subtree(view: View) -> Subtree:
     """Return a function that gives the hash over entries lo (inclusive) to hi (exclusive), read from the stored leaf hashes."""
 
     def over(lo: int, hi: int) -> bytes:
-        found = view.rows(select(Event.leaf_hash).where(Event.idx >= lo, Event.idx < hi).order_by(Event.idx))
-        return root_of(found.scalars())
+        return root_of(hashes_between(view, lo, hi))
 
     return over
 

@@ -2,7 +2,7 @@
 
 A seal proves "once valid". Each leaf lists (table, key, version, digest) of the rows it wrote, so the newest version of every register row
 follows from the log alone. A row that is older, other, gone or unknown to the log is blocked and alarmed. Runs at start and
-every minute, and reads only what is new since the last run.
+every minute, and reads only what is new since the last run. An entry that is not what its hash says stops the check.
 """
 
 import json
@@ -13,7 +13,8 @@ from sqlalchemy import Table, select
 
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
-from jitaccess.store.db import Database, View
+from jitaccess.proof.merkle import leaf_hash
+from jitaccess.store.db import Database, SealBroken, View
 from jitaccess.store.seal import row_digest
 from jitaccess.store.tables import REGISTER, Base, Event, Sealed
 
@@ -37,7 +38,7 @@ class RegisterCheck:
     def check(self) -> tuple[tuple[str, str], ...]:
         """Compare; block and alarm what differs; return the (table, key) pairs that do."""
         self.db.number_events()
-        with self.db.read() as view:
+        with self.db.read() as view:  # one snapshot: entries and rows belong together
             self._take_in(view)
             found = self._compare(view)
         self.db.blocked = set(found)
@@ -50,12 +51,20 @@ class RegisterCheck:
         return tuple(sorted(found))
 
     def _take_in(self, view: View) -> None:
-        news = view.rows(select(Event.idx, Event.leaf).where(Event.idx > self._seen).order_by(Event.idx))
-        for index, leaf in news:
-            self._seen = index
-            for table, key, version, digest in json.loads(leaf)["rows"]:
-                if table in REGISTER:
-                    self._newest[table, key] = (version, digest)
+        news = (
+            select(Event.idx, Event.id, Event.leaf, Event.leaf_hash)
+            .where(Event.idx > self._seen)
+            .order_by(Event.idx)
+            .execution_options(yield_per=2_000)
+        )
+        with view.rows(news) as found:
+            for index, event_id, leaf, hash_of_leaf in found:
+                if leaf_hash(leaf.encode()) != hash_of_leaf:
+                    raise SealBroken(Event.__tablename__, event_id)
+                self._seen = index
+                for table, key, version, digest in json.loads(leaf)["rows"]:
+                    if table in REGISTER:
+                        self._newest[table, key] = (version, digest)
 
     def _compare(self, view: View) -> dict[tuple[str, str], str]:
         pending = {

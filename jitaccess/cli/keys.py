@@ -5,10 +5,10 @@ from datetime import timedelta
 import click
 
 from jitaccess.app import open_broker
-from jitaccess.audit.reseal import reseal
+from jitaccess.audit.rotation import reseal, rotate_key
 from jitaccess.domain.values import LOCAL
 from jitaccess.settings import load
-from jitaccess.tokens.keys import Purpose, listing, rotate
+from jitaccess.tokens.keys import Purpose, listing
 
 
 @click.group()
@@ -29,17 +29,20 @@ def list_() -> None:
 @keys.command("rotate")
 @click.argument("purpose", type=click.Choice([purpose.value for purpose in Purpose]))
 def rotate_(purpose: str) -> None:
-    """Make a new key for PURPOSE; the old one overlaps, then is retired. For `seal` every row is sealed anew."""
+    """Make a new key for PURPOSE; the old one overlaps where it must, then is retired. For `seal` every row is sealed anew."""
     settings = load()
     broker = open_broker(settings)
-    with broker.begin(LOCAL) as tx:
-        overlap = timedelta(seconds=settings.keys.token_overlap_s)
-        key = rotate(tx, broker.keyring, Purpose(purpose), origin=broker.site.log_origin, overlap=overlap)
-    if purpose == Purpose.AUDIT:
-        broker.checkpoints.make()  # both keys sign over the announcement, before the old one can be retired
-    broker.db.close()
-    if purpose == Purpose.SEAL:
-        broker = open_broker(settings)
-        click.echo(f"{reseal(broker.db)} rows sealed anew")
-        broker.db.close()
+    old_seal = broker.keyring.seals.active
+    key = rotate_key(
+        broker.db,
+        broker.keyring,
+        broker.checkpoints,
+        Purpose(purpose),
+        origin=broker.site.log_origin,
+        overlap=timedelta(seconds=settings.keys.token_overlap_s),
+        actor=LOCAL,
+    )
     click.echo(f"new {purpose} key: {key}")
+    if purpose == Purpose.SEAL:
+        click.echo(f"{reseal(broker.db, old_seal, actor=LOCAL)} rows sealed anew")
+    broker.db.close()

@@ -7,6 +7,8 @@ each has a savepoint, and nobody is answered before the fsync. See design.md sec
 """
 
 import fcntl
+import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     CursorResult,
     Engine,
@@ -34,9 +37,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, UOWTransaction
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, manager_of_class
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jitaccess.clock import Clock, from_epoch_us, to_epoch_us
@@ -47,14 +50,18 @@ from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
 from jitaccess.store.ids import new_bytes, new_id
-from jitaccess.store.log import EVENT_TABLE, Tip, event_digest, number_pending
+from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
+from jitaccess.store.prepared import Convert, Prepared, Raw, from_driver
 from jitaccess.store.seal import Seals, row_digest
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
 
+log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Base)
 Found = TypeVar("Found")
 BATCH_LIMIT = 64
 """Writers that may share one commit on SQLite; bounds how long the first of them waits."""
+ABANDONED_S = 1.0
+"""After this long a waiting writer looks whether the one who was to end their batch is gone (an interrupt)."""
 
 
 class Unaudited(Exception):
@@ -115,25 +122,109 @@ def _shape(model: type[Base]) -> _Shape:
 
 
 _SHAPES: dict[type[Base], _Shape] = {}
-_REGISTER_VERSION = select(RegisterVersion.n).where(RegisterVersion.id == 1)
-_RAISE_REGISTER_VERSION = update(RegisterVersion).where(RegisterVersion.id == 1).values(n=RegisterVersion.n + 1)
+_REGISTER_VERSION = select(RegisterVersion.n).where(RegisterVersion.id == bindparam("row_key"))
+_RAISE_REGISTER_VERSION = (
+    update(RegisterVersion)
+    .where(RegisterVersion.id == bindparam("row_key"))
+    .values(n=RegisterVersion.n + bindparam("step", type_=BigInteger))
+)
+_FRESH = {"populate_existing": True}
+
+
+class _Statements:
+    """The prepared statements of one database, each made at its first use."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.dialect = engine.dialect
+        self._made: dict[object, Prepared] = {}
+        self._columns: dict[str, tuple[tuple[str, Convert], ...]] = {}
+        self.log = LogStatements(engine.dialect)
+        self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, engine.dialect)
+        self.register_version = Prepared(_REGISTER_VERSION, engine.dialect)
+
+    def insert(self, shape: _Shape) -> Prepared:
+        """Insert every column."""
+        return self._get(("insert", shape.name), lambda: Prepared(insert(shape.table), self.dialect, shape.columns))
+
+    def select(self, shape: _Shape, *, lock: bool = False) -> Prepared:
+        """Select every column of the row with key `row_key`."""
+
+        def build() -> Prepared:
+            statement = select(*shape.table.columns).where(shape.table.c[shape.key] == bindparam("row_key"))
+            return Prepared(statement.with_for_update() if lock else statement, self.dialect)
+
+        return self._get(("select", shape.name, lock), build)
+
+    def update(
+        self, shape: _Shape, names: tuple[str, ...], where: tuple[str, ...], absent: tuple[str, ...] = ()
+    ) -> Prepared:
+        """Set columns to `new_<name>` in the row with key `row_key`, if columns still are `old_<name>`, or NULL."""
+
+        def build() -> Prepared:
+            columns = shape.table.c
+            statement = update(shape.table).where(columns[shape.key] == bindparam("row_key"))
+            for name in where:
+                statement = statement.where(columns[name] == bindparam(f"old_{name}"))
+            for name in absent:
+                statement = statement.where(columns[name].is_(None))
+            values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
+            return Prepared(statement.values(values), self.dialect)
+
+        return self._get(("update", shape.name, names, where, absent), build)
+
+    def columns(self, shape: _Shape) -> tuple[tuple[str, Convert], ...]:
+        """Return how the columns of a selected row become values."""
+        found = self._columns.get(shape.name)
+        if found is None:
+            found = self._columns[shape.name] = from_driver(shape.table, self.dialect)
+        return found
+
+    def _get(self, key: object, build: Callable[[], Prepared]) -> Prepared:
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = build()
+        return found
+
+
+def _instance(model: type[Row], values: dict[str, object]) -> Row:
+    """Return a row object that holds these values, as one loaded would."""
+    made: Row = manager_of_class(model).new_instance()
+    made.__dict__.update(values)
+    return made
 
 
 class View:
-    """Reads. Every sealed row that comes out has been checked, unless the method's name says otherwise."""
+    """Reads. Every sealed row that comes out has been checked, unless the method's name says otherwise.
 
-    __slots__ = ("_database", "now", "session")
+    One row is one object within a view: reading it again refreshes that object.
+    """
 
-    def __init__(self, database: "Database", session: Session, now: datetime) -> None:
+    __slots__ = ("_connection", "_database", "_known", "_raw", "_session", "_trusted", "now")
+
+    def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
         self._database = database
-        self.session = session
+        self._connection = connection
+        self._raw = cast(Raw, connection.connection.dbapi_connection)
+        self._session: Session | None = None
+        self._known: dict[tuple[type[Base], str], Base] = {}
+        self._trusted: dict[int, Base] = {}
         self.now = now
+
+    @property
+    def session(self) -> Session:
+        """Return the ORM session of this view, made at its first use."""
+        if self._session is None:
+            self._session = Session(
+                self._connection, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only"
+            )
+            event.listen(self._session, "before_flush", _refuse_flush)
+        return self._session
 
     def get(self, model: type[Row], key: str | None) -> Row | None:
         """Return the row with this key, or None; raises SEAL_BROKEN."""
         if key is None:
             return None
-        row = self.session.get(model, key, populate_existing=True)
+        row = self.unchecked_get(model, key)
         return None if row is None else self._checked(row)
 
     def require(self, model: type[Row], key: str | None, message: str = "There is no such record.") -> Row:
@@ -145,33 +236,60 @@ class View:
 
     def all(self, statement: Select[Row]) -> list[Row]:
         """Return all rows of a select over one class; raises SEAL_BROKEN for any of them."""
-        return [self._checked(row) for row in self.session.scalars(statement)]
+        return [self._checked(row) for row in self.unchecked_all(statement)]
 
     def first(self, statement: Select[Row]) -> Row | None:
         """Return the first row of a select, or None; raises SEAL_BROKEN."""
-        row = self.session.scalars(statement.limit(1)).first()
-        return None if row is None else self._checked(row)
+        found = self.unchecked_all(statement.limit(1))
+        return self._checked(found[0]) if found else None
 
     def unchecked_get(self, model: type[Row], key: str) -> Row | None:
         """Return the row without looking at its seal: for revocation and for showing that it is broken."""
-        return self.session.get(model, key, populate_existing=True)
+        shape = _shape(model)
+        statements = self._database.statements
+        found = statements.select(shape).run(self._raw, {"row_key": key}).fetchone()
+        if found is None:
+            return None
+        values = {
+            name: value if convert is None else convert(value)
+            for (name, convert), value in zip(statements.columns(shape), found, strict=True)
+        }
+        known = self._known.get((model, key))
+        if known is None:
+            known = self._known[model, key] = _instance(model, values)
+        else:
+            self._trusted.pop(id(known), None)
+            known.__dict__.update(values)
+        return cast(Row, known)
 
     def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""
-        return list(self.session.scalars(statement))
+        return [self._one(row) for row in self.session.scalars(statement, execution_options=_FRESH)]
+
+    def _one(self, row: Row) -> Row:
+        """Return the one object of this view for a row just loaded."""
+        shape = _shape(type(row))
+        known = self._known.setdefault((type(row), str(getattr(row, shape.key))), row)
+        self._trusted.pop(id(known), None)
+        if known is not row:
+            known.__dict__.update({name: getattr(row, name) for name in shape.columns})
+        return cast(Row, known)
 
     def intact(self, row: Base) -> bool:
         """Say whether a row carries its seal and is not blocked by the register check."""
         shape = _shape(type(row))
-        if not shape.sealed:
+        if not shape.sealed or id(row) in self._trusted:
             return True
         sealed = cast(Sealed, row)
         key = str(getattr(row, shape.key))
         content = {name: getattr(row, name) for name in shape.sealed}
         digest = row_digest(shape.name, key, sealed.version, content)
-        return (shape.name, key) not in self._database.blocked and self._database.seals.holds(
+        holds = (shape.name, key) not in self._database.blocked and self._database.seals.holds(
             sealed.seal, shape.name, key, sealed.version, sealed.event_id, digest
         )
+        if holds:
+            self._trusted[id(row)] = row
+        return holds
 
     def cached(self, name: str, build: Callable[["View"], Found]) -> Found:
         """Return what `build` makes of the register, made once for each version of it."""
@@ -190,20 +308,21 @@ class View:
 
     def register_version(self) -> int:
         """Return the number that grows whenever the register or the active policy changes: a key for caches."""
-        return int(self.session.scalar(_REGISTER_VERSION) or 0)
-
-    def sealed_values(self, row: Base) -> dict[str, object]:
-        """Return what lies under a row's seal, for sealing it anew."""
-        shape = _shape(type(row))
-        return {name: getattr(row, name) for name in shape.sealed if name != shape.key}
+        found = self._database.statements.register_version.run(self._raw, {"row_key": 1}).fetchone()
+        return int(found[0]) if found is not None else 0
 
     def scalar(self, statement: Executable) -> Any:
         """Return the first column of the first row: for counts and maxima."""
-        return self.session.scalar(cast(Any, statement))
+        return self._connection.scalar(cast(Any, statement))
 
     def rows(self, statement: Executable) -> Result[*tuple[Any, ...]]:
         """Run a select of columns; what it returns carries no proof of its seal."""
-        return self.session.execute(statement)
+        return cast("Result[*tuple[Any, ...]]", self._connection.execute(statement))
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def _checked(self, row: Row) -> Row:
         if not self.intact(row):
@@ -215,11 +334,12 @@ class View:
 class Tx(View):
     """One transaction: reads, sealed writes and the events that tell of them."""
 
-    __slots__ = ("_changed", "_events", "_register_touched", "actor")
+    __slots__ = ("_broken", "_changed", "_events", "_register_touched", "actor")
 
-    def __init__(self, database: "Database", session: Session, now: datetime, actor: Actor) -> None:
-        super().__init__(database, session, now)
+    def __init__(self, database: "Database", connection: Connection, now: datetime, actor: Actor) -> None:
+        super().__init__(database, connection, now)
         self.actor = actor
+        self._broken: list[tuple[str, str]] = []
         self._events: list[PendingEvent] = []
         self._changed: set[str] = set()
         self._register_touched = False
@@ -258,19 +378,20 @@ class Tx(View):
     def insert(self, model: type[Row], event: PendingEvent | None = None, **values: object) -> Row:
         """Write a new row, sealed under its event, and return it. Columns not named are NULL."""
         shape = _shape(model)
-        full = self._sealed(shape, event, str(values[shape.key]), 1, {**dict.fromkeys(shape.columns), **values})
-        self.session.connection().execute(insert(shape.table), full)
-        return model(**full)
+        key = str(values[shape.key])
+        full = self._sealed(shape, event, key, 1, {**dict.fromkeys(shape.columns), **values})
+        self._database.statements.insert(shape).run(self._raw, full)
+        made = self._known[model, key] = _instance(model, full)
+        self._trusted[id(made)] = made
+        return made
 
     def insert_many(self, model: type[Base], rows: Sequence[tuple[PendingEvent | None, Mapping[str, object]]]) -> None:
         """Write many new rows with one statement."""
         shape = _shape(model)
         if rows:
             blank = dict.fromkeys(shape.columns)
-            self.session.connection().execute(
-                insert(shape.table),
-                [self._sealed(shape, event, str(v[shape.key]), 1, {**blank, **v}) for event, v in rows],
-            )
+            full = [self._sealed(shape, event, str(v[shape.key]), 1, {**blank, **v}) for event, v in rows]
+            self._database.statements.insert(shape).run_many(self._raw, full)
 
     def update(
         self,
@@ -282,27 +403,19 @@ class Tx(View):
     ) -> None:
         """Change columns of one row; raises CONFLICT unless it still is what was read (version, and `expect`)."""
         shape = _shape(type(row))
-        key = str(getattr(row, shape.key))
         wanted = dict(expect or {})
-        full: dict[str, object] = dict(values)
-        if self._touches_seal(shape, values):
-            sealed = cast(Sealed, row)
-            wanted["version"] = sealed.version
-            content = {name: getattr(row, name) for name in shape.columns} | values
-            fresh = self._sealed(shape, event, key, sealed.version + 1, content)
-            full |= {name: fresh[name] for name in _SEAL_COLUMNS}
-        elif shape.name not in EVIDENCE_FREE and not shape.sealed:
-            self._changed.add(shape.name)
-        statement = update(shape.table).where(shape.table.c[shape.key] == key)
-        for name, value in wanted.items():
-            statement = statement.where(shape.table.c[name] == value)
-        done = cast("CursorResult[Any]", self.session.connection().execute(statement.values(**full)))
-        if done.rowcount != 1:
-            raise JitError(
-                Kind.CONFLICT, "Somebody else changed this at the same moment; look again.", table=shape.name
-            )
-        for name, value in full.items():
-            set_committed_value(row, name, value)
+        full = self._new_values(shape, row, event, values)
+        if "version" in full:
+            wanted["version"] = cast(Sealed, row).version
+        parameters: dict[str, object] = {f"new_{name}": value for name, value in full.items()}
+        parameters |= {f"old_{name}": value for name, value in wanted.items()}
+        parameters["row_key"] = getattr(row, shape.key)
+        where = tuple(name for name, value in wanted.items() if value is not None)
+        absent = tuple(name for name, value in wanted.items() if value is None)
+        statement = self._database.statements.update(shape, tuple(full), where, absent)
+        if statement.run(self._raw, parameters).rowcount != 1:
+            raise _changed_meanwhile(shape.name)
+        _take_over(row, full)
 
     def update_many(self, changes: Sequence[tuple[Base, PendingEvent | None, Mapping[str, object]]]) -> None:
         """Change the same columns of many rows of one class with one statement; CONFLICT unless all were as read."""
@@ -310,44 +423,70 @@ class Tx(View):
             return
         shape = _shape(type(changes[0][0]))
         names = list(changes[0][2])
+        wanted = [name for name in ("version", "state") if (name == "version" and shape.sealed) or name in names]
+        fulls = [self._new_values(shape, row, pending, values) for row, pending, values in changes]
         parameters: list[dict[str, object]] = []
-        for row, pending, values in changes:
+        for (row, _, _), full in zip(changes, fulls, strict=True):
+            one: dict[str, object] = {f"new_{name}": value for name, value in full.items()}
+            one |= {f"old_{name}": getattr(row, name) for name in wanted}
+            parameters.append(one | {"row_key": getattr(row, shape.key)})
+        statement = self._database.statements.update(shape, tuple(fulls[0]), tuple(wanted))
+        if statement.run_many(self._raw, parameters) != len(parameters):
+            raise _changed_meanwhile(shape.name)
+        for (row, _, _), full in zip(changes, fulls, strict=True):
+            _take_over(row, full)
+
+    def seal_anew(self, rows: Sequence[Base]) -> int:
+        """Put intact rows of one class under the seal key that is active now, all else unchanged; return how many.
+
+        Broken rows are left as they are: nothing ever heals what somebody changed.
+        """
+        parameters: list[dict[str, object]] = []
+        for row in rows:
+            shape, sealed = _shape(type(row)), cast(Sealed, row)
+            if not self.intact(row) or sealed.event_id is None:
+                continue
             key = str(getattr(row, shape.key))
-            full: dict[str, object] = dict(values)
-            if self._touches_seal(shape, values):
-                sealed = cast(Sealed, row)
-                content = {name: getattr(row, name) for name in shape.columns} | dict(values)
-                fresh = self._sealed(shape, pending, key, sealed.version + 1, content)
-                full |= {name: fresh[name] for name in _SEAL_COLUMNS}
-            parameters.append({f"new_{name}": value for name, value in full.items()} | {"row_key": key})
-            if shape.sealed:
-                parameters[-1]["row_version"] = cast(Sealed, row).version
-            if "state" in names:
-                parameters[-1]["row_state"] = cast(Any, row).state
-        columns = [*names, *(_SEAL_COLUMNS if self._touches_seal(shape, changes[0][2]) else ())]
-        statement = update(shape.table).where(shape.table.c[shape.key] == bindparam("row_key"))
-        if shape.sealed:
-            statement = statement.where(shape.table.c["version"] == bindparam("row_version"))
-        if "state" in names:
-            statement = statement.where(shape.table.c["state"] == bindparam("row_state"))
-        statement = statement.values({name: bindparam(f"new_{name}") for name in columns})
-        done = cast("CursorResult[Any]", self.session.connection().execute(statement, parameters))
-        if done.rowcount != len(parameters):
-            raise JitError(Kind.CONFLICT, "Somebody else changed one of these at the same moment.", table=shape.name)
-        for (row, _, _), parameter in zip(changes, parameters, strict=True):
-            for name in columns:
-                set_committed_value(row, name, parameter[f"new_{name}"])
+            digest = row_digest(shape.name, key, sealed.version, {name: getattr(row, name) for name in shape.sealed})
+            seal = self._database.seals.make(shape.name, key, sealed.version, sealed.event_id, digest)
+            parameters.append({"new_seal": seal, "old_seal": sealed.seal, "row_key": key})
+        if not parameters:
+            return 0
+        shape = _shape(type(rows[0]))
+        self._changed.add(shape.name)
+        # A row that another transaction changes meanwhile is not touched: the next pass finds it.
+        return self._database.statements.update(shape, ("seal",), ("seal",)).run_many(self._raw, parameters)
 
     def delete(self, model: type[Base], *conditions: Any) -> int:
         """Delete book-keeping rows; a table that carries evidence is never deleted from."""
         shape = _shape(model)
         if shape.name not in EVIDENCE_FREE or shape.name in {"event", "log_head", "checkpoint"}:
             raise Unaudited(f"rows of {shape.name} are never deleted")
-        done = cast("CursorResult[Any]", self.session.connection().execute(delete(shape.table).where(*conditions)))
+        done = cast("CursorResult[Any]", self._connection.execute(delete(shape.table).where(*conditions)))
         return done.rowcount
 
-    def _touches_seal(self, shape: _Shape, values: Mapping[str, object]) -> bool:
-        return bool(shape.sealed) and any(name in shape.sealed for name in values)
+    def _new_values(
+        self, shape: _Shape, row: Base, event: PendingEvent | None, values: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Return the columns to write: those that change and, where they are under the seal, the new seal."""
+        full = dict(values)
+        if not shape.sealed:
+            if shape.name not in EVIDENCE_FREE:
+                self._changed.add(shape.name)
+            return full
+        if not any(name in shape.sealed for name in values):
+            return full
+        key = str(getattr(row, shape.key))
+        version = cast(Sealed, row).version + 1
+        if self.intact(row):
+            content = {name: getattr(row, name) for name in shape.columns} | full
+            fresh = self._sealed(shape, event, key, version, content)
+            return full | {name: fresh[name] for name in _SEAL_COLUMNS}
+        # Somebody changed this row behind our back and a revocation moves it on: it must not be healed by a good seal.
+        if event is None:
+            raise _no_event(shape.name)
+        self._broken.append((shape.name, key))
+        return full | {"version": version, "event_id": event.id, "seal": None}
 
     def _sealed(
         self, shape: _Shape, event: PendingEvent | None, key: str, version: int, values: dict[str, object]
@@ -357,7 +496,7 @@ class Tx(View):
                 self._changed.add(shape.name)
             return values
         if event is None:
-            raise Unaudited(f"a row of {shape.name} needs the event that writes it")
+            raise _no_event(shape.name)
         digest = row_digest(shape.name, key, version, {name: values[name] for name in shape.sealed})
         event.rows.append((shape.name, key, version, digest))
         self._register_touched = self._register_touched or shape.name in REGISTER
@@ -370,8 +509,14 @@ class Tx(View):
 
     def _finish(self, tip: Tip | None) -> None:
         """Write the events as rows of this transaction; numbered when there is a tip."""
-        if self.session.new or self.session.dirty or self.session.deleted:
+        used = self._session
+        if used is not None and (used.new or used.dirty or used.deleted):
             raise Unaudited("rows are written through Tx, never by assigning to them")
+        if any(instance_state(row).modified for row in self._known.values()):
+            raise Unaudited("rows are written through Tx, never by assigning to them")
+        for table, key in self._broken:
+            if (table, key) not in self._database.alarmed:
+                self.record(EventType.SEAL_BROKEN, body={"table": table, "key": key})
         if not self._events:
             if self._changed:
                 raise Unaudited(f"changed {sorted(self._changed)} without an event")
@@ -397,12 +542,12 @@ class Tx(View):
                     "seal": self._database.seals.make(EVENT_TABLE, pending.id, 0, pending.id, event_digest(leaf)),
                 }
             )
-        connection = self.session.connection()
+        statements = self._database.statements
         if self._register_touched:
-            connection.execute(_RAISE_REGISTER_VERSION)
-        connection.execute(insert(Event.__table__), events)  # type: ignore[arg-type] # __table__ is a Table at run time
+            statements.raise_register_version.run(self._raw, {"row_key": 1, "step": 1})
+        statements.insert(_shape(Event)).run_many(self._raw, events)
         if texts:
-            connection.execute(insert(EventText.__table__), texts)  # type: ignore[arg-type] # as above
+            statements.insert(_shape(EventText)).run_many(self._raw, texts)
 
     def _leaf(self, pending: PendingEvent) -> tuple[bytes, list[dict[str, object]]]:
         spoken: list[dict[str, object]] = []
@@ -435,6 +580,7 @@ class _Batch:
     """Writers that share one commit on SQLite."""
 
     connection: Connection
+    raw: sqlite3.Connection
     tip: Tip
     members: int = 0
     done: threading.Event = field(default_factory=threading.Event)
@@ -461,10 +607,12 @@ class Database:
         self.made: dict[str, tuple[int, object]] = {}
         """What `View.cached` keeps: name -> (register version, value)."""
         self._probe = probe or (lambda moment: None)
-        self._alarmed: set[tuple[str, str]] = set()
+        self.alarmed: set[tuple[str, str]] = set()
+        """(table, key) of broken rows that this process told the log of."""
         self._high = 0
         self._high_lock = threading.Lock()
         self._writer = threading.Lock()
+        self._inside = threading.local()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._batch: _Batch | None = None
@@ -478,21 +626,27 @@ class Database:
             self._lock_path = Path(path + ".lock")
             self.engine = _sqlite_engine(url, pool_size, writer=False)
             self._write_engine = _sqlite_engine(url, 1, writer=True)
+            self._read_engine = self.engine
         else:
-            self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+            self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
             self._write_engine = self.engine
+            # A view is one snapshot: what it reads of several tables belongs together.
+            self._read_engine = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        self.statements = _Statements(self.engine)
+        driver = self.engine.dialect.loaded_dbapi
+        self._driver_error = cast("type[Exception]", driver.Error)
+        self._refused_by_rule = (IntegrityError, cast("type[Exception]", driver.IntegrityError))
+        self._refused_value = (DataError, cast("type[Exception]", driver.DataError))
+        self._failed = (SQLAlchemyError, self._driver_error)
 
     # -- set-up and time
 
     def close(self) -> None:
         """Give all connections back."""
         with self._writer:
-            if self._write_connection is not None:
-                self._write_connection.close()
-                self._write_connection = None
-            if self._lock_file is not None:
-                self._lock_file.close()
-                self._lock_file = None
+            self._undo_write()
         self.engine.dispose()
         self._write_engine.dispose()
 
@@ -516,12 +670,20 @@ class Database:
     def read(self) -> Iterator[View]:
         """Give one consistent read-only view."""
         try:
-            with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-                yield View(self, session, self.now())
+            with self._read_engine.connect() as connection:
+                connection.begin()
+                view = View(self, connection, self.now())
+                try:
+                    yield view
+                except self._failed as error:
+                    self._forget_if_lost(connection, error)
+                    raise
+                finally:
+                    view._close()
         except SealBroken as broken:
             self._alarm(broken)
             raise
-        except DBAPIError as error:
+        except self._failed as error:
             raise _unavailable() from error
 
     # -- writing
@@ -531,104 +693,194 @@ class Database:
         """Give a transaction; leaving it commits rows and events together, an exception undoes all of it.
 
         `lock` names rows (class, key) to lock first; the clock is read after they are held, so that waiting never lets an
-        approval land past its expiry. Raises CONFLICT (a unique key, a lost race) and UNAVAILABLE (the store cannot commit).
+        approval land past its expiry. Raises CONFLICT (a unique key, a lost race), INVALID (a value that no database takes)
+        and UNAVAILABLE (the store cannot commit). A transaction inside another of the same thread is a defect: RuntimeError.
         """
+        if getattr(self._inside, "tx", False):
+            raise RuntimeError("a transaction was opened inside another one of the same thread")
+        self._inside.tx = True
         try:
             with self._begin_sqlite(actor) if self.sqlite else self._begin_server(actor, lock) as tx:
                 yield tx
+            self.alarmed.update(tx._broken)
         except SealBroken as broken:
+            self._inside.tx = False
             self._alarm(broken)
             raise
-        except IntegrityError as error:
+        except self._refused_by_rule as error:
             raise JitError(Kind.CONFLICT, "This exists already or refers to something that does not.") from error
-        except SQLAlchemyError as error:
+        except self._refused_value as error:
+            raise JitError(Kind.INVALID, "A value holds characters or numbers that cannot be stored.") from error
+        except self._failed as error:
             raise _unavailable() from error
+        finally:
+            self._inside.tx = False
 
     @contextmanager
     def _begin_server(self, actor: Actor, lock: Sequence[tuple[type[Base], str]]) -> Iterator[Tx]:
         with self.engine.connect() as connection:
-            with _session(connection) as session:
+            tx: Tx | None = None
+            try:
+                connection.begin()
+                raw = cast(Raw, connection.connection.dbapi_connection)
+                # In one order everywhere, so that two transactions never wait for each other.
                 for model, key in sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1])):
-                    shape = _shape(model)
-                    column = shape.table.c[shape.key]
-                    connection.execute(select(column).where(column == key).with_for_update())
-                tx = Tx(self, session, self.now(), actor)
+                    self.statements.select(_shape(model), lock=True).run(raw, {"row_key": key})
+                tx = Tx(self, connection, self.now(), actor)
                 yield tx
                 tx._finish(None)
-                session.commit()
-            self._probe("before-commit")
-            connection.commit()
+                tx._close()
+                self._probe("before-commit")
+                connection.commit()
+            except self._failed as error:
+                self._forget_if_lost(connection, error)
+                raise
+            finally:
+                if tx is not None:
+                    tx._close()
         self._probe("after-commit")
+
+    def _forget_if_lost(self, connection: Connection, error: BaseException) -> None:
+        """Drop all pooled connections when the server went away: the next caller gets a fresh one."""
+        cause = error.__cause__ if isinstance(error, SQLAlchemyError) else error
+        dialect = self.engine.dialect
+        if isinstance(cause, self._driver_error) and dialect.is_disconnect(cast(Any, cause), None, None):
+            connection.invalidate()
+            self.engine.dispose()
 
     @contextmanager
     def _begin_sqlite(self, actor: Actor) -> Iterator[Tx]:
-        with self._waiting_lock:
-            self._waiting += 1
-        self._writer.acquire()
-        with self._waiting_lock:
-            self._waiting -= 1
+        self._take_writer()
         batch: _Batch | None = None
         try:
-            try:
-                batch = self._open_batch()
-                frontier = batch.tip.frontier
+            batch = self._open_batch()
+            with self._member(batch):
+                tx = Tx(self, batch.connection, self.now(), actor)
                 try:
-                    with _session(batch.connection) as session:
-                        tx = Tx(self, session, self.now(), actor)
-                        yield tx
-                        tx._finish(batch.tip)
-                        session.commit()
-                except BaseException:
-                    batch.tip.frontier = frontier
-                    raise
-                batch.members += 1
-            finally:
-                if batch is not None:
-                    self._close_batch(batch)
+                    yield tx
+                    tx._finish(batch.tip)
+                finally:
+                    tx._close()
         finally:
-            self._writer.release()
-        batch.done.wait()
+            try:
+                if batch is not None:
+                    self._leave_batch(batch)
+            finally:
+                self._writer.release()
+        while not batch.done.wait(ABANDONED_S):
+            with self._writer:
+                self._end_batch(batch)
         if batch.error is not None:
-            raise batch.error
+            raise _unavailable() from batch.error
+
+    def _take_writer(self) -> None:
+        with self._waiting_lock:
+            self._waiting += 1
+        try:
+            self._writer.acquire()
+        finally:
+            with self._waiting_lock:
+                self._waiting -= 1
+
+    @contextmanager
+    def _member(self, batch: _Batch) -> Iterator[None]:
+        """Let one writer into the batch. Its failure undoes what it wrote and nothing of the others."""
+        frontier = batch.tip.frontier
+        alone = batch.members == 0
+        if not alone:
+            batch.raw.execute("SAVEPOINT member")
+        try:
+            yield
+            if not alone:
+                batch.raw.execute("RELEASE member")
+            batch.members += 1
+        except BaseException:
+            batch.tip.frontier = frontier
+            if alone:
+                self._cancel_batch(batch)
+            else:
+                self._undo_member(batch)
+            raise
+
+    def _cancel_batch(self, batch: _Batch) -> None:
+        """Undo a batch that nobody is in; the connection stays good."""
+        self._batch = None
+        try:
+            batch.connection.rollback()
+            fcntl.flock(cast("IO[bytes]", self._lock_file), fcntl.LOCK_UN)
+        except (SQLAlchemyError, OSError):
+            self._undo_write()
+
+    def _undo_member(self, batch: _Batch) -> None:
+        try:
+            batch.raw.execute("ROLLBACK TO member")
+            batch.raw.execute("RELEASE member")
+        except sqlite3.Error as error:
+            # A full disk or an I/O error makes SQLite undo the whole transaction: everybody's work is gone.
+            self._drop_batch(batch, error)
 
     def _open_batch(self) -> _Batch:
         if self._batch is None:
-            if self._write_connection is None:
-                self._write_connection = self._write_engine.connect()
-                self._lock_file = self._lock_path.open("ab")
-            lock_file = cast("IO[bytes]", self._lock_file)
-            # A blocking lock: two writing processes that poll gave a p99 over 400 ms (performance.md, finding 3).
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
             try:
-                self._write_connection.begin()
-                self._batch = _Batch(self._write_connection, Tip.load(self._write_connection))
+                if self._lock_file is None:
+                    self._lock_file = self._lock_path.open("ab")
+                # A blocking lock: two writing processes that poll gave a p99 over 400 ms (performance.md, finding 3).
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+                if self._write_connection is None:
+                    self._write_connection = self._write_engine.connect()
+                connection = self._write_connection
+                connection.begin()
+                raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+                self._batch = _Batch(connection, raw, Tip.load(raw, self.statements.log))
+            except OSError as error:
+                self._undo_write()
+                raise _unavailable() from error
             except BaseException:
                 self._undo_write()
                 raise
         return self._batch
 
-    def _close_batch(self, batch: _Batch) -> None:
+    def _leave_batch(self, batch: _Batch) -> None:
         with self._waiting_lock:
             more = self._waiting > 0
-        if more and batch.members < BATCH_LIMIT:
-            return  # whoever waits for the lock takes this batch over and is bound to end it
-        self._batch = None
+        if not more or batch.members >= BATCH_LIMIT:
+            self._end_batch(batch)
+        # Otherwise whoever waits for the lock takes this batch over and is bound to end it.
+
+    def _end_batch(self, batch: _Batch) -> None:
+        """Commit a batch, unless it is over already. The caller holds the writer's lock."""
+        if self._batch is not batch:
+            return
         try:
-            batch.tip.save(batch.connection)
+            if not batch.raw.in_transaction:
+                raise sqlite3.OperationalError("the transaction was undone by the database")
+            batch.tip.save(batch.raw, self.statements.log)
             self._probe("before-commit")
             batch.connection.commit()
-        except BaseException as error:  # kept, and raised for every writer that shared the commit
-            batch.error = error
-            self._undo_write()
-        else:
-            fcntl.flock(cast("IO[bytes]", self._lock_file), fcntl.LOCK_UN)
+        except BaseException as error:
+            self._drop_batch(batch, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        # A crash from here on leaves a change that is durable and that nobody was told of: callers look before they repeat.
+        self._batch = None
+        fcntl.flock(cast("IO[bytes]", self._lock_file), fcntl.LOCK_UN)
+        try:
+            self._probe("after-commit")
         finally:
             batch.done.set()
-        self._probe("after-commit")
+
+    def _drop_batch(self, batch: _Batch, error: BaseException) -> None:
+        """Undo a batch and tell all who are in it that nothing of theirs was kept."""
+        batch.error = error
+        self._batch = None
+        self._undo_write()
+        batch.done.set()
 
     def _undo_write(self) -> None:
         connection = self._write_connection
         self._write_connection = None
+        self._batch = None
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -642,35 +894,44 @@ class Database:
             return 0
         try:
             with self.engine.begin() as connection:
-                return number_pending(connection, self.seals)
+                raw = cast(Raw, connection.connection.dbapi_connection)
+                return number_pending(connection, raw, self.statements.log, self.seals)
         except JitError as error:
             if error.kind is Kind.CONFLICT:
                 return 0
             raise
-        except DBAPIError as error:
+        except self._failed as error:
             raise _unavailable() from error
 
     def _alarm(self, broken: SealBroken) -> None:
-        """Tell the log of a broken seal, once a process and row."""
+        """Tell the log of a broken seal, once a process and row; inside a transaction its own end does it."""
         key = (broken.table, broken.key)
-        if key in self._alarmed:
+        if key in self.alarmed or getattr(self._inside, "tx", False):
             return
-        self._alarmed.add(key)
-        with self.begin(SYSTEM) as tx:
-            tx.record(EventType.SEAL_BROKEN, body={"table": broken.table, "key": broken.key})
+        try:
+            with self.begin(SYSTEM) as tx:
+                tx.record(EventType.SEAL_BROKEN, body={"table": broken.table, "key": broken.key})
+        except JitError as error:
+            log.error("a broken seal of %s could not be recorded: %s", broken.table, error.message)
+        else:
+            self.alarmed.add(key)
 
 
 def _unavailable() -> JitError:
     return JitError(Kind.UNAVAILABLE, "The store cannot take this now; nothing was changed. Try again shortly.")
 
 
-@contextmanager
-def _session(connection: Connection) -> Iterator[Session]:
-    with Session(
-        connection, autoflush=False, expire_on_commit=False, join_transaction_mode="create_savepoint"
-    ) as session:
-        event.listen(session, "before_flush", _refuse_flush)
-        yield session
+def _changed_meanwhile(table: str) -> JitError:
+    return JitError(Kind.CONFLICT, "Somebody else changed this at the same moment; look again.", table=table)
+
+
+def _no_event(table: str) -> Unaudited:
+    return Unaudited(f"a row of {table} needs the event that writes it")
+
+
+def _take_over(row: Base, values: Mapping[str, object]) -> None:
+    """Show in a row object what was just written."""
+    row.__dict__.update(values)
 
 
 def _refuse_flush(session: Session, context: UOWTransaction, instances: object) -> None:

@@ -9,10 +9,12 @@ compare-and-set and is harmless. Signing and proving live in `audit`.
 import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Dialect, bindparam, select, update
 
 from jitaccess.errors import JitError, Kind
+from jitaccess.proof.errors import ProofError
 from jitaccess.proof.merkle import Frontier, leaf_hash
+from jitaccess.store.prepared import Prepared, Raw
 from jitaccess.store.seal import Seals
 from jitaccess.store.tables import Event, LogHead
 
@@ -25,6 +27,23 @@ def event_digest(leaf: bytes) -> str:
     return hashlib.sha256(leaf).hexdigest()
 
 
+class LogStatements:
+    """The log's own statements, prepared for one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.load = Prepared(select(LogHead.size, LogHead.frontier).where(LogHead.id == bindparam("row_key")), dialect)
+        self.save = Prepared(
+            update(LogHead)
+            .where(LogHead.id == bindparam("row_key"), LogHead.size == bindparam("old_size"))
+            .values(size=bindparam("new_size"), frontier=bindparam("new_frontier")),
+            dialect,
+        )
+        self.number = Prepared(
+            update(Event).where(Event.id == bindparam("row_key"), Event.idx.is_(None)).values(idx=bindparam("new_idx")),
+            dialect,
+        )
+
+
 @dataclass(slots=True)
 class Tip:
     """The growing end of the log inside one commit."""
@@ -33,15 +52,19 @@ class Tip:
     frontier: Frontier
 
     @classmethod
-    def load(cls, connection: Connection) -> "Tip":
+    def load(cls, raw: Raw, statements: LogStatements) -> "Tip":
         """Read the head; a store without one is not initialised."""
-        row = connection.execute(select(LogHead.size, LogHead.frontier).where(LogHead.id == HEAD_ID)).one_or_none()
+        row = statements.load.run(raw, {"row_key": HEAD_ID}).fetchone()
         if row is None:
             raise JitError(Kind.CONFIGURATION, "This database has no log head: run `jitaccess init` first.")
-        frontier = Frontier.from_bytes(row.frontier)
-        if frontier.size != row.size:
-            raise JitError(Kind.SEAL_BROKEN, "The log head contradicts itself; verify an export of the log.")
-        return cls(row.size, frontier)
+        size, stored = row
+        try:
+            frontier = Frontier.from_bytes(bytes(stored))
+        except ProofError as error:
+            raise _contradiction() from error
+        if frontier.size != size:
+            raise _contradiction()
+        return cls(size, frontier)
 
     def take(self, hash_of_leaf: bytes) -> int:
         """Append one leaf hash and return its number."""
@@ -49,54 +72,61 @@ class Tip:
         self.frontier = self.frontier.append(hash_of_leaf)
         return index
 
-    def save(self, connection: Connection) -> None:
+    def save(self, raw: Raw, statements: LogStatements) -> None:
         """Write the head back; raises CONFLICT when somebody else extended the tree meanwhile."""
         if self.frontier.size == self.started_at:
             return
-        done = connection.execute(
-            update(LogHead)
-            .where(LogHead.id == HEAD_ID, LogHead.size == self.started_at)
-            .values(size=self.frontier.size, frontier=self.frontier.to_bytes())
-        )
-        if done.rowcount != 1:
+        values = {
+            "row_key": HEAD_ID,
+            "old_size": self.started_at,
+            "new_size": self.frontier.size,
+            "new_frontier": self.frontier.to_bytes(),
+        }
+        if statements.save.run(raw, values).rowcount != 1:
             raise JitError(Kind.CONFLICT, "Another process extended the log first; try again.")
         self.started_at = self.frontier.size
 
 
-def create_head(connection: Connection) -> None:
-    """Write the head of an empty tree; used once, at genesis."""
-    empty = Frontier(0, ())
-    connection.execute(insert(LogHead).values(id=HEAD_ID, size=0, frontier=empty.to_bytes()))
+def _contradiction() -> JitError:
+    return JitError(Kind.SEAL_BROKEN, "The log head contradicts itself; verify an export of the log.")
 
 
-_NUMBER = update(Event).where(Event.id == bindparam("event_key"), Event.idx.is_(None)).values(idx=bindparam("number"))
-
-
-def number_pending(connection: Connection, seals: Seals, *, limit: int = 5_000) -> int:
+def number_pending(
+    connection: Connection, raw: Raw, statements: LogStatements, seals: Seals, *, limit: int = 5_000
+) -> int:
     """Number committed events that have none; return how many. Runs in the caller's transaction.
 
-    Each event's seal is checked first: an event slipped in by SQL never becomes part of the tree, it stays un-numbered and
-    is reported by `unnumbered_strangers`.
+    Each event's seal is checked first: an event slipped in by SQL never becomes part of the tree; it stays without a number
+    and `strangers` names it.
     """
-    pending = connection.execute(
-        select(Event.id, Event.leaf, Event.leaf_hash, Event.seal)
-        .where(Event.idx.is_(None))
-        .order_by(Event.id)
-        .limit(limit)
-    ).all()
-    tip: Tip | None = None
+    pending = connection.execute(_PENDING.limit(limit)).all()
+    if not pending:
+        return 0
+    tip = Tip.load(raw, statements)
     numbers: list[dict[str, object]] = []
     for event in pending:
-        leaf = event.leaf.encode()
-        genuine = seals.holds(event.seal, EVENT_TABLE, event.id, 0, event.id, event_digest(leaf))
-        if not genuine or leaf_hash(leaf) != event.leaf_hash:
-            continue
-        tip = tip or Tip.load(connection)
-        numbers.append({"event_key": event.id, "number": tip.take(event.leaf_hash)})
-    if tip is None:
+        if _genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals):
+            numbers.append({"row_key": event.id, "new_idx": tip.take(event.leaf_hash)})
+    if not numbers:
         return 0
-    tip.save(connection)
-    done = connection.execute(_NUMBER, numbers)
-    if done.rowcount not in (len(numbers), -1):
+    tip.save(raw, statements)
+    if statements.number.run_many(raw, numbers) != len(numbers):
         raise JitError(Kind.CONFLICT, "Another process numbered the same events first; try again.")
     return len(numbers)
+
+
+def strangers(connection: Connection, seals: Seals) -> tuple[str, ...]:
+    """Return the ids of events without a number that the broker did not write."""
+    return tuple(
+        event.id
+        for event in connection.execute(_PENDING)
+        if not _genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals)
+    )
+
+
+_PENDING = select(Event.id, Event.leaf, Event.leaf_hash, Event.seal).where(Event.idx.is_(None)).order_by(Event.id)
+
+
+def _genuine(event_id: str, leaf: str, hash_of_leaf: bytes, seal: str, seals: Seals) -> bool:
+    data = leaf.encode()
+    return leaf_hash(data) == hash_of_leaf and seals.holds(seal, EVENT_TABLE, event_id, 0, event_id, event_digest(data))

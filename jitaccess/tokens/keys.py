@@ -58,8 +58,6 @@ class Purpose(StrEnum):
 class Status(StrEnum):
     """Whether a key still signs or verifies."""
 
-    ANNOUNCED = "announced"
-    """A checkpoint key that the log names already, until a checkpoint of the old key covers that entry."""
     ACTIVE = "active"
     OVERLAP = "overlap"
     RETIRED = "retired"
@@ -248,7 +246,9 @@ def _records(url: str) -> list[KeyRecord]:
         with Session(engine) as session:
             return list(session.scalars(_IN_ORDER))
     except SQLAlchemyError as error:
-        raise JitError(Kind.UNAVAILABLE, "The keys cannot be read from the database: check that it is there.") from error
+        raise JitError(
+            Kind.UNAVAILABLE, "The keys cannot be read from the database: check that it is there."
+        ) from error
     finally:
         engine.dispose()
 
@@ -274,7 +274,7 @@ def _read(records: list[KeyRecord], wrapping_key: bytes, version: int) -> _Held:
     for record in records:
         _check_seal(record, seals)
         public = cast("dict[str, str]", record.public)
-        if record.purpose == Purpose.AUDIT and record.status != Status.ANNOUNCED:
+        if record.purpose == Purpose.AUDIT:
             vkeys.append(public["vkey"])
         if record.status == Status.RETIRED:
             continue
@@ -309,17 +309,15 @@ def _check_seal(record: KeyRecord, seals: Seals) -> None:
         raise JitError(Kind.SEAL_BROKEN, "A key record was changed outside the broker; it is not used.", key=record.id)
 
 
-def store_key(
-    tx: Tx, wrapping_key: bytes, key: NewKey, *, first: bool, status: Status = Status.ACTIVE
-) -> PendingEvent:
-    """Write a key's row; the event tells of it with its public part."""
+def store_key(tx: Tx, wrapping_key: bytes, key: NewKey, *, first: bool) -> PendingEvent:
+    """Write a key's row as the active one of its purpose; the event tells of it with its public part."""
     event = tx.record(EventType.KEYS_CREATED if first else EventType.KEYS_ROTATED, body=key.announced())
     tx.insert(
         KeyRecord,
         event,
         id=key.id,
         purpose=key.purpose.value,
-        status=status.value,
+        status=Status.ACTIVE.value,
         public=dict(key.public),
         wrapped=wrap(wrapping_key, key.id, key.purpose.value, key.secret),
         created_at=tx.now,
@@ -327,40 +325,20 @@ def store_key(
     return event
 
 
-def rotate(tx: Tx, keyring: Keyring, purpose: Purpose, *, origin: str, overlap: timedelta) -> str:
-    """Make a new active token or seal key; the old one goes into overlap until it is retired. Return the new key's id.
+def rotate(tx: Tx, keyring: Keyring, purpose: Purpose, *, origin: str, overlap: timedelta) -> tuple[str, PendingEvent]:
+    """Make a new active key; the old one goes into overlap until it is retired. Return the new key's id and its event.
 
-    A checkpoint key changes in two steps, `announce` and `activate`: see `audit.rotation`, which is what callers use.
+    What else a rotation needs (a checkpoint by both keys, rows sealed anew) is in `audit.rotation`, which callers use.
     """
     key = make_key(purpose, origin)
-    store_key(tx, keyring.wrapping_key, key, first=False)
+    announced = store_key(tx, keyring.wrapping_key, key, first=False)
     for record in _with_status(tx, purpose, Status.ACTIVE):
         if record.id != key.id:
             event = tx.record(
                 EventType.KEYS_RETIRED, body={"purpose": purpose.value, "key": record.id, "overlap": True}
             )
             tx.update(record, event, status=Status.OVERLAP.value, retires_at=tx.now + overlap)
-    return key.id
-
-
-def announce(tx: Tx, keyring: Keyring, *, origin: str) -> tuple[str, PendingEvent | None]:
-    """Name the next checkpoint key in the log; return its id and the event (None: an earlier, unfinished one goes on)."""
-    waiting = _with_status(tx, Purpose.AUDIT, Status.ANNOUNCED)
-    if waiting:
-        return waiting[0].id, None
-    key = make_key(Purpose.AUDIT, origin)
-    return key.id, store_key(tx, keyring.wrapping_key, key, first=False, status=Status.ANNOUNCED)
-
-
-def activate(tx: Tx, key_id: str) -> None:
-    """Let an announced checkpoint key sign from here on; the old one never signs again."""
-    record = tx.require(KeyRecord, key_id, "There is no such key.")
-    if record.status != Status.ANNOUNCED:
-        raise JitError(Kind.CONFLICT, "This key is in use already.")
-    for old in _with_status(tx, Purpose.AUDIT, Status.ACTIVE):
-        retire(tx, old)
-    event = tx.record(EventType.KEYS_ROTATED, body={"purpose": record.purpose, "key": record.id, "active": True})
-    tx.update(record, event, status=Status.ACTIVE.value)
+    return key.id, announced
 
 
 def retire_due(tx: Tx) -> int:
@@ -401,13 +379,13 @@ def seal_table_anew(tx: Tx, model: type[Base], old: str, *, after: str = "") -> 
     done = tx.seal_anew(rows)
     if done:
         tx.record(EventType.KEYS_ROTATED, body={"purpose": "seal", "table": model.__tablename__, "rows": done})
-    return done, "" if len(rows) < RESEAL_BATCH else str(getattr(rows[-1], key.key))
+    return done, "" if len(rows) < RESEAL_BATCH else str(getattr(rows[-1], str(key.key)))
 
 
 def sealed_models() -> list[type[Base]]:
     """Return every class whose rows bear seals, in a fixed order."""
-    found = [mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Sealed)]
-    return sorted(found, key=lambda model: str(model.__tablename__))
+    found = [cast("type[Base]", m.class_) for m in Base.registry.mappers if issubclass(m.class_, Sealed)]
+    return sorted(found, key=lambda model: model.__tablename__)
 
 
 def _left_behind(tx: Tx, old: str) -> int:

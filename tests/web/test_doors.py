@@ -36,8 +36,7 @@ def counts(site: Site) -> dict[str, int]:
     engine = create_engine(site.world.broker.settings.store.url)
     with engine.connect() as connection:
         found = {
-            name: connection.scalar(text(f"SELECT count(*) FROM {name}"))
-            for name in inspect(engine).get_table_names()
+            name: connection.scalar(text(f"SELECT count(*) FROM {name}")) for name in inspect(engine).get_table_names()
         }
     engine.dispose()
     return found
