@@ -365,16 +365,16 @@ def test_one_text_gives_another_digest_each_time(store: BareStore) -> None:
     digests = set()
     for _ in range(3):
         event_id = store.note(0, reason=NAME)
-        digests.add(json.loads(str(store.value("SELECT leaf FROM event WHERE id = :id", id=event_id)))["texts"]["reason"])
+        digests.add(
+            json.loads(str(store.value("SELECT leaf FROM event WHERE id = :id", id=event_id)))["texts"]["reason"]
+        )
     assert len(digests) == 3
 
 
 # ---------------------------------------------------------------- leaving the house
 
 
-def test_an_export_holds_no_personal_text_unless_asked_and_is_an_entry_itself(
-    store: BareStore, tmp_path: Path
-) -> None:
+def test_an_export_holds_no_personal_text_unless_asked_and_is_an_entry_itself(store: BareStore, tmp_path: Path) -> None:
     store.note(0, reason=NAME)
     folder = tmp_path / "out"
     count = export(store.db, store.keyring, store.checkpoints, folder, origin=ORIGIN, actor=LOCAL)

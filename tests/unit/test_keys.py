@@ -43,9 +43,7 @@ def store(database_url: str, clock: FrozenClock) -> Iterator[BareStore]:
 
 
 def turn(store: BareStore, purpose: Purpose) -> str:
-    return rotate_key(
-        store.db, store.keyring, store.checkpoints, purpose, origin=ORIGIN, overlap=OVERLAP, actor=LOCAL
-    )
+    return rotate_key(store.db, store.keyring, store.checkpoints, purpose, origin=ORIGIN, overlap=OVERLAP, actor=LOCAL)
 
 
 def retire(store: BareStore) -> int:

@@ -14,7 +14,10 @@ ROW = ("grant", "g1", 3, "e1", "digest")
 KEY, OTHER = b"k" * 32, b"o" * 32
 ASCII_NAME = st.from_regex(r"\A[a-z_]{1,8}\Z")
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(exclude_categories=["Cs"])),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ASCII_NAME, inner, max_size=3),
     max_leaves=8,
 )
