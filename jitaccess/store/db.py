@@ -857,7 +857,7 @@ class Database:
             batch.tip.save(batch.raw, self.statements.log)
             self._probe("before-commit")
             batch.connection.commit()
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, nobody in this batch may be told that it was kept
             self._drop_batch(batch, error)
             if not isinstance(error, Exception):
                 raise
