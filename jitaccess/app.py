@@ -47,7 +47,7 @@ def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
     )
     db.raise_high_water()
     site = _site(db, settings)
-    check_at_start(db, keyring, site.log_origin)
+    check_at_start(db, keyring, site.log_origin, published=settings.log.publish_folder)
     return Broker(
         settings=settings,
         clock=clock,
