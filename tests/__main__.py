@@ -30,7 +30,7 @@ LINT: dict[str, list[str]] = {
 }
 TOGETHER = ("unit", "property", "house", "broker", "web", "oidc")
 """Groups that run in one pytest over two processes, and whose coverage is measured."""
-APART = ("fault", "e2e", "connectors")
+APART = ("fault", "e2e", "doors", "connectors")
 """Groups that start servers, kill processes or watch the time: one after the other, in one process."""
 GROUPS = ("lint", *TOGETHER, *APART)
 

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.sources import ROOT, tracked
 
@@ -23,7 +25,7 @@ BINARY = {".png", ".ico", ".woff2", ".mo", ".gz", ".db"}
 
 def pins(path: Path) -> set[tuple[str, str]]:
     """Return the packages of a list with their versions; markers may give a package two of them."""
-    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(), re.M)
+    found = re.findall(r"^([\w.-]+)(?:\[[\w,.-]+\])?==([^\s;\\]+)", path.read_text(), re.M)
     return {(normal(name), version) for name, version in found}
 
 
@@ -60,6 +62,24 @@ def test_every_declared_dependency_is_pinned() -> None:
     wanted["requirements-bench.txt"] = project["dependency-groups"]["bench"]
     for name, requirements in wanted.items():
         assert {normal(line) for line in requirements} <= {package for package, _ in pins(ROOT / name)}
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.name)
+def test_a_pin_names_the_extras_that_others_ask_of_it(path: Path) -> None:
+    # pip refuses `coverage[toml]` of a dependency beside a pinned plain `coverage` as soon as a newer release is out.
+    pinned = {
+        normal(name): set(filter(None, extras.split(",")))
+        for name, extras in re.findall(r"^([\w.-]+)(?:\[([\w,.-]+)\])?==", path.read_text(), re.M)
+    }
+    for name in pinned:
+        try:
+            asked = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # another platform's, or not installed for tests
+            continue
+        for requirement in map(Requirement, asked):
+            wanted = normal(requirement.name)
+            if wanted in pinned and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                assert requirement.extras <= pinned[wanted], f"{name} asks for {requirement}"
 
 
 def test_no_lock_file_with_addresses_is_kept() -> None:

@@ -16,13 +16,34 @@ from tests.support.chromium import find_chromium
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
+SERVERS: dict[str, dict[str, str]] = {
+    "doors": {
+        "/usr/sbin/nginx": "nginx-light",
+        "/usr/bin/caddy": "caddy",
+        "/usr/sbin/apache2": "apache2",
+        "/usr/lib/apache2/modules/mod_auth_openidc.so": "libapache2-mod-auth-openidc",
+    },
+    "connectors": {
+        "/usr/sbin/mariadbd": "mariadb-server-core",
+        "/usr/bin/mariadb": "mariadb-client-core",
+        "/usr/sbin/sshd": "openssh-server",
+        "/usr/bin/ssh-keygen": "openssh-client",
+        "/usr/sbin/slapd": "slapd",
+        "/usr/bin/ldapmodify": "ldap-utils",
+    },
+}
+"""Group -> file that must be there -> Debian package that brings it."""
+
+
 def missing(groups: Sequence[str]) -> list[str]:
     """Return the Debian packages that the groups would need and that are not there."""
     wanted: list[str] = []
-    if "e2e" in groups and find_chromium() is None:
+    if {"e2e", "doors"} & set(groups) and find_chromium() is None:
         wanted.append("chromium")
     if {"broker", "fault", "connectors"} & set(groups) and not postgres.available():
         wanted.append("postgresql")
+    for group in SERVERS.keys() & set(groups):
+        wanted += [package for file, package in SERVERS[group].items() if not Path(file).exists()]
     return wanted
 
 
