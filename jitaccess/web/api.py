@@ -91,7 +91,6 @@ def blueprint(broker: Broker) -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api")
     _identity(api, broker)
     _requests(api, broker)
-    _approvals(api, broker)
     _grants(api, broker)
     _admin(api, broker)
     return api
@@ -387,67 +386,6 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
             row = requests.withdraw(tx, broker, me, request_id)
         return jsonify(request_json(row))
-
-
-def _approvals(api: Blueprint, broker: Broker) -> None:
-    @api.get("/approvals")
-    def inbox() -> Response:
-        me = current()
-        with broker.read() as view:
-            found = approve.inbox(view, broker, me)
-        return jsonify([request_json(row) for row in found])
-
-    @api.post("/requests/<request_id>/approval/begin")
-    def approval_begin(request_id: str) -> Response:
-        schemas.body(schemas.Verdict)
-        me = current()
-        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.begin_approval(tx, broker, me, request_id=request_id)
-        return begun(settle(found))
-
-    @api.post("/requests/<request_id>/approval/complete")
-    def approval_complete(request_id: str) -> Response:
-        given = schemas.body(schemas.Answer)
-        me = current()
-        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.complete_approval(
-                tx, broker, me, request_id=request_id, challenge_id=given.challenge_id, response=given.response
-            )
-        done = settle(found)
-        return jsonify(
-            {
-                "state": done.request.state,
-                "open_steps": list(done.open_steps),
-                "grant_id": done.grant.id if done.grant is not None else None,
-            }
-        )
-
-    @api.post("/requests/<request_id>/deny")
-    def deny(request_id: str) -> Response:
-        schemas.body(schemas.Empty)
-        me = current()
-        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.deny(tx, broker, me, request_id)
-        return jsonify({"state": settle(found).state})
-
-    @api.post("/requests/<request_id>/denial/begin")
-    def denial_begin(request_id: str) -> Response:
-        schemas.body(schemas.Empty)
-        me = current()
-        with broker.begin(me.actor) as tx:
-            found = approve.begin_denial_signature(tx, broker, me, request_id)
-        return begun(settle(found))
-
-    @api.post("/requests/<request_id>/denial/complete")
-    def denial_complete(request_id: str) -> Response:
-        given = schemas.body(schemas.Answer)
-        me = current()
-        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.complete_denial_signature(
-                tx, broker, me, request_id=request_id, challenge_id=given.challenge_id, response=given.response
-            )
-        settle(found)
-        return jsonify({"signed": True})
 
 
 def _grants(api: Blueprint, broker: Broker) -> None:

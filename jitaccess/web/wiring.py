@@ -4,7 +4,7 @@ from flask import Flask
 from flask_babel import Babel
 
 from jitaccess.broker.context import Broker
-from jitaccess.web import api, doors, pages
+from jitaccess.web import api, approving, approving_api, doors, pages
 
 
 def register(app: Flask, broker: Broker) -> None:
@@ -15,4 +15,6 @@ def register(app: Flask, broker: Broker) -> None:
     doors.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
+    app.register_blueprint(approving.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
+    app.register_blueprint(approving_api.blueprint(broker))

@@ -1,0 +1,127 @@
+"""The approver's pages: the inbox, the one-screen decision, the signed evidence (R24, R25).
+
+GET changes nothing: a link only points. What is signed is built by the broker when "Approve" is tapped and shown whole before the
+passkey answers; refusing is one tap.
+"""
+
+import json
+from typing import Any, cast
+
+from flask import Blueprint, Response, abort, redirect, render_template
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker import approve, logview
+from jitaccess.broker.approve import ApprovalFacts
+from jitaccess.broker.context import Broker
+from jitaccess.identity import people
+from jitaccess.proof.canonical import b64u_encode
+from jitaccess.proof.statements import ApprovalStatement, as_json
+from jitaccess.store.tables import AccessRequest, Challenge
+from jitaccess.web import display
+from jitaccess.web.doors import current, settle
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the approver's pages over a broker."""
+    pages = Blueprint("approving", __name__)
+
+    @pages.get("/approvals")
+    def inbox() -> str:
+        me = current()
+        with broker.read() as view:
+            rows = approve.inbox(view, broker, me)
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+            policies = broker.policies.active_or_none(view)
+        targets = policies.targets if policies is not None else {}
+        return render_template("approvals.html", rows=rows, names=names, targets=targets)
+
+    @pages.get("/approvals/<request_id>")
+    def approval_show(request_id: str) -> str:
+        """What the mail's link points to: it shows, and changes nothing (R25, TRAP-11)."""
+        return _approval_page(broker, request_id, None)
+
+    @pages.post("/approvals/<request_id>/prepare")
+    def prepare(request_id: str) -> str:
+        """Tapping "Approve": the statement is built and shown whole; the passkey prompt opens by itself."""
+        me = current()
+        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
+            found = approve.begin_approval(tx, broker, me, request_id=request_id)
+        return _approval_page(broker, request_id, settle(found))
+
+    @pages.post("/approvals/<request_id>/deny")
+    def deny(request_id: str) -> BaseResponse:
+        me = current()
+        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
+            found = approve.deny(tx, broker, me, request_id)
+        settle(found)
+        return redirect(f"/approvals/{request_id}", 303)
+
+    @pages.get("/approvals/<request_id>/statement/<challenge_id>")
+    def statement(request_id: str, challenge_id: str) -> Response:
+        """The exact bytes that are about to be signed, for the person who is about to sign them."""
+        me = current()
+        with broker.read() as view:
+            row = view.get(Challenge, challenge_id)
+        if row is None or row.session_id != me.session.id or row.subject_id != request_id or row.statement is None:
+            abort(404)
+        response = Response(row.statement, content_type="application/json")
+        response.headers["Content-Disposition"] = f'attachment; filename="statement-{request_id}.json"'
+        return response
+
+    @pages.get("/approvals/<request_id>/evidence")
+    def evidence(request_id: str) -> Response:
+        """The stored statements and assertions of a request: what an auditor verifies without us (R23)."""
+        me = current()
+        with broker.read() as view:
+            settle(approve.facts(view, broker, request_id, me))
+            found = logview.evidence(view, request_id)
+        response = Response(json.dumps(found, indent=1), content_type="application/json")
+        response.headers["Content-Disposition"] = f'attachment; filename="evidence-{request_id}.json"'
+        return response
+
+    return pages
+
+
+def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
+    me = current()
+    with broker.read() as view:
+        facts: ApprovalFacts = settle(approve.facts(view, broker, request_id, me))
+        policies = broker.policies.active_or_none(view)
+        names = {key: person.name for key, person in people.register(view).persons.items()}
+    targets = policies.targets if policies is not None else {}
+    row = facts.request
+    shown: dict[str, Any] | None = None
+    if ceremony is not None:
+        shown = dict(as_json(ApprovalStatement.parse(ceremony.statement)))
+    return render_template(
+        "approval.html",
+        facts=facts,
+        row=row,
+        targets=targets,
+        names=names,
+        statement=shown,
+        preview=None if shown is not None else _before_signing(broker, facts, me),
+        terms=display.terms_rows(row.terms),
+        ceremony=None
+        if ceremony is None
+        else json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),
+        challenge_id=ceremony.challenge_id if ceremony is not None else None,
+        unsigned_denial=facts.mine is not None and facts.mine.verdict == "deny" and facts.mine.signed_at is None,
+    )
+
+
+def _before_signing(broker: Broker, facts: ApprovalFacts, me: Any) -> dict[str, Any]:
+    """Return the statement as it would be, without its nonce: the page shows the same fields before and after the tap."""
+    row = facts.request
+    found = approve.statement_of(
+        broker,
+        row,
+        approver=me.person.id,
+        credential_id=me.passkey.credential_id,
+        step=facts.open_steps[0] if facts.open_steps else "-",
+        verdict="approve",
+        nonce=b64u_encode(bytes(16)),
+    )
+    value = dict(as_json(found))
+    del value["nonce"]
+    return cast("dict[str, Any]", value)
