@@ -20,6 +20,7 @@ from jitaccess.audit.start import check_at_start
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import Policies
 from jitaccess.broker.sweep import Ticker
+from jitaccess.broker.verified import Verified
 from jitaccess.clock import Clock, SystemClock
 from jitaccess.connectors import load_all
 from jitaccess.errors import JitError, Kind
@@ -59,6 +60,7 @@ def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
         policies=Policies(),
         connectors=load_all(),
         site=site,
+        verified=Verified(origin=site.origin, rp_id=site.rp_id),
     )
 
 

@@ -249,6 +249,7 @@ def complete_approval(
         )
         return _refused(tx, current, request, other)
     approval = _store(tx, current, request, verified, statement)  # 4
+    broker.verified.learn(verified)
     people = register(tx)
     count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes_of(tx, request.id)))  # 5
     if not count.met:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.broker.policies import Policies
+from jitaccess.broker.verified import Verified
 from jitaccess.clock import Clock
 from jitaccess.connectors.contract import Connector
 from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState, State, event_of, may_become
@@ -39,6 +40,7 @@ class Broker:
     policies: Policies
     connectors: Mapping[str, Connector]
     site: Site
+    verified: Verified
     may_grant: threading.Event = field(default_factory=threading.Event)
     """Set once everything overdue was ended after the start (R59); nothing is issued before."""
 

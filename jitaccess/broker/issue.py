@@ -29,10 +29,10 @@ from jitaccess.identity.people import credential_class, may_act, on_hold, regist
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Inputs, TargetFacts, Terms, decide
 from jitaccess.policy.evaluate import Effect as PolicyEffect
-from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, verify_filing
+from jitaccess.proof.assertion import StoredKey
 from jitaccess.proof.canonical import b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.statements import FilingStatement, Verdict, differences
+from jitaccess.proof.statements import FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Token
@@ -165,10 +165,10 @@ def _same_subject(grant: Grant, request: AccessRequest) -> Refused | None:
 
 def _filing(broker: Broker, request: AccessRequest, passkey: Passkey) -> Refused | None:
     """5: the requester signed exactly this row. `file_by` and the nonce live in the statement alone."""
-    assertion = Assertion.from_json(request.filing_assertion)
     key = StoredKey(passkey.public_key_der, passkey.algorithm)
-    signed = verify_filing(request.filing_statement, assertion, key, origin=broker.site.origin, rp_id=broker.site.rp_id)
-    if assertion.digest() != request.filing_assertion_digest:
+    found = broker.verified.filing(request.filing_statement, request.filing_assertion, key)
+    signed = found.statement
+    if found.assertion_digest != request.filing_assertion_digest:
         return _differs("filing_assertion_digest")
     reason = request.reason  # None once retention deleted it; its digest stays signed
     wanted = FilingStatement(
@@ -191,8 +191,15 @@ def _filing(broker: Broker, request: AccessRequest, passkey: Passkey) -> Refused
         file_by=signed.file_by,
         nonce=signed.nonce,
     )
+    return _unlike(request.filing_statement, signed, wanted)
+
+
+def _unlike(stored: bytes, signed: Statement, wanted: Statement) -> Refused | None:
+    """Compare what is about to be done with what was signed: by the bytes; where they differ, the field is named."""
+    if wanted.to_bytes() == stored:
+        return None
     fields = differences(signed, wanted)
-    return _differs(fields[0]) if fields else None
+    return _differs(fields[0] if fields else "statement")
 
 
 def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, passkey: Passkey) -> Refused | None:
@@ -248,13 +255,8 @@ def _approval(view: View, broker: Broker, request: AccessRequest, vote: Approval
     refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=passkey.id)
     if refused is not None:
         return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
-    signed = verify_approval(
-        vote.statement,
-        Assertion.from_json(vote.assertion),
-        StoredKey(passkey.public_key_der, passkey.algorithm),
-        origin=broker.site.origin,
-        rp_id=broker.site.rp_id,
-    )
+    key = StoredKey(passkey.public_key_der, passkey.algorithm)
+    signed = broker.verified.approval(vote.statement, vote.assertion, key).statement
     wanted = statement_of(
         broker,
         request,
@@ -264,8 +266,7 @@ def _approval(view: View, broker: Broker, request: AccessRequest, vote: Approval
         verdict=vote.verdict,
         nonce=signed.nonce,
     )
-    fields = differences(signed, wanted)
-    return _differs(fields[0]) if fields else None
+    return _unlike(vote.statement, signed, wanted)
 
 
 def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[Approval]) -> Refused | None:

@@ -249,6 +249,7 @@ def complete_filing(
     request = _store(
         tx, current, statement, verified.assertion, verified.passkey.id, extra, decision, decision.terms
     )  # 5
+    broker.verified.learn(verified)
     if not decision.terms.steps:  # 6
         advance(tx, request, RequestState.APPROVED, body={"approvals": 0, "automatic": True}, decided_at=tx.now)
         return Filed(request, create_grant(tx, broker, request, ()))

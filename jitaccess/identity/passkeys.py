@@ -88,6 +88,8 @@ class VerifiedAssertion:
     subject_id: str | None
     extra: JsonValue
     at: datetime
+    purpose: str
+    """What the ceremony was for; part of the challenge that was signed where there is a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +453,9 @@ def _verify(tx: Tx, site: Site, row: Challenge, passkey: Passkey, response: Resp
     if refused is not None:
         return _refuse(tx, row.purpose, passkey, refused.code)
     tx.update(passkey, sign_count=again.sign_count, backed_up=again.backed_up, last_used_at=tx.now)
-    return VerifiedAssertion(passkey, assertion.to_json(), row.statement, row.subject_id, row.extra, tx.now)
+    return VerifiedAssertion(
+        passkey, assertion.to_json(), row.statement, row.subject_id, row.extra, tx.now, row.purpose
+    )
 
 
 def _assertion(response: Response) -> Assertion:
