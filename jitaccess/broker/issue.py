@@ -208,12 +208,13 @@ def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, pa
     inputs = cast("dict[str, str | int | bool]", request.inputs)
     ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "")
     strength = credential_class(passkey)
-    if terms.active_per_person is None and terms.per_day is None:
-        # Without limits nothing has to be counted. Limits that a newer policy added make other terms, refused below.
+    watched = policies.watched(request.target, request.entitlement)
+    if terms.active_per_person is None and terms.per_day is None and not watched:
+        # Without limits and conflicts nothing has to be counted. Limits that a newer policy added make other terms, refused below.
         person = register(view).persons[request.person_id]
         at = AccessContext(person, strength, ask.target, ask.entitlement, inputs, ask.duration_s, view.now)
     else:
-        at = context(view, strength, request.person_id, ask, besides=request.id)
+        at = context(view, policies, strength, request.person_id, ask, besides=request.id)
     decision = decide(policies, at)
     if decision.effect is PolicyEffect.DENY or decision.terms is None:
         return denial_of(decision)

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held, latest_end
+from jitaccess.broker.holdings import holdings
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.approval import could_sign
 from jitaccess.domain.events import EventType
@@ -66,7 +67,9 @@ class Filed:
     grant: Grant | None
 
 
-def context(view: View, current_class: Any, person_id: str, ask: Ask, *, besides: str | None = None) -> AccessContext:
+def context(
+    view: View, policies: PolicySet, current_class: Any, person_id: str, ask: Ask, *, besides: str | None = None
+) -> AccessContext:
     """Return what a decision depends on. `besides` names a request whose own grant does not count against its limits."""
     day_ago = view.now - timedelta(days=1)
     live = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
@@ -87,13 +90,14 @@ def context(view: View, current_class: Any, person_id: str, ask: Ask, *, besides
         now=view.now,
         active_count=active,
         today_count=today,
+        held=holdings(view, policies.watched(ask.target, ask.entitlement), person_id, besides=besides),
     )
 
 
 def preview(view: View, broker: Broker, current: Current, ask: Ask) -> Preview:
     """Decide without filing, and say who would have to sign."""
     policies = broker.policies.active(view)
-    decision = decide(policies, context(view, credential_class(current.passkey), current.person.id, ask))
+    decision = decide(policies, context(view, policies, credential_class(current.passkey), current.person.id, ask))
     if decision.terms is None or decision.terms.approval is None:
         return Preview(decision, {})
     return Preview(decision, could_sign(decision.terms.approval, register=register(view), requester=current.person.id))
@@ -167,7 +171,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         slow = Refused(Kind.RATE_LIMITED, "too_many_requests", "You asked very often in the last hour. Wait a while.")
         return _refused(tx, current, ask, slow, None)
     policies = broker.policies.active(tx)
-    decision = decide(policies, context(tx, credential_class(current.passkey), current.person.id, ask))
+    decision = decide(policies, context(tx, policies, credential_class(current.passkey), current.person.id, ask))
     if decision.effect is Effect.DENY:
         return _refused(tx, current, ask, denial_of(decision), decision)
     twin = _equal_pending(tx, current.person.id, ask, decision.duration_s)
@@ -235,7 +239,7 @@ def complete_filing(
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
     policies = broker.policies.active(tx)
-    decision = decide(policies, context(tx, credential_class(verified.passkey), current.person.id, ask))  # 4
+    decision = decide(policies, context(tx, policies, credential_class(verified.passkey), current.person.id, ask))  # 4
     if decision.effect is Effect.DENY or decision.terms is None:
         return _refused(tx, current, ask, denial_of(decision), decision)
     if policies.digest != statement.policy_digest:
@@ -361,6 +365,7 @@ _SENTENCES: Mapping[Code, str] = {
     Code.TOO_LONG: "The time asked for is too long.",
     Code.ACTIVE_LIMIT: "You have as many of these open as is allowed. Hand one back first.",
     Code.DAY_LIMIT: "You had this as often as is allowed within 24 hours.",
+    Code.CONFLICT: "You hold or held something that must not be in one hand with this. Somebody else has to do it.",
     Code.TERMS_CONTRADICT: "The rules for this contradict each other. Tell an administrator.",
     Code.DENIED: "A rule forbids this.",
     Code.NO_RULE: "No rule allows this.",
@@ -418,7 +423,7 @@ def redecide(tx: Tx, broker: Broker, request: AccessRequest) -> Refused | None:
     inputs = cast("dict[str, str | int | bool]", request.inputs)
     ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "")
     terms = Terms.from_document(request.terms)
-    decision = decide(policies, context(tx, terms.credential, request.person_id, ask, besides=request.id))
+    decision = decide(policies, context(tx, policies, terms.credential, request.person_id, ask, besides=request.id))
     same_policy = policies.digest == request.policy_digest
     if decision.effect is Effect.DENY or decision.terms is None:
         if not same_policy:
@@ -477,5 +482,6 @@ def lock_of(current: Current) -> list[tuple[type[Person], str]]:
 
 def explanation(view: View, broker: Broker, current: Current, ask: Ask) -> Explanation:
     """Explain every rule of an entitlement to the person who asks."""
-    at = context(view, credential_class(current.passkey), current.person.id, ask)
-    return explain(broker.policies.active(view), at, register(view))
+    policies = broker.policies.active(view)
+    at = context(view, policies, credential_class(current.passkey), current.person.id, ask)
+    return explain(policies, at, register(view))

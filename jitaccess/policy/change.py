@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, cast
 
+from jitaccess.policy import course
 from jitaccess.policy.evaluate import CredentialClass, PolicySet
 
 
@@ -64,9 +65,10 @@ def classify(old: PolicySet | None, new: PolicySet) -> PolicyChange:
         elif now is None:
             note(f"rules.{key}", narrows=alone)
         else:
-            for name in sorted(was):
-                if was[name] != now[name]:
-                    note(f"rules.{key}.{name}", narrows=_narrows(name, was[name], now[name], alone=alone))
+            for name in sorted(set(was) | set(now)):
+                left, right = was.get(name), now.get(name)
+                if left != right:
+                    note(f"rules.{key}.{name}", narrows=_narrows(name, left, right, alone=alone))
     kind = ChangeClass.WIDENING if widening else ChangeClass.NARROWING
     return PolicyChange(kind, tuple(differences), tuple(widening))
 
@@ -125,7 +127,7 @@ def _narrows(name: str, was: Any, now: Any, *, alone: bool) -> bool:
         case "approve":
             return _approve_narrows(was, now)
         case _:
-            return False
+            return course.narrows(name, was, now)
 
 
 def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:

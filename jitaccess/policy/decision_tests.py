@@ -1,18 +1,18 @@
 """Do the policies decide what their authors wrote down? Decision tests beside the policies (R29: they never run code).
 
 `policies/tests/register.yaml` holds people and groups; every other file holds `cases`: person, target, entitlement, at, credential,
-duration, inputs, active, today -> `expect` {effect, rules, reason, and any of the terms}.
+duration, inputs, active, today, held -> `expect` {effect, rules, reason, and any of the terms}.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jitaccess.domain.register import PersonView, RegisterView, expand_groups
-from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, PolicySet, decide
+from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, Holding, PolicySet, decide
 from jitaccess.policy.problems import PolicyErrors, nearest
 from jitaccess.policy.schema import Duration, Id
 from jitaccess.policy.yaml import parse
@@ -49,6 +49,20 @@ class _Step(_Model):
     after: str | None = None
 
 
+class _Held(_Model):
+    """What the person has, or had: `ended` is how long ago, left out while it is live."""
+
+    target: Id
+    entitlement: Id
+    ended: Duration | None = None
+
+
+class _Conflict(_Model):
+    target: Id
+    entitlement: Id
+    within_s: Annotated[Duration, Field(alias="within")]
+
+
 class _Expect(_Model):
     effect: Literal["permit", "deny"]
     rules: list[str] | None = None
@@ -66,6 +80,7 @@ class _Expect(_Model):
     distinct: list[str] | None = None
     never: list[str] | None = None
     steps: list[_Step] | None = None
+    conflicts: list[_Conflict] | None = None
 
 
 class _Case(_Model):
@@ -79,6 +94,7 @@ class _Case(_Model):
     inputs: dict[Id, str | int | bool] = Field(default_factory=dict)
     active: Annotated[int, Field(ge=0)] = 0
     today: Annotated[int, Field(ge=0)] = 0
+    held: list[_Held] = Field(default_factory=list)
     expect: _Expect
 
 
@@ -204,6 +220,9 @@ def _context(case: _Case, at: datetime, register: RegisterView) -> AccessContext
         now=at,
         active_count=case.active,
         today_count=case.today,
+        held=tuple(
+            Holding(found.target, found.entitlement, at - timedelta(seconds=found.ended or 0)) for found in case.held
+        ),
     )
 
 
@@ -235,6 +254,7 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "steps": approve["steps"],
             "distinct": approve["distinct"],
             "never": approve["never"],
+            "conflicts": terms.get("conflicts", []),
         }
     wanted = expect.model_dump(exclude_unset=True, exclude={"steps"})
     if expect.steps is not None:

@@ -9,16 +9,18 @@ to more than either. Whatever cannot be evaluated denies. A `PolicySet` is the a
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, assert_never, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jitaccess.domain.approval import ApprovalTerms
 from jitaccess.domain.register import PersonView
+from jitaccess.policy import course as courses
 from jitaccess.policy.conditions import BadCondition, Circumstances, Condition, ConditionFailed
+from jitaccess.policy.course import PLAIN, Conflict, Course
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
 from jitaccess.policy.schema import DAYS, MAX_DURATION_S, MAX_TOKEN_TTL_S
 from jitaccess.proof.canonical import JsonValue, digest_b64u
@@ -70,6 +72,7 @@ class Code(StrEnum):
     TOO_LONG = "too_long"
     ACTIVE_LIMIT = "active_limit"
     DAY_LIMIT = "day_limit"
+    CONFLICT = "conflict"
     TERMS_CONTRADICT = "terms_contradict"
     DENIED = "denied"
     NO_RULE = "no_rule"
@@ -121,6 +124,7 @@ class Terms:
     active_per_person: int | None
     per_day: int | None
     approval: ApprovalTerms | None
+    course: Course = PLAIN
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -156,7 +160,7 @@ class Terms:
                 "distinct": [*sorted(self.approval.distinct)],
                 "never": [*sorted(self.approval.never)],
             }
-        return document
+        return document if self.course is PLAIN else document | self.course.to_document()
 
     @classmethod
     def from_document(cls, document: JsonValue) -> "Terms":
@@ -183,6 +187,7 @@ class Terms:
                 frozenset(approve["distinct"]),
                 frozenset(approve["never"]),
             ),
+            course=Course.from_document(value),
         )
 
 
@@ -226,6 +231,15 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What a person has or had: `until` is now for what is live, else when it ended."""
+
+    target: str
+    entitlement: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AccessContext:
     """Everything a decision depends on."""
 
@@ -241,6 +255,8 @@ class AccessContext:
     """Live grants of this person for this target and entitlement."""
     today_count: int = 0
     """Grants of the last 24 hours of the same."""
+    held: tuple[Holding, ...] = ()
+    """What the person has or had of all that `PolicySet.watched` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +353,7 @@ class PolicySet:
     warnings: tuple[PolicyProblem, ...] = ()
     _index: Mapping[tuple[str, str], tuple[CompiledRule, ...]] = field(default_factory=dict, repr=False)
     _merged: dict[tuple[str, ...], Merged] = field(default_factory=dict, repr=False, compare=False)
+    _watched: Mapping[tuple[str, str], tuple[Conflict, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_document(cls, document: JsonValue, *, warnings: tuple[PolicyProblem, ...] = ()) -> "PolicySet":
@@ -369,6 +386,7 @@ class PolicySet:
             denials=tuple((key, Condition(found["when"], {})) for key, found in sorted(value["denials"].items())),
             warnings=warnings,
             _index={key: tuple(found) for key, found in index.items()},
+            _watched=_watched(rules.values()),
         )
 
     def target(self, target: str) -> TargetFacts | None:
@@ -383,6 +401,10 @@ class PolicySet:
     def rules_for(self, target: str, entitlement: str) -> tuple[CompiledRule, ...]:
         """Return the rules about an entitlement, in the order of their ids."""
         return self._index.get((target, entitlement), ())
+
+    def watched(self, target: str, entitlement: str) -> tuple[Conflict, ...]:
+        """Return everything that any rule keeps apart from an entitlement, from whichever side it is written."""
+        return self._watched.get((target, entitlement), ())
 
     def merged(self, rules: Sequence[CompiledRule]) -> Merged:
         """Return several rules as one; `rules` is not empty and in the order of their ids."""
@@ -432,7 +454,7 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
     2. Rules speak of the person: a group, all hours open.
     3. The inputs keep every constraint of every such rule, before any condition reads them.
     4. Conditions are evaluated over the resolved duration; an error denies, a false one silences its rule.
-    5. The strictest terms of the rules left are kept: credential, duration, limits.
+    5. The strictest terms of the rules left are kept: credential, duration, limits; nothing that any rule keeps apart is in one hand.
     6. No denial holds, and none fails.
     """
     target = policies.targets.get(context.target)
@@ -464,6 +486,8 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
         return _deny(policies, *[Reason(Code.TERMS_CONTRADICT, rule.id) for rule in speaking])
     duration_s = terms.default_s if asked_s is None else asked_s
     outside = bound_failure(terms, duration_s, context)  # 5
+    if outside is None and context.held:
+        outside = conflict_failure(policies.watched(context.target, context.entitlement), context)
     if outside is not None:
         return _deny(policies, outside)
     if policies.denials:  # 6
@@ -576,6 +600,30 @@ def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reas
     return None
 
 
+def conflict_failure(conflicts: Sequence[Conflict], context: AccessContext) -> Reason | None:
+    """Return what stands in the way of separate duties, or None. What ended exactly `within_s` ago stands in nobody's way."""
+    for conflict in conflicts:
+        since = context.now - timedelta(seconds=conflict.within_s)
+        for holding in context.held:
+            same = (holding.target, holding.entitlement) == (conflict.target, conflict.entitlement)
+            if same and holding.until > since:
+                return Reason(Code.CONFLICT, None, f"{conflict.target}/{conflict.entitlement}")
+    return None
+
+
+def _watched(rules: Iterable[CompiledRule]) -> Mapping[tuple[str, str], tuple[Conflict, ...]]:
+    """Return (target, entitlement) -> what it is kept apart from; a conflict written on one side holds on both."""
+    found: dict[tuple[str, str], list[Conflict]] = defaultdict(list)
+    for rule in rules:
+        for conflict in rule.terms.course.conflicts:
+            for entitlement in rule.entitlements:
+                found[rule.target, entitlement].append(conflict)
+                found[conflict.target, conflict.entitlement].append(
+                    Conflict(rule.target, entitlement, conflict.within_s)
+                )
+    return {pair: courses.longest(conflicts) for pair, conflicts in found.items()}
+
+
 def input_problem(asks: Sequence[AskTerm], inputs: Inputs) -> Reason | None:
     """Return what is wrong with the inputs, or None. True is not 1; every constraint of every rule holds."""
     names = {term.name for term in asks}
@@ -619,6 +667,7 @@ def _strictest(all_terms: Sequence[Terms]) -> Terms | None:
         active_per_person=_least([terms.active_per_person for terms in all_terms]),
         per_day=_least([terms.per_day for terms in all_terms]),
         approval=_all_approvals([terms.approval for terms in all_terms if terms.approval is not None]),
+        course=courses.strictest([terms.course for terms in all_terms]),
     )
     if merged.min_s > merged.max_s:
         return None
@@ -751,6 +800,7 @@ def _rule(
             active_per_person=found["active_per_person"],
             per_day=found["per_day"],
             approval=approval,
+            course=Course.from_document(found),
         ),
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jitaccess.domain.approval import could_sign, satisfiable
 from jitaccess.domain.register import PersonView, RegisterView
+from jitaccess.policy import course
 from jitaccess.policy.evaluate import (
     AccessContext,
     Decision,
@@ -16,6 +17,7 @@ from jitaccess.policy.evaluate import (
     bound_failure,
     circumstances,
     condition_failure,
+    conflict_failure,
     decide,
     input_problem,
     silence,
@@ -70,7 +72,11 @@ def _origins(policies: PolicySet, decision: Decision) -> Mapping[str, tuple[str,
     alone = {rule: policies.rules[rule].terms for rule in decision.matched}
     documents = {rule: terms.to_document() for rule, terms in alone.items()}
     origins = {
-        name: tuple(rule for rule, found in documents.items() if found.get(name) == value)
+        name: tuple(
+            rule
+            for rule, found in documents.items()
+            if (name in found if name in course.MEMBERS else found.get(name) == value)
+        )
         for name, value in decision.terms.to_document().items()
         if value is not None and name != "approve"
     }
@@ -99,6 +105,8 @@ def _first_failure(policies: PolicySet, rule_id: str, context: AccessContext) ->
         failure = condition_failure(rule, circumstances(context, policies.targets[context.target], duration_s))
     if failure is None:
         failure = bound_failure(rule.terms, duration_s, context)
+    if failure is None:
+        failure = conflict_failure(rule.terms.course.conflicts, context)
     if failure is None or failure.rule is not None:
         return failure
     return Reason(failure.code, rule_id, failure.about)

@@ -15,6 +15,7 @@ from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, indispe
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy import schema
 from jitaccess.policy.conditions import BadCondition, Condition
+from jitaccess.policy.course import Conflict, Course
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.problems import Level, PolicyErrors, PolicyProblem, nearest
 from jitaccess.policy.yaml import Path, Source, parse
@@ -25,7 +26,7 @@ from jitaccess.proof.quorum import Step, count
 MAX_FILES = 200
 NOT_BUILT = frozenset(
     {
-        "conflicts", "extensions", "end", "escalate", "delay", "risk", "notify", "revoke", "break_glass",
+        "extensions", "end", "escalate", "delay", "risk", "notify", "revoke", "break_glass",
         "change_control", "reconcile", "uses", "idle",
     }
 )  # fmt: skip
@@ -143,7 +144,7 @@ _Models = tuple[type[BaseModel], ...]
 _ENTRIES: Mapping[str, _Models] = {
     "windows": (schema.Window,), "targets": (schema.Target,), "institutions": (schema.Institution,),
     "entitlements": (schema.Entitlement,), "rules": (schema.Rule,), "denials": (schema.Denial,),
-    "steps": (schema.ApproveStep,), "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
+    "steps": (schema.ApproveStep,), "conflicts": (schema.ConflictWith,), "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
 }  # fmt: skip
 """What an entry of a list or mapping of this name is."""
 _PARTS: Mapping[str, _Models] = {
@@ -266,7 +267,7 @@ class _Checker:
         approve = rule.approve if isinstance(rule.approve, schema.Approve) else None
         if approve is not None:
             self._approve(file, (*path, "approve"), approve)
-        return {
+        return self._course(file, path, rule) | {
             "groups": [*sorted(set(rule.for_.groups))],
             "credential": rule.for_.credential,
             "target": rule.to.target,
@@ -283,6 +284,34 @@ class _Checker:
             "approve": None if approve is None else _approve_document(approve),
             "token_ttl_s": rule.token.ttl if rule.token else schema.DEFAULT_TOKEN_TTL_S,
         }
+
+    def _course(self, file: _File, path: Path, rule: schema.Rule) -> dict[str, JsonValue]:
+        """Check and return the members of `policy.course` that this rule uses."""
+        conflicts = [
+            self._conflict(file, (*path, "conflicts", n), rule, found) for n, found in enumerate(rule.conflicts)
+        ]
+        return Course(conflicts=tuple(sorted(found for found in conflicts if found is not None))).to_document()
+
+    def _conflict(self, file: _File, path: Path, rule: schema.Rule, found: schema.ConflictWith) -> Conflict | None:
+        target = found.target or rule.to.target
+        if not self._must_know(
+            file, (*path, "target" if found.target else "entitlement"), "target", target, self._targets
+        ):
+            return None
+        known = self._targets[target][1]
+        assert isinstance(known, schema.Target)  # noqa: S101 - gathered by section
+        if not self._must_know(file, (*path, "entitlement"), "entitlement", found.entitlement, known.entitlements):
+            return None
+        if target == rule.to.target and found.entitlement in rule.to.entitlements:
+            self._wrong(file, (*path, "entitlement"), "a rule cannot conflict with what it gives itself")
+        twins = [
+            part
+            for part in rule.conflicts
+            if (part.target or rule.to.target, part.entitlement) == (target, found.entitlement)
+        ]
+        if len(twins) > 1 and twins[0] is not found:
+            self._wrong(file, (*path, "entitlement"), f'the conflict with "{found.entitlement}" stands twice')
+        return Conflict(target, found.entitlement, found.within)
 
     def _groups(self, file: _File, path: Path, groups: Sequence[str]) -> None:
         if self._register is not None:

@@ -227,6 +227,15 @@ class Limits(_Model):
     per_day: int | None = Field(default=None, ge=1, le=1000)
 
 
+class ConflictWith(_Model):
+    """What must not be in one hand with this (separation of duties): held now, or less than `within` ago. Holds both ways."""
+
+    target: Id | None = None
+    """The rule's own target when left out."""
+    entitlement: Id
+    within: Duration
+
+
 class ApproveStep(_Model):
     """One thing that must be signed: by `count` people in any of the groups, of the institution, or both."""
 
@@ -277,6 +286,7 @@ class Rule(_Model):
     when: Condition | None = None
     duration: DurationTerms
     limits: Limits = Limits()
+    conflicts: list[ConflictWith] = Field(default_factory=list, max_length=20)
     approve: Literal["none"] | Approve
     """Said out loud, never by omission."""
     token: TokenTerms | None = None

@@ -1,0 +1,124 @@
+"""The terms around a grant: are they read, merged to the strictest, explained, and is a change of them classified?"""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jitaccess.policy.change import ChangeClass, classify
+from jitaccess.policy.course import PLAIN, Course
+from jitaccess.policy.evaluate import Code, Effect, Holding, Terms, decide
+from jitaccess.policy.explain import explain
+from tests.support.policy_sets import MONDAY, context, person, policies, problems, register, rule
+
+NARROWING, WIDENING = ChangeClass.NARROWING, ChangeClass.WIDENING
+OWN = {"target": "vault", "entitlements": ["own"]}
+
+
+def conflict(within: str = "30d", **parts: Any) -> dict[str, Any]:
+    return {"entitlement": "own", "within": within} | parts
+
+
+def had(ago: timedelta = timedelta(), entitlement: str = "own") -> tuple[Holding, ...]:
+    return (Holding("vault", entitlement, MONDAY - ago),)
+
+
+def told(*rules: dict[str, Any], **parts: Any) -> list[str]:
+    return [f"{found.path}: {found.message}" for found in problems(*rules, **parts)]
+
+
+def kind(was: dict[str, Any], now: dict[str, Any]) -> ChangeClass:
+    return classify(policies(rule(**was)), policies(rule(**now))).kind
+
+
+def test_what_no_rule_uses_is_in_no_document() -> None:
+    found = decide(policies(rule()), context())
+    assert found.terms is not None
+    assert found.terms.course is PLAIN
+    assert set(found.terms.to_document()) == {
+        "min_s", "max_s", "default_s", "activate_within_s", "pending_s", "credential", "token_ttl_s", "active_per_person",
+        "per_day",
+    }  # fmt: skip
+    assert Course.from_document({}) is PLAIN
+
+
+# ---------------------------------------------------------------- conflicts
+
+
+@pytest.mark.covers("R22")
+@pytest.mark.parametrize(
+    ("ago", "effect"),
+    [
+        (timedelta(), Effect.DENY),
+        (timedelta(days=30) - timedelta(seconds=1), Effect.DENY),
+        (timedelta(days=30), Effect.PERMIT),
+    ],
+)
+def test_what_must_not_be_in_one_hand_is_denied_for_its_time(ago: timedelta, effect: Effect) -> None:
+    found = decide(policies(rule(conflicts=[conflict()])), context(held=had(ago)))
+    assert found.effect is effect
+    if effect is Effect.DENY:
+        assert [(reason.code, reason.about) for reason in found.reasons] == [(Code.CONFLICT, "vault/own")]
+
+
+@pytest.mark.covers("R22")
+def test_a_conflict_holds_also_on_the_side_where_it_is_not_written() -> None:
+    found = policies(rule(conflicts=[conflict()]), rule("other", to=OWN))
+    asked = context(entitlement="own", held=had(timedelta(days=1), "use"))
+    assert decide(found, asked).reasons[0].about == "vault/use"
+    assert {(one.target, one.entitlement) for one in found.watched("vault", "own")} == {("vault", "use")}
+
+
+def test_the_longest_time_of_all_rules_wins_and_the_terms_name_every_conflict() -> None:
+    found = policies(rule("a", conflicts=[conflict("1d")]), rule("b", conflicts=[conflict("2d")]), rule("c"))
+    permitted = decide(found, context())
+    assert permitted.terms is not None
+    document = permitted.terms.to_document()
+    assert document["conflicts"] == [{"target": "vault", "entitlement": "own", "within_s": 172_800}]
+    assert Terms.from_document(document) == permitted.terms
+    assert decide(found, context(held=had(timedelta(hours=36)))).effect is Effect.DENY
+
+
+def test_a_conflict_is_explained_as_the_term_that_failed_and_with_its_origin() -> None:
+    found = policies(rule("a", conflicts=[conflict()]), rule("b"))
+    people = register(person("ana", "staff"))
+    denied = explain(found, context(held=had()), people)
+    assert [(verdict.rule, verdict.failure.code if verdict.failure else None) for verdict in denied.rules] == [
+        ("a", Code.CONFLICT),
+        ("b", None),
+    ]
+    assert explain(found, context(), people).origins["conflicts"] == ("a",)
+
+
+@pytest.mark.covers("R27")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (conflict(entitlement="onw"), 'conflicts[0].entitlement: unknown entitlement "onw"; did you mean "own"?'),
+        (conflict(target="vualt"), 'conflicts[0].target: unknown target "vualt"; did you mean "vault"?'),
+        (conflict(entitlement="use"), "conflicts[0].entitlement: a rule cannot conflict with what it gives itself"),
+        (conflict(within="0d"), "conflicts[0].within: a duration is more than zero and at most 90d"),
+        (conflict(withn="1d"), 'conflicts[0].withn: unknown key: "withn"; did you mean "within"?'),
+    ],
+)
+def test_a_conflict_that_cannot_mean_what_it_says_is_refused(wrong: dict[str, Any], message: str) -> None:
+    assert f"rules[0].{message}" in told(rule(conflicts=[wrong]))
+
+
+def test_a_conflict_that_stands_twice_is_refused() -> None:
+    twice = rule(conflicts=[conflict(), conflict("1d", target="vault")])
+    assert told(twice) == ['rules[0].conflicts[1].entitlement: the conflict with "own" stands twice']
+
+
+@pytest.mark.covers("R29")
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ([], [conflict()], NARROWING),
+        ([conflict("1d")], [conflict("2d")], NARROWING),
+        ([conflict("2d")], [conflict("1d")], WIDENING),
+        ([conflict()], [], WIDENING),
+    ],
+)
+def test_more_and_longer_conflicts_narrow(was: list[Any], now: list[Any], expected: ChangeClass) -> None:
+    assert kind({"conflicts": was}, {"conflicts": now}) is expected
