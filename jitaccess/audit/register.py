@@ -15,7 +15,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.proof.merkle import leaf_hash
 from jitaccess.store.db import Database, SealBroken, View
-from jitaccess.store.seal import row_digest
+from jitaccess.store.seal import row_digest, sealed_content
 from jitaccess.store.tables import REGISTER, Base, Event, Sealed
 
 _MODELS: dict[str, type[Base]] = {
@@ -89,7 +89,8 @@ class RegisterCheck:
                 left.discard((name, key))
                 known = self._newest.get((name, key))
                 version = cast(Sealed, row).version
-                digest = row_digest(name, key, version, {column: getattr(row, column) for column in columns})
+                values = {column: getattr(row, column) for column in columns}
+                digest = row_digest(name, key, version, sealed_content(columns, sealed_model.LATER, values))
                 if known is None:
                     found[name, key] = "unknown_to_the_log"
                 elif version < known[0]:

@@ -33,10 +33,14 @@ def held(view: View, broker: Broker, target: str) -> Refused | None:
     return None
 
 
-def latest_end(request_created: float, terms: Terms, duration_s: int) -> int:
-    """Return the absolute bound (UTC seconds) that approvers sign: waiting, activation and duration, and not a second more."""
+def latest_end(request_created: float, terms: Terms, duration_s: int, *, start: int = 0) -> int:
+    """Return the absolute bound (UTC seconds) that approvers sign: waiting, activation and duration, and not a second more.
+
+    A start in the future waits as well, beside the waiting for approval, not after it.
+    """
     waiting = terms.pending_s or 0 if terms.steps else 0
-    return int(request_created) + waiting + (terms.activate_within_s or 0) + duration_s + 1
+    begins = max(int(request_created) + waiting, start)
+    return begins + (terms.activate_within_s or 0) + duration_s + 1
 
 
 def approvals_digest(approvals: Sequence[Approval]) -> str:
@@ -50,10 +54,11 @@ def approvals_digest(approvals: Sequence[Approval]) -> str:
 
 
 def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequence[Approval]) -> Grant:
-    """Write the grant of an approved request. Its clock starts now, or at activation where the terms say so (T-11)."""
+    """Write the grant of an approved request. Its clock starts now, at the start asked for, or at activation (T-11)."""
     terms = Terms.from_document(request.terms)
     key = tx.new_id()
-    later = terms.activate_within_s is not None
+    not_before = request.earliest_start if request.earliest_start > tx.now else None
+    later = terms.activate_within_s is not None or not_before is not None
     starts_at = None if later else tx.now
     ends_at = None if later else min(tx.now + timedelta(seconds=request.duration_s), request.latest_end)
     digest = approvals_digest(approvals)
@@ -88,12 +93,15 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
         duration_s=request.duration_s,
         starts_at=starts_at,
         ends_at=ends_at,
-        activate_by=tx.now + timedelta(seconds=terms.activate_within_s or 0) if later else None,
+        activate_by=None
+        if terms.activate_within_s is None
+        else (not_before or tx.now) + timedelta(seconds=terms.activate_within_s),
         latest_end=request.latest_end,
         policy_digest=request.policy_digest,
         approvals_digest=digest,
         created_at=tx.now,
+        not_before=not_before,
     )
     if approvals:
-        tell(tx, "grant_ready", request.person_id, key)
+        tell(tx, "grant_ready" if not_before is None else "grant_scheduled", request.person_id, key)
     return grant

@@ -35,7 +35,7 @@ def holdings(
         )
     )
     return tuple(
-        Holding(target, entitlement, ended_at or view.now)
+        Holding(target, entitlement, ended_at)
         for target, entitlement, ended_at in found
         if (target, entitlement) in pairs
     )

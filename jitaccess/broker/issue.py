@@ -18,6 +18,7 @@ from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.grants import approvals_digest, held
 from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import LIVE_LEASES
+from jitaccess.broker.schedule import activate, begun, open_until
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone
 from jitaccess.domain.approval import ApprovalTerms, could_sign, tally
@@ -134,11 +135,13 @@ def _differs(field: str) -> Refused:
 
 
 def _runs(view: View, grant: Grant) -> Refused | None:
-    """1: a scheduled grant may be opened until `activate_by`, an active one in `starts_at <= now < ends_at`."""
+    """1: a scheduled grant may be opened from `not_before` until `activate_by` or its end, an active one within its window."""
     over = Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
     match GrantState(grant.state):
         case GrantState.SCHEDULED:
-            return over if grant.activate_by is None or view.now >= grant.activate_by else None
+            if not begun(grant, view.now):
+                return Refused(Kind.CONFLICT, "not_yet", "This access has not begun yet. Come back at its start.")
+            return None if view.now < open_until(grant) else over
         case GrantState.ACTIVE:
             if grant.starts_at is None or grant.ends_at is None:
                 return over
@@ -206,7 +209,7 @@ def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, pa
     """6: decided again now, with the passkey that filed; other terms or another target configuration need a new request."""
     policies = broker.policies.active(view)
     inputs = cast("dict[str, str | int | bool]", request.inputs)
-    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "")
+    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start)
     strength = credential_class(passkey)
     watched = policies.watched(request.target, request.entitlement)
     if terms.active_per_person is None and terms.per_day is None and not watched:
@@ -279,6 +282,10 @@ def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[App
 
 def _bounds(grant: Grant, request: AccessRequest) -> Refused | None:
     """8: the window lies within what was signed."""
+    if grant.not_before is not None and grant.not_before < request.earliest_start:
+        return _differs("not_before")
+    if grant.not_before is None and grant.created_at < request.earliest_start:
+        return _differs("not_before")
     if grant.starts_at is None or grant.ends_at is None:
         return None
     if grant.starts_at < request.earliest_start:
@@ -356,15 +363,7 @@ def open_in(tx: Tx, broker: Broker, current: Current, grant_id: str, *, covered:
             return refuse(tx, current.person.id, grant, again)
         return Opened(live, found, Credential())
     if grant.state == GrantState.SCHEDULED.value:
-        ends_at = min(tx.now + timedelta(seconds=grant.duration_s), grant.latest_end)
-        advance(
-            tx,
-            grant,
-            GrantState.ACTIVE,
-            body={"ends_at": to_epoch_s(ends_at)},
-            starts_at=tx.now,
-            ends_at=ends_at,
-        )
+        activate(tx, grant)
     return Opened(_write_lease(tx, broker, found), found, Credential())
 
 

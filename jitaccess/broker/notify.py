@@ -56,13 +56,12 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
         case "approval_wanted" | "request_decided":
             request = view.get(AccessRequest, row.subject_id)
             return None if request is None else _about_request(view, broker, row.kind, person, request)
-        case "grant_ready" | "grant_ended":
+        case "grant_ready" | "grant_scheduled" | "grant_ended":
             grant = view.unchecked_get(Grant, row.subject_id)
             if grant is None:
                 return None
-            state = "is ready" if row.kind == "grant_ready" else f"has ended ({grant.cause or 'ended'})"
             what = _what(view, broker, grant.target, grant.entitlement)
-            return Letter(person.email, f"Your access {state}: {what}", f"{what}\n\n{origin}/\n")
+            return Letter(person.email, f"Your access {_state(row.kind, grant)}: {what}", f"{what}\n\n{origin}/\n")
         case "passkey_added" | "passkey_removed":
             passkey = view.unchecked_get(Passkey, row.subject_id)
             name = visible(passkey.name) if passkey is not None else "a passkey"
@@ -80,6 +79,14 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             return Letter(person.email, "A recovery has begun", f"{body}\n{origin}/people\n")
         case _:
             return Letter(person.email, "A notice from jitaccess", f"{origin}/\n")
+
+
+def _state(kind: str, grant: Grant) -> str:
+    if kind == "grant_ready":
+        return "is ready"
+    if kind == "grant_scheduled" and grant.not_before is not None:
+        return f"begins on {grant.not_before:%d %b %Y at %H:%M} UTC"
+    return f"has ended ({grant.cause or 'ended'})"
 
 
 def _what(view: View, broker: Broker, target: str, entitlement: str) -> str:

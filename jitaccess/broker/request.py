@@ -7,7 +7,7 @@ and is a value.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import func, select
@@ -48,6 +48,8 @@ class Ask:
     inputs: Inputs
     duration_s: int | None
     reason: str
+    start: datetime | None = None
+    """When access shall begin; None, or a time that is over, means at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def context(
         active_count=active,
         today_count=today,
         held=holdings(view, policies.watched(ask.target, ask.entitlement), person_id, besides=besides),
+        start=ask.start,
     )
 
 
@@ -117,6 +120,7 @@ class CatalogueEntry:
     default_s: int
     max_s: int
     needs_approval: bool
+    start_within_s: int | None = None
 
 
 def catalogue(view: View, broker: Broker, current: Current) -> list[CatalogueEntry]:
@@ -140,7 +144,7 @@ def catalogue(view: View, broker: Broker, current: Current) -> list[CatalogueEnt
                 found.append(
                     CatalogueEntry(
                         target.id, target.name, entitlement.id, entitlement.label, entitlement.risk, strong, asks,
-                        terms.default_s, terms.max_s, bool(terms.steps),
+                        terms.default_s, terms.max_s, bool(terms.steps), terms.course.start_within_s,
                     )
                 )  # fmt: skip
     return found
@@ -195,7 +199,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         duration_s=decision.duration_s,
         policy_digest=policies.digest,
         holder_jkt=None,
-        earliest_start=now_s,
+        earliest_start=max(now_s, to_epoch_s(ask.start) if ask.start is not None else 0),
         file_by=now_s + broker.site.sessions.challenge_s,
         nonce=b64u_encode(new_bytes(NONCE_BYTES)),
     )
@@ -228,7 +232,8 @@ def complete_filing(
     except ProofError as error:
         raise JitError(Kind.INTERNAL, "The stored filing cannot be read.") from error
     extra = cast("dict[str, str]", verified.extra)
-    ask = Ask(statement.target, statement.entitlement, statement.inputs, statement.duration_s, extra["reason"])
+    start = from_epoch_s(statement.earliest_start)
+    ask = Ask(statement.target, statement.entitlement, statement.inputs, statement.duration_s, extra["reason"], start)
     if statement.requester != current.person.id or to_epoch_s(tx.now) >= statement.file_by:  # 2
         late = Refused(Kind.GONE, "too_late", "This took too long. Ask again.")
         return _refused(tx, current, ask, late, None)
@@ -307,7 +312,7 @@ def _store(
         decision=decision.to_document(),
         policy_digest=statement.policy_digest,
         earliest_start=from_epoch_s(statement.earliest_start),
-        latest_end=from_epoch_s(latest_end(now_s, terms, statement.duration_s)),
+        latest_end=from_epoch_s(latest_end(now_s, terms, statement.duration_s, start=statement.earliest_start)),
         approve_by=from_epoch_s(now_s + (terms.pending_s or DEFAULT_PENDING_S)),
         state=RequestState.PENDING.value,
         filing_statement=statement.to_bytes(),
@@ -339,7 +344,15 @@ def _equal_pending(view: View, person_id: str, ask: Ask, duration_s: int) -> Acc
             AccessRequest.approve_by > view.now,
         )
     )
-    return next((row for row in pending if row.inputs == dict(ask.inputs) and row.duration_s == duration_s), None)
+
+    def same_start(row: AccessRequest) -> bool:
+        asked = view.now if ask.start is None else max(view.now, ask.start)
+        return row.earliest_start == ask.start or max(row.earliest_start, asked) <= view.now
+
+    return next(
+        (row for row in pending if row.inputs == dict(ask.inputs) and row.duration_s == duration_s and same_start(row)),
+        None,
+    )
 
 
 def _reason_problem(reason: str, most: int) -> Refused | None:
@@ -366,6 +379,7 @@ _SENTENCES: Mapping[Code, str] = {
     Code.ACTIVE_LIMIT: "You have as many of these open as is allowed. Hand one back first.",
     Code.DAY_LIMIT: "You had this as often as is allowed within 24 hours.",
     Code.CONFLICT: "You hold or held something that must not be in one hand with this. Somebody else has to do it.",
+    Code.START_TOO_FAR: "This cannot begin that late. Choose an earlier start, or none.",
     Code.TERMS_CONTRADICT: "The rules for this contradict each other. Tell an administrator.",
     Code.DENIED: "A rule forbids this.",
     Code.NO_RULE: "No rule allows this.",
@@ -421,7 +435,7 @@ def redecide(tx: Tx, broker: Broker, request: AccessRequest) -> Refused | None:
     if person is None:
         return Refused(Kind.FORBIDDEN, "not_active", "The requester is no longer on the register.")
     inputs = cast("dict[str, str | int | bool]", request.inputs)
-    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "")
+    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start)
     terms = Terms.from_document(request.terms)
     decision = decide(policies, context(tx, policies, terms.credential, request.person_id, ask, besides=request.id))
     same_policy = policies.digest == request.policy_digest

@@ -21,6 +21,7 @@ from jitaccess.broker import notify
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.revoke import Revoker, end_grants
+from jitaccess.broker.schedule import start_due
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
 from jitaccess.domain.values import SYSTEM
@@ -44,6 +45,12 @@ class SweepReport:
     unused: int = 0
     requests: int = 0
     leases: int = 0
+    started: int = 0
+
+
+def start_due_grants(broker: Broker) -> int:
+    """Start scheduled grants whose start has come; those that wait for their first use stay as they are."""
+    return _batches(broker, lambda tx: start_due(tx, broker.settings.sweep.batch))
 
 
 def end_due_grants(broker: Broker) -> int:
@@ -115,6 +122,7 @@ def _batches(broker: Broker, one: Callable[[Tx], int]) -> int:
 def sweep_once(broker: Broker, revoker: Revoker) -> SweepReport:
     """Look once at everything that may be due; each part runs even when another fails."""
     found = {
+        "started": _guarded("start what is due", lambda: start_due_grants(broker)),
         "grants": _guarded("end due grants", lambda: end_due_grants(broker)),
         "unused": _guarded("end unused grants", lambda: end_unused_grants(broker)),
         "requests": _guarded("expire requests", lambda: expire_requests(broker)),

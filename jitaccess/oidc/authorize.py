@@ -17,6 +17,7 @@ from werkzeug.datastructures import MultiDict
 from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import covered_approvals, open_in
 from jitaccess.broker.revoke import LIVE_GRANTS
+from jitaccess.broker.schedule import begun, open_until
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -132,7 +133,7 @@ def choices(view: View, asked: Asked, current: Current) -> list[Choice]:
 
 def _open_now(view: View, grant: Grant) -> bool:
     if grant.state == GrantState.SCHEDULED.value:
-        return grant.activate_by is not None and view.now < grant.activate_by
+        return begun(grant, view.now) and view.now < open_until(grant)
     return grant.ends_at is not None and view.now < grant.ends_at
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from jitaccess.proof.canonical import JsonValue
 
-MEMBERS = frozenset({"conflicts"})
+MEMBERS = frozenset({"conflicts", "start_within_s"})
 """The members of a terms document (and of a rule's normal form) that this module reads and writes."""
 
 
@@ -28,6 +28,8 @@ class Course:
     """The terms around a grant."""
 
     conflicts: tuple[Conflict, ...] = ()
+    start_within_s: int | None = None
+    """How far ahead a start may lie; None: it is now."""
 
     def to_document(self) -> dict[str, JsonValue]:
         """Return what is used, and nothing else."""
@@ -37,6 +39,8 @@ class Course:
                 {"target": found.target, "entitlement": found.entitlement, "within_s": found.within_s}
                 for found in self.conflicts
             ]
+        if self.start_within_s is not None:
+            document["start_within_s"] = self.start_within_s
         return document
 
     @classmethod
@@ -51,6 +55,7 @@ class Course:
                     for found in document.get("conflicts", ())
                 )
             ),
+            start_within_s=document.get("start_within_s"),
         )
 
 
@@ -59,10 +64,20 @@ PLAIN = Course()
 
 
 def strictest(courses: Sequence[Course]) -> Course:
-    """Merge: every conflict of every rule, for the longest time."""
+    """Merge: every conflict of every rule, for the longest time; the nearest start, and now where any rule says nothing of it."""
     if all(course is PLAIN for course in courses):
         return PLAIN
-    return Course(conflicts=longest([found for course in courses for found in course.conflicts]))
+    merged = Course(
+        conflicts=longest([found for course in courses for found in course.conflicts]),
+        start_within_s=_only_where_all([course.start_within_s for course in courses]),
+    )
+    return PLAIN if merged == PLAIN else merged
+
+
+def _only_where_all(values: Sequence[int | None]) -> int | None:
+    """Return the least of what every rule allows; nothing where one rule allows nothing."""
+    present = [value for value in values if value is not None]
+    return min(present) if len(present) == len(values) else None
 
 
 def longest(conflicts: Sequence[Conflict]) -> tuple[Conflict, ...]:
@@ -80,6 +95,8 @@ def narrows(name: str, was: object, now: object) -> bool:
         case "conflicts":
             before, after = _pairs(was), _pairs(now)
             return all(after.get(pair, 0) >= within_s for pair, within_s in before.items())
+        case "start_within_s":
+            return was is not None and (now is None or cast(int, now) <= cast(int, was))
         case _:
             return False
 

@@ -1,7 +1,7 @@
 """Do the policies decide what their authors wrote down? Decision tests beside the policies (R29: they never run code).
 
 `policies/tests/register.yaml` holds people and groups; every other file holds `cases`: person, target, entitlement, at, credential,
-duration, inputs, active, today, held -> `expect` {effect, rules, reason, and any of the terms}.
+duration, inputs, active, today, held, starts_in -> `expect` {effect, rules, reason, and any of the terms}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,6 +81,7 @@ class _Expect(_Model):
     never: list[str] | None = None
     steps: list[_Step] | None = None
     conflicts: list[_Conflict] | None = None
+    start_within: Duration | None = None
 
 
 class _Case(_Model):
@@ -95,6 +96,7 @@ class _Case(_Model):
     active: Annotated[int, Field(ge=0)] = 0
     today: Annotated[int, Field(ge=0)] = 0
     held: list[_Held] = Field(default_factory=list)
+    starts_in: Duration | None = None
     expect: _Expect
 
 
@@ -221,8 +223,12 @@ def _context(case: _Case, at: datetime, register: RegisterView) -> AccessContext
         active_count=case.active,
         today_count=case.today,
         held=tuple(
-            Holding(found.target, found.entitlement, at - timedelta(seconds=found.ended or 0)) for found in case.held
+            Holding(
+                found.target, found.entitlement, None if found.ended is None else at - timedelta(seconds=found.ended)
+            )
+            for found in case.held
         ),
+        start=None if case.starts_in is None else at + timedelta(seconds=case.starts_in),
     )
 
 
@@ -255,6 +261,7 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "distinct": approve["distinct"],
             "never": approve["never"],
             "conflicts": terms.get("conflicts", []),
+            "start_within": terms.get("start_within_s"),
         }
     wanted = expect.model_dump(exclude_unset=True, exclude={"steps"})
     if expect.steps is not None:

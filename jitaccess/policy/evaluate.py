@@ -73,6 +73,7 @@ class Code(StrEnum):
     ACTIVE_LIMIT = "active_limit"
     DAY_LIMIT = "day_limit"
     CONFLICT = "conflict"
+    START_TOO_FAR = "start_too_far"
     TERMS_CONTRADICT = "terms_contradict"
     DENIED = "denied"
     NO_RULE = "no_rule"
@@ -232,11 +233,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a person has or had: `until` is now for what is live, else when it ended."""
+    """What a person has or had: `until` is when it ended, None while it is live."""
 
     target: str
     entitlement: str
-    until: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,13 @@ class AccessContext:
     """Grants of the last 24 hours of the same."""
     held: tuple[Holding, ...] = ()
     """What the person has or had of all that `PolicySet.watched` names."""
+    start: datetime | None = None
+    """When access shall begin; None, or a time that is over, means now."""
+
+    @property
+    def begins(self) -> datetime:
+        """Return when access would begin: hours and conditions are those of then."""
+        return self.now if self.start is None or self.start < self.now else self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,7 +474,7 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
     asked_s = context.duration_s
     if asked_s is not None and not 0 < asked_s <= MAX_DURATION_S:
         return _deny(policies, Reason(Code.TOO_SHORT if asked_s <= 0 else Code.TOO_LONG))
-    now = context.now
+    now = context.begins
     rules = policies.rules_for(context.target, context.entitlement)
     speaking = [rule for rule in rules if speaks(rule, person, now)]  # 2
     if not speaking:
@@ -538,7 +546,7 @@ def silence(rule: CompiledRule, person: PersonView, now: datetime) -> Reason | N
 
 def _why_silent(policies: PolicySet, context: AccessContext) -> tuple[Reason, ...]:
     rules = policies.rules_for(context.target, context.entitlement)
-    reasons = [silence(rule, context.person, context.now) for rule in rules]
+    reasons = [silence(rule, context.person, context.begins) for rule in rules]
     return tuple(reason for reason in reasons if reason) or (Reason(Code.NO_RULE, None, context.entitlement),)
 
 
@@ -570,7 +578,7 @@ def _holding(
 def circumstances(context: AccessContext, target: TargetFacts, duration_s: int) -> Circumstances:
     """Return the values that conditions speak of."""
     return Circumstances(
-        context.person, target.id, target.owner, context.entitlement, context.inputs, duration_s, context.now
+        context.person, target.id, target.owner, context.entitlement, context.inputs, duration_s, context.begins
     )
 
 
@@ -597,16 +605,20 @@ def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reas
         return Reason(Code.ACTIVE_LIMIT, None, str(terms.active_per_person))
     if terms.per_day is not None and context.today_count >= terms.per_day:
         return Reason(Code.DAY_LIMIT, None, str(terms.per_day))
+    if context.start is not None and context.begins > context.now:
+        ahead_s = terms.course.start_within_s or 0
+        if context.begins > context.now + timedelta(seconds=ahead_s):
+            return Reason(Code.START_TOO_FAR, None, str(ahead_s))
     return None
 
 
 def conflict_failure(conflicts: Sequence[Conflict], context: AccessContext) -> Reason | None:
     """Return what stands in the way of separate duties, or None. What ended exactly `within_s` ago stands in nobody's way."""
     for conflict in conflicts:
-        since = context.now - timedelta(seconds=conflict.within_s)
+        since = context.begins - timedelta(seconds=conflict.within_s)
         for holding in context.held:
             same = (holding.target, holding.entitlement) == (conflict.target, conflict.entitlement)
-            if same and holding.until > since:
+            if same and (holding.until is None or holding.until > since):
                 return Reason(Code.CONFLICT, None, f"{conflict.target}/{conflict.entitlement}")
     return None
 

@@ -95,7 +95,7 @@ def _origins(policies: PolicySet, decision: Decision) -> Mapping[str, tuple[str,
 
 def _first_failure(policies: PolicySet, rule_id: str, context: AccessContext) -> Reason | None:
     rule = policies.rules[rule_id]
-    failure = silence(rule, context.person, context.now)
+    failure = silence(rule, context.person, context.begins)
     if failure is None:
         asked = {term.name for term in rule.ask}
         own = {name: value for name, value in context.inputs.items() if name in asked}

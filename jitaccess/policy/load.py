@@ -290,7 +290,10 @@ class _Checker:
         conflicts = [
             self._conflict(file, (*path, "conflicts", n), rule, found) for n, found in enumerate(rule.conflicts)
         ]
-        return Course(conflicts=tuple(sorted(found for found in conflicts if found is not None))).to_document()
+        return Course(
+            conflicts=tuple(sorted(found for found in conflicts if found is not None)),
+            start_within_s=rule.duration.start_within,
+        ).to_document()
 
     def _conflict(self, file: _File, path: Path, rule: schema.Rule, found: schema.ConflictWith) -> Conflict | None:
         target = found.target or rule.to.target

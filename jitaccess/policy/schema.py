@@ -206,12 +206,17 @@ Ask = Annotated[AskText | AskInteger | AskBoolean, Field(discriminator="type")]
 
 
 class DurationTerms(_Model):
-    """How long. `activate_within`: the clock starts when the person first opens the target, at the latest then."""
+    """How long, and from when.
+
+    `activate_within`: the clock starts when the person first opens the target, at the latest then. `start_within`: how far ahead
+    a request may name its start; left out, access begins with the approval.
+    """
 
     min: Duration | None = None
     default: Duration
     max: Duration
     activate_within: Duration | None = None
+    start_within: Duration | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "DurationTerms":

@@ -52,7 +52,7 @@ from jitaccess.proof.merkle import leaf_hash
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
 from jitaccess.store.prepared import Convert, Prepared, Raw, from_driver
-from jitaccess.store.seal import Seals, row_digest
+from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,14 @@ class _Shape:
     columns: tuple[str, ...]
     sealed: tuple[str, ...]
     """Columns under the seal; empty for a table without seals."""
+    later: frozenset[str]
+    """Those of them that are left out while NULL."""
+
+    def content(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return what the seal is made over."""
+        if not self.later:
+            return {name: values[name] for name in self.sealed}
+        return sealed_content(self.sealed, self.later, values)
 
 
 _SEAL_COLUMNS = frozenset({"version", "event_id", "seal"})
@@ -115,9 +123,12 @@ def _shape(model: type[Base]) -> _Shape:
         table = cast(Table, model.__table__)
         columns = tuple(column.key for column in table.columns)
         sealed: tuple[str, ...] = ()
+        later: frozenset[str] = frozenset()
         if issubclass(model, Sealed):
             sealed = tuple(name for name in columns if name not in _SEAL_COLUMNS and name not in model.UNSEALED)
-        found = _SHAPES[model] = _Shape(table, table.name, next(iter(table.primary_key)).key, columns, sealed)
+            later = model.LATER
+        key = next(iter(table.primary_key)).key
+        found = _SHAPES[model] = _Shape(table, table.name, key, columns, sealed, later)
     return found
 
 
@@ -282,7 +293,7 @@ class View:
             return True
         sealed = cast(Sealed, row)
         key = str(getattr(row, shape.key))
-        content = {name: getattr(row, name) for name in shape.sealed}
+        content = shape.content({name: getattr(row, name) for name in shape.sealed})
         digest = row_digest(shape.name, key, sealed.version, content)
         holds = (shape.name, key) not in self._database.blocked and self._database.seals.holds(
             sealed.seal, shape.name, key, sealed.version, sealed.event_id, digest
@@ -447,7 +458,8 @@ class Tx(View):
             if not self.intact(row) or sealed.event_id is None:
                 continue
             key = str(getattr(row, shape.key))
-            digest = row_digest(shape.name, key, sealed.version, {name: getattr(row, name) for name in shape.sealed})
+            content = shape.content({name: getattr(row, name) for name in shape.sealed})
+            digest = row_digest(shape.name, key, sealed.version, content)
             seal = self._database.seals.make(shape.name, key, sealed.version, sealed.event_id, digest)
             parameters.append({"new_seal": seal, "old_seal": sealed.seal, "row_key": key})
         if not parameters:
@@ -497,7 +509,7 @@ class Tx(View):
             return values
         if event is None:
             raise _no_event(shape.name)
-        digest = row_digest(shape.name, key, version, {name: values[name] for name in shape.sealed})
+        digest = row_digest(shape.name, key, version, shape.content(values))
         event.rows.append((shape.name, key, version, digest))
         self._register_touched = self._register_touched or shape.name in REGISTER
         values["version"] = version

@@ -9,7 +9,7 @@ A wrong seal refuses the use of that row; it must never stop a revocation.
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from jitaccess.clock import to_epoch_us
@@ -28,6 +28,11 @@ def row_digest(table: str, key: str, version: int, content: Mapping[str, object]
     plain = [table, key, version, {name: _plain(value) for name, value in content.items()}]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return b64u_encode(hashlib.sha256(text.encode()).digest())
+
+
+def sealed_content(names: Iterable[str], later: frozenset[str], values: Mapping[str, object]) -> dict[str, object]:
+    """Return what of a row is sealed: its columns, those added later only where they say something (ADR 0014)."""
+    return {name: values[name] for name in names if name not in later or values[name] is not None}
 
 
 def _plain(value: object) -> object:

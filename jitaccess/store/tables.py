@@ -64,6 +64,8 @@ class Sealed:
     """Mixin of tables whose rows confer power."""
 
     UNSEALED: ClassVar[frozenset[str]] = frozenset()
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Columns that a later release added: left out of the seal while NULL, so that older rows keep theirs (ADR 0014)."""
 
     version: Mapped[int] = mapped_column(Integer, default=0)
     event_id: Mapped[str | None] = mapped_column(String(26))
@@ -394,6 +396,8 @@ class AccessRequest(Base):
     filing_passkey_id: Mapped[str]
     created_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]
+    extends: Mapped[str | None] = mapped_column(String(64))
+    """The grant that this request would continue."""
 
 
 class Approval(Sealed, Base):
@@ -421,9 +425,14 @@ class Grant(Sealed, Base):
     """The window in which a person may draw credentials. `starts_at <= now < ends_at` while ACTIVE."""
 
     __tablename__ = "access_grant"
+    UNSEALED = frozenset({"warn_at"})
+    LATER = frozenset({"not_before", "extends", "closes_at", "course"})
     __table_args__ = (
         Index("access_grant_state_end", "state", "ends_at"),
         Index("access_grant_state_activate", "state", "activate_by"),
+        Index("access_grant_state_start", "state", "not_before"),
+        Index("access_grant_state_warn", "state", "warn_at"),
+        Index("access_grant_extends", "extends"),
         Index("access_grant_person", "person_id", "state"),
     )
     id: Mapped[str] = _key()
@@ -444,6 +453,16 @@ class Grant(Sealed, Base):
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     cause: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    """A scheduled start: nothing is opened before."""
+    extends: Mapped[str | None] = mapped_column(String(64))
+    """The grant that this one continues; that one's end never moves."""
+    closes_at: Mapped[datetime | None]
+    """Where the end is soft: from here on nothing new is opened, what is open runs on until `ends_at`."""
+    course: Mapped[JsonValue] = mapped_column(Json)
+    """What of the terms is needed while the grant lives and when it ends (`policy.course`); NULL when nothing is."""
+    warn_at: Mapped[datetime | None]
+    """When the person is told that the end is near; NULL once told. Book-keeping."""
 
 
 class Lease(Sealed, Base):

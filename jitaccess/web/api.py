@@ -13,7 +13,7 @@ from jitaccess.broker import request as requests
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import approver_groups
 from jitaccess.broker.request import Ask
-from jitaccess.clock import to_epoch_s
+from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, passkeys, people, sessions
@@ -82,6 +82,7 @@ def grant_json(row: Grant) -> dict[str, Any]:
         "starts_at": to_epoch_s(row.starts_at) if row.starts_at else None,
         "ends_at": to_epoch_s(row.ends_at) if row.ends_at else None,
         "activate_by": to_epoch_s(row.activate_by) if row.activate_by else None,
+        "not_before": to_epoch_s(row.not_before) if row.not_before else None,
         "approvals_digest": row.approvals_digest,
     }
 
@@ -307,7 +308,8 @@ def passkey_json(row: Passkey, *, mine: bool) -> dict[str, Any]:
 
 def _requests(api: Blueprint, broker: Broker) -> None:
     def ask_of(given: schemas.AskBody) -> Ask:
-        return Ask(given.target, given.entitlement, given.inputs, given.duration_s, given.reason)
+        start = from_epoch_s(given.start_at) if given.start_at is not None else None
+        return Ask(given.target, given.entitlement, given.inputs, given.duration_s, given.reason, start)
 
     @api.get("/catalogue")
     def catalogue() -> Response:
@@ -326,6 +328,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
                     "needs_approval": entry.needs_approval,
                     "default_s": entry.default_s,
                     "max_s": entry.max_s,
+                    "start_within_s": entry.start_within_s,
                     "asks": [ask_json(term) for term in entry.asks],
                 }
                 for entry in found

@@ -26,6 +26,7 @@ from jitaccess.policy.evaluate import AskTerm, Effect
 from jitaccess.policy.schema import parse_duration
 from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import display
+from jitaccess.web.course import posted_start
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
 
 DURATIONS = ("15m", "30m", "1h", "2h", "4h", "8h")
@@ -215,6 +216,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
                     "inputs": dict(ask.inputs),
                     "duration_s": found.decision.duration_s,
                     "reason": ask.reason,
+                    **({"start_at": to_epoch_s(ask.start)} if ask.start is not None else {}),
                 }
             ),
         )
@@ -259,7 +261,8 @@ def _ask_of(target: str, entitlement: str, terms: tuple[AskTerm, ...]) -> tuple[
         error = gettext("Say why you need this.")
     seconds = request.form.get("duration_s", "")
     duration_s = int(seconds) if seconds.isdigit() and len(seconds) < 9 else None
-    return Ask(target, entitlement, inputs, duration_s, reason), error
+    start, wrong = posted_start(request.form.get("start", ""))
+    return Ask(target, entitlement, inputs, duration_s, reason, start), error or wrong
 
 
 # ---------------------------------------------------------------- administration

@@ -20,7 +20,7 @@ def conflict(within: str = "30d", **parts: Any) -> dict[str, Any]:
 
 
 def had(ago: timedelta = timedelta(), entitlement: str = "own") -> tuple[Holding, ...]:
-    return (Holding("vault", entitlement, MONDAY - ago),)
+    return (Holding("vault", entitlement, MONDAY - ago if ago else None),)
 
 
 def told(*rules: dict[str, Any], **parts: Any) -> list[str]:
@@ -122,3 +122,64 @@ def test_a_conflict_that_stands_twice_is_refused() -> None:
 )
 def test_more_and_longer_conflicts_narrow(was: list[Any], now: list[Any], expected: ChangeClass) -> None:
     assert kind({"conflicts": was}, {"conflicts": now}) is expected
+
+
+# ---------------------------------------------------------------- a start in the future
+
+NIGHTS = {"hours": {"days": ["tue"], "from": "20:00", "to": "22:00", "zone": "UTC"}}
+SOON = {"default": "30m", "max": "1h", "start_within": "2d"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "ahead", "code"),
+    [
+        ({}, timedelta(), None),
+        ({}, timedelta(seconds=1), Code.START_TOO_FAR),
+        ({"start_within": "2d"}, timedelta(days=2), None),
+        ({"start_within": "2d"}, timedelta(days=2, seconds=1), Code.START_TOO_FAR),
+        ({"start_within": "2d"}, timedelta(days=-2), None),
+    ],
+)
+def test_a_start_lies_no_farther_ahead_than_the_rule_says(terms: dict[str, Any], ahead: timedelta, code: Any) -> None:
+    one = rule(duration={"default": "30m", "max": "1h", **terms})
+    found = decide(policies(one), context(start=MONDAY + ahead))
+    assert (found.reasons[0].code if found.reasons else None) is code
+
+
+def test_hours_and_conditions_are_those_of_the_start() -> None:
+    night = policies(
+        rule(during=["hours"], duration=SOON, when="now > timestamp('2026-11-24T00:00:00Z')"), windows=NIGHTS
+    )
+    tuesday = MONDAY + timedelta(days=1, hours=11)
+    assert decide(night, context()).reasons[0].code is Code.OUTSIDE_HOURS
+    assert decide(night, context(start=tuesday)).effect is Effect.PERMIT
+    assert decide(night, context(start=tuesday + timedelta(hours=2))).reasons[0].code is Code.OUTSIDE_HOURS
+
+
+def test_a_conflict_is_counted_up_to_the_start_and_what_is_live_always_counts() -> None:
+    found = policies(rule(conflicts=[conflict("1d")], duration=SOON))
+    start = MONDAY + timedelta(days=2)
+    assert decide(found, context(start=start, held=had(timedelta(hours=1)))).effect is Effect.PERMIT
+    assert decide(found, context(start=start, held=had())).reasons[0].code is Code.CONFLICT
+
+
+def test_the_nearest_start_of_all_rules_counts_and_silence_means_now() -> None:
+    week = SOON | {"start_within": "7d"}
+    both = decide(policies(rule("a", duration=SOON), rule("b", duration=week)), context())
+    assert both.terms is not None
+    assert both.terms.to_document()["start_within_s"] == 172_800
+    one = decide(policies(rule("a", duration=SOON), rule("b")), context())
+    assert one.terms is not None
+    assert one.terms.course is PLAIN
+
+
+@pytest.mark.covers("R29")
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [("2d", "1d", NARROWING), ("1d", "2d", WIDENING), ("1d", None, NARROWING), (None, "1d", WIDENING)],
+)
+def test_a_farther_start_widens(was: str | None, now: str | None, expected: ChangeClass) -> None:
+    def terms(within: str | None) -> dict[str, Any]:
+        return {"duration": {"default": "30m", "max": "1h"} | ({"start_within": within} if within else {})}
+
+    assert kind(terms(was), terms(now)) is expected

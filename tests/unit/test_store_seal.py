@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitaccess.proof.canonical import sha256_b64u
-from jitaccess.store.seal import UNKNOWN_LIMIT, Seals, row_digest
+from jitaccess.store.seal import UNKNOWN_LIMIT, Seals, row_digest, sealed_content
 
 ROW = ("grant", "g1", 3, "e1", "digest")
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -87,3 +87,11 @@ def test_times_and_bytes_have_one_form() -> None:
     at = datetime(2026, 11, 23, 9, 0, 0, 1, tzinfo=UTC)
     same = {"at": 1795424400000001, "key": "AAE"}
     assert row_digest("t", "k", 1, {"at": at, "key": b"\x00\x01"}) == row_digest("t", "k", 1, same)
+
+
+def test_a_column_added_later_is_sealed_only_where_it_says_something() -> None:
+    names, later = ("id", "state", "not_before"), frozenset({"not_before"})
+    old = {"id": "g", "state": "ACTIVE", "not_before": None}
+    assert sealed_content(names, later, old) == {"id": "g", "state": "ACTIVE"}
+    assert sealed_content(names, later, old | {"not_before": 7}) == {"id": "g", "state": "ACTIVE", "not_before": 7}
+    assert sealed_content(names, frozenset(), old) == old
