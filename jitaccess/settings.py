@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from jitaccess.errors import JitError, Kind
+from jitaccess.language import known_zone
 
 
 class _Section(BaseModel):
@@ -83,6 +84,15 @@ class Mail(_Section):
     """For `transport = "folder"`: each mail becomes a file; the demo's mail-catcher page reads it."""
 
 
+class Language(_Section):
+    """How the broker speaks to people who chose nothing themselves."""
+
+    default: str = Field(default="en", pattern="^(en|sq|sr)$")
+    """Where neither the person nor the browser asks for one of the languages."""
+    zone: str = "Europe/Belgrade"
+    """Time zone in which times are shown; there is no Europe/Pristina, its clocks are these."""
+
+
 class Log(_Section):
     """The audit log."""
 
@@ -135,6 +145,7 @@ class Settings(BaseSettings):
     keys: Keys = Keys()
     sessions: Sessions = Sessions()
     mail: Mail = Mail()
+    language: Language = Language()
     log: Log = Log()
     sweep: Sweep = Sweep()
     limits: Limits = Limits()
@@ -204,6 +215,10 @@ def check(settings: Settings) -> None:
         raise JitError(Kind.CONFIGURATION, "server.public_url must be https on every host but localhost.")
     if (settings.demo.enabled or settings.fault.kill_at) and not local:
         raise JitError(Kind.CONFIGURATION, "demo.enabled and fault.kill_at are refused on every host but localhost.")
+    if not known_zone(settings.language.zone):
+        raise JitError(
+            Kind.CONFIGURATION, "language.zone is not a time zone of this machine: write one like Europe/Belgrade."
+        )
     if settings.store.url.startswith("sqlite") and settings.server.workers > 1:
         raise JitError(
             Kind.CONFIGURATION, "SQLite has one writing process: set server.workers to 1, or use PostgreSQL."

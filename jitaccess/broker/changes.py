@@ -35,7 +35,8 @@ class PersonAdd(_Payload):
     institution: str = Field(max_length=63)
     unit: str = Field(max_length=120)
     manager_id: str | None = None
-    language: str = Field(default="en", max_length=16)
+    language: str = Field(default="", pattern="^(|en|sq|sr)$")
+    """What the register says; a person's own choice goes first."""
     groups: list[str] = Field(default_factory=list, max_length=50)
 
 

@@ -146,7 +146,7 @@ def add_person(
     institution: str,
     unit: str,
     manager_id: str | None = None,
-    language: str = "en",
+    language: str = "",
     person_id: str | None = None,
 ) -> Person:
     """Put a person on the register, without an account."""

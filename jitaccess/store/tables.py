@@ -561,6 +561,23 @@ class Outbox(Base):
     last_error: Mapped[str | None]
 
 
+class Preference(Base):
+    """How a person wants to be spoken to; carries no power and no evidence."""
+
+    __tablename__ = "preference"
+    person_id: Mapped[str] = _key()
+    language: Mapped[str | None]
+    zone: Mapped[str | None]
+    digest: Mapped[str | None]
+    """At once (empty), hour | day"""
+    digest_minute: Mapped[int | None]
+    quiet_from: Mapped[int | None]
+    """Minutes of the day in the person's zone."""
+    quiet_to: Mapped[int | None]
+    addresses: Mapped[JsonValue] = mapped_column(Json)
+    """Channel name -> the person's address there."""
+
+
 class RateCount(Base):
     """A fixed-window count for rate limits."""
 
@@ -645,6 +662,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "session_activity",
         "challenge",
         "outbox",
+        "preference",
         "rate_count",
         "heartbeat",
         "register_version",

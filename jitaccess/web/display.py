@@ -1,27 +1,30 @@
 """How is a value shown so that a person can read it and a test can read it back? Each formatter has its exact inverse (R24).
 
-Times are shown to the second in UTC, durations in words, text from users with everything that does not print made visible (R18).
+Times are shown to the second with their distance from UTC, in the reader's language and zone; durations in the units' international
+signs; text from users with everything that does not print made visible (R18).
 """
 
 import re
 from datetime import UTC, datetime
 from typing import cast
 
+from jitaccess.language import Language
+from jitaccess.language import parse_time as parse_language_time
+from jitaccess.language import time_text as language_time
 from jitaccess.proof.canonical import JsonValue
 
-_TIME = "%d %b %Y, %H:%M:%S UTC"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 NOTHING = "none"
 
 
-def time_text(epoch_s: int) -> str:
-    """Return UTC seconds as `23 Nov 2026, 18:04:05 UTC`."""
-    return datetime.fromtimestamp(epoch_s, UTC).strftime(_TIME)
+def time_text(epoch_s: int, language: Language = Language.EN, zone: str = "UTC") -> str:
+    """Return UTC seconds as `23 Nov 2026, 19:04:05 UTC+1`."""
+    return language_time(datetime.fromtimestamp(epoch_s, UTC), language, zone)
 
 
-def parse_time(text: str) -> int:
+def parse_time(text: str, language: Language = Language.EN) -> int:
     """Read `time_text`."""
-    return int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp())
+    return int(parse_language_time(text, language).timestamp())
 
 
 def duration_text(seconds: int) -> str:

@@ -18,9 +18,10 @@ from werkzeug.wrappers import Response as BaseResponse
 from jitaccess.broker.context import Broker
 from jitaccess.domain.values import Refused
 from jitaccess.errors import DOORS, JitError, Kind
-from jitaccess.identity import sessions
+from jitaccess.identity import preferences, sessions
 from jitaccess.identity.sessions import Current
 from jitaccess.store.ids import new_secret
+from jitaccess.web.speech import say
 
 log = logging.getLogger(__name__)
 SESSION_COOKIE = "__Host-jit"
@@ -111,6 +112,8 @@ def install(app: Flask, broker: Broker) -> None:
                 raise JitError(Kind.UNAUTHENTICATED, "Sign in first.")
             with broker.read() as found:
                 g.current = sessions.resolve(found, secret)
+                if g.current is not None:
+                    g.preferences = preferences.of(found, g.current.person.id)
             if g.current is not None:
                 sessions.touch(broker.db, g.current.actor, g.current.session.id)
 
@@ -137,7 +140,7 @@ def install(app: Flask, broker: Broker) -> None:
             headers["Cache-Control"] = "public, max-age=3600"
         else:
             headers["Cache-Control"] = "no-store"
-            headers["Vary"] = "Cookie"
+            headers["Vary"] = "Cookie, Accept-Language"
         if "browser" in g:
             response.set_cookie(
                 BROWSER_COOKIE, g.browser, secure=True, httponly=True, samesite="Lax", path="/", max_age=3600
@@ -190,7 +193,7 @@ def _answer(error: JitError, status: int | None = None) -> tuple[Response | str,
             "type": door.problem,
             "title": error.kind.value.replace("_", " "),
             "status": code,
-            "detail": gettext(error.message),
+            "detail": say(error.message),
             "code": details.pop("code", error.kind.value),
             **details,
         }
@@ -200,4 +203,4 @@ def _answer(error: JitError, status: int | None = None) -> tuple[Response | str,
     if error.kind is Kind.UNAUTHENTICATED and request.method in SAFE_METHODS:
         path = request.full_path.removesuffix("?")
         return redirect(f"/sign-in?next={quote(path, safe='')}", 303)
-    return render_template("error.html", message=gettext(error.message), status=code), code
+    return render_template("error.html", message=say(error.message), status=code), code

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, render_template, request
-from flask_babel import Babel
 from werkzeug.serving import make_server
 
 from jitaccess.identity.genesis import FounderDraft, new_user_handle
@@ -18,6 +17,7 @@ from jitaccess.identity.passkeys import RegisteredKey, check_registration, regis
 from jitaccess.identity.site import Site
 from jitaccess.settings import Settings
 from jitaccess.store.ids import new_bytes, new_secret
+from jitaccess.web import speech
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class GenesisPage:
         self.complete = threading.Event()
         self._founders = founders
         self._wanted = passkeys
+        self._settings = settings.language
         self._site = Site(
             instance_id="genesis",
             log_origin=settings.log.origin,
@@ -54,7 +55,7 @@ class GenesisPage:
 
     def _make(self) -> Flask:
         app = Flask("jitaccess.web")
-        Babel(app, default_locale="en")
+        speech.install(app, self._settings)
         path = f"/genesis/{self.secret}"
 
         @app.get(path)

@@ -28,6 +28,7 @@ from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import display
 from jitaccess.web.course import posted_start
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
+from jitaccess.web.speech import say
 
 DURATIONS = ("15m", "30m", "1h", "2h", "4h", "8h")
 
@@ -47,7 +48,6 @@ def blueprint(broker: Broker) -> Blueprint:
 def install_template_names(app: Flask, broker: Broker) -> None:
     """Give templates their filters and what every page shows: who, pilot, a recovery under way."""
     app.add_template_filter(display.visible, "visible")
-    app.add_template_filter(display.time_text, "time")
     app.add_template_filter(display.duration_text, "duration")
     app.add_template_filter(display.value_text, "value")
     app.add_template_filter(to_epoch_s, "epoch")
@@ -196,7 +196,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
             found = requests.preview(view, broker, me, ask) if error is None else None
             register = people.register(view)
         if found is not None and found.decision.effect is Effect.DENY:
-            error = gettext(requests.sentence(found.decision.reasons[0]))
+            error = say(requests.sentence(found.decision.reasons[0]))
         if error is not None or found is None:
             page = render_template(
                 "request.html", entry=entry, durations=_durations(entry.max_s), given=request.form, error=error

@@ -1,20 +1,20 @@
 """How do doors, pages and API come onto one application?"""
 
 from flask import Flask
-from flask_babel import Babel
 
 from jitaccess.broker.context import Broker
-from jitaccess.web import api, approving, approving_api, doors, pages
+from jitaccess.web import api, approving, approving_api, doors, languages, pages, speech
 
 
 def register(app: Flask, broker: Broker) -> None:
     """Attach doors, pages, API and translations to an application."""
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    Babel(app, default_locale="en", default_timezone="UTC")
+    speech.install(app, broker.settings.language)
     doors.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
     app.register_blueprint(approving.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
+    app.register_blueprint(languages.blueprint(broker))

@@ -30,6 +30,8 @@ ROOMS = (
     "settings",
     "clock",
     "errors",
+    "language",
+    "told",
 )
 VIOLATIONS: dict[str, list[tuple[str, str]]] = {
     "direction": [
@@ -84,7 +86,7 @@ def skeleton(tmp_path: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").touch()
     for room in ROOMS:
-        if room in ("app", "settings", "clock", "errors"):
+        if room in ("app", "settings", "clock", "errors", "language", "told"):
             (package / f"{room}.py").touch()
         else:
             (package / room).mkdir()

@@ -1,0 +1,171 @@
+"""In which language does somebody read? Three of them, chosen by hand, with their catalogues and the way they write times.
+
+Negotiation is ours because Babel sends a browser that asks for `sr-XK, sq` to Albanian: a person's stored choice, then the browser's
+cookie, then the register's entry, then Accept-Language. `sq_XK` is used because plain `sq` has a 12-hour clock, `sr_Latn_XK` because plain
+`sr` is Cyrillic; there is no zone Europe/Pristina, its clocks are Europe/Belgrade's. Nothing that is signed or logged depends on any of it.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import Locale
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
+from babel.support import NullTranslations, Translations
+
+CATALOGUES = Path(__file__).parent / "translations"
+MAX_HEADER = 200
+"""Characters of an Accept-Language header that are looked at."""
+
+
+class Language(StrEnum):
+    """The languages; the value is the CLDR locale."""
+
+    EN = "en"
+    SQ = "sq_XK"
+    SR = "sr_Latn_XK"
+
+    @property
+    def tag(self) -> str:
+        """Return the BCP 47 tag, for `lang` attributes."""
+        return self.value.replace("_", "-")
+
+    @property
+    def short(self) -> str:
+        """Return the name by which settings, forms and the command line call it."""
+        return self.value.split("_")[0]
+
+    @property
+    def own_name(self) -> str:
+        """Return the language's name in itself."""
+        return _OWN_NAMES[self]
+
+
+_OWN_NAMES = {Language.EN: "English", Language.SQ: "Shqip", Language.SR: "Srpski"}
+_NAMED = {
+    "en": Language.EN,
+    "sq": Language.SQ,
+    "aln": Language.SQ,  # Gheg, the Albanian of Kosovo; who reads it reads the standard
+    "als": Language.SQ,
+    "sr": Language.SR,
+    "sh": Language.SR,  # the old tag that browsers still send for Latin script
+    "bs": Language.SR,  # Bosnian, Croatian and Montenegrin readers understand Serbian better than English
+    "hr": Language.SR,
+    "cnr": Language.SR,
+}
+
+
+def named(text: str | None) -> Language | None:
+    """Return the language that a tag, a locale or a short name means, or None."""
+    return _NAMED.get(re.split(r"[-_]", text.strip().lower(), maxsplit=1)[0]) if text else None
+
+
+def accepted(header: str | None) -> Language | None:
+    """Return the first language that a browser asks for and that there is (RFC 9110 section 12.5.4), or None."""
+    asked = sorted(_ranges((header or "")[:MAX_HEADER]), key=lambda pair: -pair[1])
+    return next((found for tag, weight in asked if weight > 0 and (found := named(tag)) is not None), None)
+
+
+def _ranges(header: str) -> Iterator[tuple[str, float]]:
+    for part in header.split(","):
+        tag, _, rest = part.partition(";")
+        weight = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", rest)
+        if tag.strip() and (not rest.strip() or weight):
+            yield tag, float(weight[1]) if weight else 1.0
+
+
+def negotiate(
+    *, chosen: str | None = None, cookie: str | None = None, registered: str | None = None, header: str | None = None,
+    default: Language = Language.EN,
+) -> Language:  # fmt: skip
+    """Return the language to speak: own choice, this browser's choice, the register's entry, what the browser asks for."""
+    return named(chosen) or named(cookie) or named(registered) or accepted(header) or default
+
+
+@cache
+def catalogue(language: Language) -> NullTranslations:
+    """Return the sentences of a language; English is written in the program itself."""
+    return NullTranslations() if language is Language.EN else Translations.load(CATALOGUES, [language.value])
+
+
+# ---------------------------------------------------------------- times and numbers
+
+DEFAULT_ZONE = "Europe/Belgrade"
+_TIME = {
+    Language.EN: "d MMM y, HH:mm:ss",
+    Language.SQ: "d MMM y, HH:mm:ss",
+    Language.SR: "d. MMM y, HH:mm:ss",
+}
+_MINUTE = {
+    Language.EN: "d MMM y, HH:mm",
+    Language.SQ: "d MMM y, HH:mm",
+    Language.SR: "d. MMM y, HH:mm",
+}
+_READ = re.compile(r"(\d+)\.? (\w+)\.? (\d+), (\d\d):(\d\d):(\d\d) UTC(?:([+-])(\d+)(?::(\d\d))?)?")
+
+
+def known_zone(name: str) -> bool:
+    """Say whether a time zone exists on this machine."""
+    try:
+        return ZoneInfo(name).key == name
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
+@cache
+def zone_named(name: str) -> ZoneInfo:
+    """Return a time zone; one that this machine does not know reads as UTC, which every text then says."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def time_text(at: datetime, language: Language, zone: str = "UTC") -> str:
+    """Return `23 Nov 2026, 19:04:05 UTC+1`: to the second and with its distance from UTC, so that it reads back exactly."""
+    return _written(at, _TIME[language], language, zone)
+
+
+def minute_text(at: datetime, language: Language, zone: str = "UTC") -> str:
+    """Return the same without seconds, for letters and lists."""
+    return _written(at, _MINUTE[language], language, zone)
+
+
+def _written(at: datetime, pattern: str, language: Language, zone: str) -> str:
+    local = at.astimezone(zone_named(zone))
+    return f"{format_datetime(local, pattern, locale=language.value)} {_offset(local)}"
+
+
+def _offset(local: datetime) -> str:
+    away = local.utcoffset() or timedelta()
+    if not away:
+        return "UTC"
+    hours, minutes = divmod(round(abs(away).total_seconds() / 60), 60)
+    return f"UTC{'-' if away < timedelta() else '+'}{hours}" + (f":{minutes:02d}" if minutes else "")
+
+
+def parse_time(text: str, language: Language) -> datetime:
+    """Read `time_text`; raises ValueError."""
+    found = _READ.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"not a time: {text!r}")
+    day, month, year, hour, minute, second, sign, hours, minutes = found.groups()
+    away = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    number = _months(language)[month]
+    return datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC) - away
+
+
+@cache
+def _months(language: Language) -> dict[str, int]:
+    names = Locale.parse(language.value).months["format"]["abbreviated"]
+    return {name.rstrip("."): number for number, name in names.items()}
+
+
+def number_text(number: int, language: Language) -> str:
+    """Return a whole number with the language's separators."""
+    return format_decimal(number, locale=language.value)
