@@ -23,6 +23,7 @@ from jitaccess.settings import Settings
 from jitaccess.store.db import Database, PendingEvent, Tx, View
 from jitaccess.store.tables import AccessRequest, Base, Grant, Lease
 from jitaccess.tokens.keys import Keyring
+from jitaccess.tokens.status import StatusMemory
 
 Stateful = AccessRequest | Grant | Lease
 _MACHINE: Mapping[type[Base], type[State]] = {AccessRequest: RequestState, Grant: GrantState, Lease: LeaseState}
@@ -41,6 +42,8 @@ class Broker:
     connectors: Mapping[str, Connector]
     site: Site
     verified: Verified
+    status: StatusMemory = field(default_factory=StatusMemory)
+    """The status lists of this process."""
     may_grant: threading.Event = field(default_factory=threading.Event)
     """Set once everything overdue was ended after the start (R59); nothing is issued before."""
 

@@ -38,6 +38,7 @@ from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
+from jitaccess.tokens.status import StatusRef
 
 log = logging.getLogger(__name__)
 APPLY_LIMIT = timedelta(seconds=20)
@@ -479,6 +480,7 @@ def mint(
     sign_in: SignIn,
     session_id: str | None,
     refreshed: bool = False,
+    status: StatusRef | None = None,
 ) -> Issued:
     """Make an access token and the refresh token that follows it, with their rows. `found` was made in this very Tx.
 
@@ -508,6 +510,7 @@ def mint(
         sign_in=sign_in,
         now=tx.now,
         ttl_s=found.terms.token_ttl_s,
+        status=None if status is None else status.to_claim(),
     )
     event = tx.record(
         EventType.TOKEN_REFRESHED if refreshed else EventType.TOKEN_ISSUED,
@@ -537,7 +540,17 @@ def mint(
     tx.insert_many(
         Token,
         [
-            (event, {**shared, "id": jti, "kind": "access", "expires_at": access.expires_at}),
+            (
+                event,
+                {
+                    **shared,
+                    "id": jti,
+                    "kind": "access",
+                    "expires_at": access.expires_at,
+                    "status_list": None if status is None else status.list_id,
+                    "status_idx": None if status is None else status.idx,
+                },
+            ),
             (
                 event,
                 {

@@ -19,6 +19,7 @@ from jitaccess.broker import verify
 from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import end_family
+from jitaccess.broker.status import reserve, served, signed_list, uri_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
@@ -31,6 +32,7 @@ from jitaccess.sdk import TokenRefused, Verifier
 from jitaccess.store.db import View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
+from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
 from jitaccess.web.doors import current, settle, without_cookie
 
 MAX_FORM_BYTES = 32 * 1024
@@ -61,10 +63,11 @@ class Endpoints:
             return _oauth_error(400, "unsupported_grant_type", "Only authorization_code and refresh_token.")
         broker = self.broker
         grant_id = _grant_behind(broker, form)
+        status = reserve(broker)
         with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
             broker.keyring.refresh(tx)
             registered = OAuthClient(client)
-            provider = Provider(broker, tx, registered)
+            provider = Provider(broker, tx, registered, status)
             answer: BaseResponse = provider.create_token_response(FormRequest(broker.site.origin, form, registered))
         return answer
 
@@ -184,6 +187,22 @@ class Endpoints:
         """Give the metadata."""
         return jsonify(metadata(self.broker))
 
+    def status_list(self, list_id: str) -> BaseResponse:
+        """Give one Token Status List (draft-ietf-oauth-status-list-21 section 8); anybody may have it and keep it a second."""
+        if "time" in request.args:
+            return _oauth_error(501, "invalid_request", "Only the status of now is given.")
+        try:
+            text = signed_list(self.broker, list_id)
+        except JitError as error:
+            return _oauth_error(error.door.status, error.kind.value, error.message)
+        return _public(Response(text, content_type=MEDIA_TYPE))
+
+    def status_lists(self) -> BaseResponse:
+        """Give the addresses of all lists that tokens may refer to now (section 9)."""
+        with self.broker.read() as view:
+            found = [uri_of(self.broker, key) for key in served(view)]
+        return _public(jsonify({"status_lists": found}))
+
     def jwks(self) -> BaseResponse:
         """Give the public keys that verify now."""
         with self.broker.read() as view:
@@ -202,8 +221,18 @@ def blueprint(broker: Broker) -> Blueprint:
         found.add_url_rule(f"/oidc/{name}", name, at.of_client(name, act), methods=["POST"])
     found.add_url_rule("/.well-known/openid-configuration", "openid_configuration", at.discovery)
     found.add_url_rule("/.well-known/oauth-authorization-server", "oauth_metadata", at.discovery)
+    found.add_url_rule("/oidc/status/<list_id>", "status_list", at.status_list)
+    found.add_url_rule("/oidc/status", "status_lists", at.status_lists)
     found.add_url_rule("/.well-known/jwks.json", "jwks", at.jwks)
     return found
+
+
+def _public(answer: Response) -> Response:
+    """Let everybody read an answer that names nobody, also scripts of other sites, and keep it for a second."""
+    answer.headers["Access-Control-Allow-Origin"] = "*"
+    answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    answer.headers["Cache-Control"] = f"public, max-age={HTTP_MAX_AGE_S}"
+    return answer
 
 
 def _form() -> dict[str, str]:

@@ -17,6 +17,7 @@ def metadata(broker: Broker) -> dict[str, JsonValue]:
         "token_endpoint": f"{issuer}/oidc/token",
         "introspection_endpoint": f"{issuer}/oidc/introspect",
         "revocation_endpoint": f"{issuer}/oidc/revoke",
+        "status_list_aggregation_endpoint": f"{issuer}/oidc/status",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "scopes_supported": [*SCOPES],
         "response_types_supported": ["code"],

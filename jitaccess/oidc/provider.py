@@ -34,6 +34,7 @@ from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Token
 from jitaccess.tokens.access import SignIn, mint_id
+from jitaccess.tokens.status import StatusRef
 
 CODE_LIFE = timedelta(seconds=60)
 CHALLENGE_S256 = re.compile(r"\A[A-Za-z0-9_-]{43}\Z")
@@ -149,8 +150,11 @@ class StoredRefresh:
 class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no types
     """Authlib's server for one request in one transaction."""
 
-    def __init__(self, broker: Broker, tx: View, client: OAuthClient | None = None) -> None:
+    def __init__(
+        self, broker: Broker, tx: View, client: OAuthClient | None = None, status: StatusRef | None = None
+    ) -> None:
         super().__init__()
+        self._status = status
         self.broker = broker
         self.view = tx
         self._client = client
@@ -206,6 +210,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
             sign_in=user.sign_in,
             session_id=user.session_id,
             refreshed=user.refreshed,
+            status=self._status,
         )
         self.issued = issued
         answer: dict[str, Any] = {

@@ -10,6 +10,7 @@ from jitaccess.sdk.client import ClientCredential, ClientKey, ClientSecret
 from jitaccess.sdk.introspection import IntrospectionCheck
 from jitaccess.sdk.keys import FetchedKeys, KeySource, static_keys
 from jitaccess.sdk.refusal import TokenRefused
+from jitaccess.sdk.status import StatusCheck
 from jitaccess.sdk.tokens import VerifiedToken, Verifier
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FetchedKeys",
     "IntrospectionCheck",
     "KeySource",
+    "StatusCheck",
     "TokenRefused",
     "VerifiedToken",
     "Verifier",

@@ -23,23 +23,44 @@ def exchange(
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, object]:
     """GET a URL, or POST a form to it; return the status and the parsed JSON. Raises TokenRefused `unreachable`."""
+    sent = {"Accept": "application/json", **(headers or {})}
+    status, raw = fetch(url, timeout_s=timeout_s, form=form, headers=sent, most=MAX_ANSWER_BYTES)
+    try:
+        return status, json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _unreachable() from error
+
+
+def fetch(
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str],
+    most: int,
+    form: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """GET a URL, or POST a form to it; return the status and at most `most` bytes. Raises TokenRefused `unreachable`."""
     parts = urlsplit(url)
     connection = _connect(parts, timeout_s)
     body = None if form is None else urlencode(form)
-    sent = {"Accept": "application/json", **(headers or {})}
+    sent = dict(headers)
     if body is not None:
         sent["Content-Type"] = "application/x-www-form-urlencoded"
     try:
         connection.request("GET" if body is None else "POST", parts.path or "/", body, sent)
         with connection.getresponse() as response:
-            raw = response.read(MAX_ANSWER_BYTES + 1)
-        if len(raw) > MAX_ANSWER_BYTES:
+            raw = response.read(most + 1)
+        if len(raw) > most:
             raise TokenRefused("unreachable", "The broker's answer is too large.")
-        return response.status, json.loads(raw)
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        raise TokenRefused("unreachable", "The broker cannot be reached, so nothing is accepted now.") from error
+        return response.status, raw
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _unreachable() from error
     finally:
         connection.close()
+
+
+def _unreachable() -> TokenRefused:
+    return TokenRefused("unreachable", "The broker cannot be reached, so nothing is accepted now.")
 
 
 def _connect(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:

@@ -520,7 +520,8 @@ class Token(Sealed, Base):
     """A token minted under a lease, known by its jti or, for refresh tokens, by the hash of its secret."""
 
     __tablename__ = "token"
-    __table_args__ = (Index("token_family", "family"),)
+    __table_args__ = (Index("token_family", "family"), Index("token_status", "status_list", "expires_at"))
+    LATER = frozenset({"status_list", "status_idx"})
     id: Mapped[str] = _key()
     """`jti` of an access token; an id of its own for a refresh token."""
     kind: Mapped[str]
@@ -540,6 +541,24 @@ class Token(Sealed, Base):
     used_at: Mapped[datetime | None]
     """A refresh token is used once; a second use ends the family (R40)."""
     ended_at: Mapped[datetime | None]
+    status_list: Mapped[str | None]
+    """Id of the status list that tells of this access token's end."""
+    status_idx: Mapped[int | None]
+    """Its bit there: given to one token, once."""
+
+
+class StatusListRow(Base):
+    """A Token Status List: how many of its bits were given out. Bits only ever take away, so this carries no evidence."""
+
+    __tablename__ = "status_list"
+    id: Mapped[str] = _key()
+    size: Mapped[int]
+    """Bits in the list."""
+    given: Mapped[int]
+    """Bits given to tokens, or to a process for its next tokens; never given again."""
+    created_at: Mapped[datetime]
+    full_at: Mapped[datetime | None]
+    """When the last bit was given; nothing refers to the list once a token's longest life is over since."""
 
 
 # ---------------------------------------------------------------- outbox, book-keeping
@@ -666,6 +685,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "rate_count",
         "heartbeat",
         "register_version",
+        "status_list",
         "event_text",
         "log_head",
         "checkpoint",

@@ -92,8 +92,9 @@ def mint_access(
     sign_in: SignIn,
     now: datetime,
     ttl_s: int,
+    status: Mapping[str, JsonValue] | None = None,
 ) -> Minted:
-    """Make one access token; raises GONE when the grant has ended."""
+    """Make one access token; raises GONE when the grant has ended. `status` is its claim (draft-ietf-oauth-status-list-21)."""
     expires = expiry(now=now, ends_at=grant.ends_at, ttl_s=ttl_s)
     begins = to_epoch_s(now)
     claims: dict[str, JsonValue] = {
@@ -111,7 +112,9 @@ def mint_access(
         "scope": scope,
         "authorization_details": [grant.to_details()],
     }
-    return Minted(_sign(key, ACCESS_TYPE, claims), jti, from_epoch_s(expires))
+    if status is not None:
+        claims["status"] = dict(status)
+    return Minted(sign(key, ACCESS_TYPE, claims), jti, from_epoch_s(expires))
 
 
 def mint_id(
@@ -142,9 +145,10 @@ def mint_id(
     }
     if nonce is not None:
         claims["nonce"] = nonce
-    return _sign(key, "JWT", claims)
+    return sign(key, "JWT", claims)
 
 
-def _sign(key: ECKey, typ: str, claims: dict[str, JsonValue]) -> str:
+def sign(key: ECKey, typ: str, claims: dict[str, JsonValue]) -> str:
+    """Return a JWT of one kind, signed with ES256; its header says `alg`, `typ` and `kid`."""
     header = {"alg": ALGORITHM, "typ": typ, "kid": str(key.kid)}
     return jwt.encode(header, claims, key, algorithms=[ALGORITHM])

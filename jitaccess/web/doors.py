@@ -130,7 +130,7 @@ def install(app: Flask, broker: Broker) -> None:
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "same-origin"
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         headers["Permissions-Policy"] = (
             "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()"
         )
@@ -138,7 +138,7 @@ def install(app: Flask, broker: Broker) -> None:
             headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
         if request.endpoint == "static":
             headers["Cache-Control"] = "public, max-age=3600"
-        else:
+        elif "Cache-Control" not in headers:  # a public document says for itself how long it may be kept
             headers["Cache-Control"] = "no-store"
             headers["Vary"] = "Cookie, Accept-Language"
         if "browser" in g:
