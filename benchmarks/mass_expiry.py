@@ -11,7 +11,7 @@ from datetime import timedelta
 from benchmarks.grant_issue import world_on
 from benchmarks.measure import machine_line
 from benchmarks.openbao import binary, mass_expiry, running
-from jitaccess.broker.revoke import Revoker
+from jitaccess.broker.cut import Revoker
 from jitaccess.broker.sweep import sweep_once
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM

@@ -20,9 +20,10 @@ from jitaccess.audit.start import check_at_start
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import Policies
 from jitaccess.broker.sweep import Ticker
+from jitaccess.broker.targets import open_targets
 from jitaccess.broker.verified import Verified
 from jitaccess.clock import Clock, SystemClock
-from jitaccess.connectors import load_all
+from jitaccess.connectors import load_kinds
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.site import Site
 from jitaccess.settings import Settings, load
@@ -58,7 +59,7 @@ def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
             db, keyring, origin=site.log_origin, pilot=site.pilot, publish_folder=settings.log.publish_folder
         ),
         policies=Policies(),
-        connectors=load_all(),
+        targets=open_targets(load_kinds(), settings.targets.secrets_dir, at_once=settings.targets.at_once),
         site=site,
         verified=Verified(origin=site.origin, rp_id=site.rp_id),
     )

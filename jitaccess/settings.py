@@ -122,6 +122,15 @@ class Limits(_Section):
     reason_chars: int = Field(default=500, ge=20, le=2000)
 
 
+class Targets(_Section):
+    """The systems on which credentials are made."""
+
+    secrets_dir: Path = Path("var/targets")
+    """One file for each of the broker's own secrets there, mode 0600, named in the policy; also written when they are rotated."""
+    at_once: int = Field(default=4, ge=1, le=64)
+    """Credentials being made on one target at the same time; more wait a moment and are then refused (bulkhead)."""
+
+
 class Demo(_Section):
     """Switches that exist for the demo and are refused on any host but localhost."""
 
@@ -149,6 +158,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     sweep: Sweep = Sweep()
     limits: Limits = Limits()
+    targets: Targets = Targets()
     demo: Demo = Demo()
     fault: Fault = Fault()
 

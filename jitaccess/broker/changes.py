@@ -1,8 +1,8 @@
 """What does each signed administrative act do, and how many must sign it? (R15, R29)
 
 `identity.changes` signs, stores and counts; this table says who may begin a kind, how many different persons it takes, and what it does.
-A new kind is one row here. Until `change_control` is built: widening and rollback of the policy take two persons, a pilot one,
-everything else one administrator.
+A new kind is one row here. Until `change_control` is built: widening and rollback of the policy and closing a stuck lease take two
+persons, a pilot one, everything else one administrator.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jitaccess.broker import hold, policies
+from jitaccess.broker import cut, hold, policies
 from jitaccess.broker.context import Broker
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -74,6 +74,12 @@ class LinkCreate(_Payload):
 
 class Nothing(_Payload):
     """No more than the subject."""
+
+
+class LeaseClose(_Payload):
+    """Why a lease that cannot be revoked is closed, and how the account on the target was dealt with."""
+
+    reason: str = Field(min_length=10, max_length=500)
 
 
 class PolicyActivate(_Payload):
@@ -178,7 +184,18 @@ def _policy_activate(tx: Tx, broker: Broker, current: Current, change: Change, p
         raise JitError(Kind.CONFLICT, "This is not the set that was signed.")
     if change.before_digest != (active.digest if active is not None else None):
         raise JitError(Kind.CONFLICT, "Another policy became active meanwhile: propose and sign again.")
+    moved = cut.still_needed(tx, broker, policies.compiled(row))
+    if moved:
+        raise JitError(
+            Kind.CONFLICT,
+            f"Credentials are still live on {', '.join(moved)}, which this set removes or points elsewhere. End them first.",
+        )
     policies.activate(tx, row)
+    return None
+
+
+def _lease_close(tx: Tx, broker: Broker, current: Current, change: Change, payload: _Payload) -> str | None:
+    cut.close_stuck(tx, change.subject_id, reason=cast(LeaseClose, payload).reason)
     return None
 
 
@@ -215,6 +232,7 @@ KINDS: Mapping[str, ChangeKind] = {
     "enrolment.create": ChangeKind(LinkCreate, _link_create),
     "hold.release": ChangeKind(Nothing, _hold_release),
     "policy.activate": ChangeKind(PolicyActivate, _policy_activate),
+    "lease.close": ChangeKind(LeaseClose, _lease_close),
     "recovery.veto": ChangeKind(Nothing, _recovery_veto),
 }
 
@@ -242,6 +260,9 @@ def begin(
         required, before = found.required, active.digest if active is not None else None
         if joined is not None and joined.before_digest != before:
             joined = None
+    if kind == "lease.close":
+        cut.require_stuck(tx, subject)
+        required = 1 if broker.site.pilot else 2
     return changes.begin_change(
         tx,
         broker.site,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.broker.policies import Policies
+from jitaccess.broker.targets import Targets
 from jitaccess.broker.verified import Verified
 from jitaccess.clock import Clock
-from jitaccess.connectors.contract import Connector
 from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState, State, event_of, may_become
 from jitaccess.domain.values import Actor
 from jitaccess.errors import JitError, Kind
@@ -39,7 +39,7 @@ class Broker:
     keyring: Keyring
     checkpoints: Checkpoints
     policies: Policies
-    connectors: Mapping[str, Connector]
+    targets: Targets
     site: Site
     verified: Verified
     status: StatusMemory = field(default_factory=StatusMemory)
@@ -97,10 +97,24 @@ def advance(
 
 
 def advance_many(
-    tx: Tx, rows: Sequence[tuple[Stateful, Mapping[str, object]]], to: State, *, body: Mapping[str, JsonValue]
+    tx: Tx,
+    rows: Sequence[tuple[Stateful, Mapping[str, object]]],
+    to: State,
+    *,
+    body: Mapping[str, JsonValue] | None = None,
+    bodies: Sequence[Mapping[str, JsonValue]] | None = None,
 ) -> None:
-    """Move a batch of rows of one class to the same state in one statement, each with its own event (design.md section 6)."""
-    tx.update_many([(row, _announce(tx, row, to, body, None), {"state": to.value, **values}) for row, values in rows])
+    """Move a batch of rows of one class to the same state in one statement, each with its own event (design.md section 6).
+
+    `body` is the same for all events, `bodies` gives one a row.
+    """
+    each = bodies if bodies is not None else [body or {}] * len(rows)
+    tx.update_many(
+        [
+            (row, _announce(tx, row, to, one, None), {"state": to.value, **values})
+            for (row, values), one in zip(rows, each, strict=True)
+        ]
+    )
 
 
 def _announce(

@@ -6,7 +6,7 @@ transaction, then writes the result; tokens touch nothing and need one transacti
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -15,12 +15,14 @@ from sqlalchemy import select
 
 from jitaccess.broker.approve import as_votes, statement_of, votes_of
 from jitaccess.broker.context import Broker, advance
+from jitaccess.broker.cut import same_effect
 from jitaccess.broker.grants import approvals_digest, held
 from jitaccess.broker.request import Ask, context, denial_of
-from jitaccess.broker.revoke import LIVE_LEASES
-from jitaccess.broker.schedule import activate, begun, open_until
+from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
+from jitaccess.broker.schedule import activate, begun, open_until, window
+from jitaccess.broker.targets import apply_by
 from jitaccess.clock import to_epoch_s
-from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone
+from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Unreachable, Unusable
 from jitaccess.domain.approval import ApprovalTerms, could_sign, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
@@ -36,13 +38,11 @@ from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Token
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Person, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
 from jitaccess.tokens.status import StatusRef
 
 log = logging.getLogger(__name__)
-APPLY_LIMIT = timedelta(seconds=20)
-"""How long a target may take to make a credential; later it must not take effect (design.md section 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,15 @@ class Opened:
     lease: Lease
     evidence: Evidence
     credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The effect of a lease that is about to be written."""
+
+    lease_id: str
+    effect: Effect
+    outside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,23 +330,46 @@ def covered_approvals(broker: Broker, grant_id: str) -> frozenset[str]:
     return known
 
 
-def open_lease(broker: Broker, current: Current, grant_id: str) -> Opened | Refused:
+def open_lease(
+    broker: Broker, current: Current, grant_id: str, *, given: Mapping[str, str] | None = None
+) -> Opened | Refused:
     """Open a grant for its own person: activate it where its clock waits for that, and give its lease.
 
     1 the approvals are in the signed log · 2 the intent is committed · 3 the target acts, outside any transaction, with a deadline ·
     4 the result is committed. A crash after 2 leaves a lease ISSUING that ends with its grant; a crash after 3 the same: its effect is
-    known by name and is cut (R47).
+    known by name and is cut (R47). `given` is what the person hands in (a public key).
     """
     covered = covered_approvals(broker, grant_id)  # 1
-    with broker.begin(current.actor, lock=[(Grant, grant_id)]) as tx:
-        opened = open_in(tx, broker, current, grant_id, covered=covered)  # 2
+    with broker.begin(current.actor, lock=[(Grant, grant_id), (Person, current.person.id)]) as tx:
+        opened = open_in(tx, broker, current, grant_id, covered=covered, given=given)  # 2
+    return finish_opening(broker, current, opened)
+
+
+def finish_opening(broker: Broker, current: Current, opened: Opened | Refused) -> Opened | Refused:
+    """Do steps 3 and 4 of `open_lease`, outside any transaction, where `open_in` wrote an intent."""
     if isinstance(opened, Refused) or opened.lease.state != LeaseState.ISSUING.value:
         return opened
-    return _apply(broker, current, opened)
+    try:
+        with broker.targets.slot(opened.lease.target):
+            return _apply(broker, current, opened)
+    except JitError as error:  # no place at the target: nothing was called
+        _settle(broker, current, opened.lease.id, LeaseState.FAILED)
+        return Refused(error.kind, "target_busy", error.message)
 
 
-def open_in(tx: Tx, broker: Broker, current: Current, grant_id: str, *, covered: frozenset[str]) -> Opened | Refused:
-    """Do the part of `open_lease` that one transaction holds; `covered` comes from `covered_approvals`. Refusals are recorded."""
+def open_in(
+    tx: Tx,
+    broker: Broker,
+    current: Current,
+    grant_id: str,
+    *,
+    covered: frozenset[str],
+    given: Mapping[str, str] | None = None,
+) -> Opened | Refused:
+    """Do the part of `open_lease` that one transaction holds; `covered` comes from `covered_approvals`. Refusals are recorded.
+
+    The caller's transaction locks the grant and, where a target is touched, the person.
+    """
     grant = tx.get(Grant, grant_id) if len(grant_id) <= 64 else None
     if grant is None or grant.person_id != current.person.id:
         nothing = Refused(Kind.NOT_FOUND, "no_such_grant", "There is no such access of yours.")
@@ -359,13 +391,16 @@ def open_in(tx: Tx, broker: Broker, current: Current, grant_id: str, *, covered:
         return refuse(tx, current.person.id, grant, late)
     live = tx.first(select(Lease).where(Lease.grant_id == grant.id, Lease.state.in_(LIVE_LEASES)))
     if live is not None:
-        if broker.connectors[live.connector].outside:
+        if broker.targets.kind(live.connector).outside:
             again = Refused(Kind.CONFLICT, "open_already", "This access is open already; its secret is shown once.")
             return refuse(tx, current.person.id, grant, again)
         return Opened(live, found, Credential())
+    planned = _plan(tx, broker, found, given or {})
+    if isinstance(planned, Refused):
+        return refuse(tx, current.person.id, grant, planned)
     if grant.state == GrantState.SCHEDULED.value:
         activate(tx, grant)
-    return Opened(_write_lease(tx, broker, found), found, Credential())
+    return Opened(_write_lease(tx, broker, found, planned), found, Credential())
 
 
 def ready(broker: Broker) -> Refused | None:
@@ -384,18 +419,37 @@ def refuse(tx: Tx, person_id: str | None, grant: Grant | None, refused: Refused)
     return refused
 
 
-def _write_lease(tx: Tx, broker: Broker, found: Evidence) -> Lease:
-    grant = found.grant
-    kind = str(found.target.connector["kind"])
-    connector = broker.connectors.get(kind)
-    if connector is None or grant.ends_at is None:
-        raise JitError(Kind.UNAVAILABLE, f"There is no connector of kind {kind}.")
-    key = tx.new_id()
-    spec = LeaseSpec(key, grant.person_id, grant.target, grant.entitlement, grant.ends_at)
-    effect = connector.plan(spec).to_json()
-    state = LeaseState.ISSUING if connector.outside else LeaseState.ACTIVE
+def _plan(tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str]) -> Planned | Refused:
+    """Plan the effect of a new lease. Its end is the grant's, or for one not activated yet what it becomes now."""
+    grant, config = found.grant, found.target.connector
+    kind = broker.targets.kind(str(config["kind"]))
+    ends_at = grant.ends_at or window(grant, tx.now)[1]
+    wanted = {field.name: field.max_length for field in kind.gives}
+    if set(given) != set(wanted) or any(len(text) > wanted[name] for name, text in given.items()):
+        names = ", ".join(field.label for field in kind.gives) or "nothing"
+        return Refused(Kind.INVALID, "not_given", f"This system needs from you: {names}.", "given")
+    spec = LeaseSpec(tx.new_id(), grant.person_id, grant.target, grant.entitlement, tx.now, ends_at, dict(given))
+    try:
+        effect = broker.targets.at(grant.target, config).plan(spec)
+    except Unusable as error:
+        return Refused(Kind.INVALID, "not_usable", str(error), "given")
+    if kind.shared and any(
+        row.state in ENDING_LEASES for row in same_effect(tx, grant.person_id, grant.target, effect.name)
+    ):
+        return Refused(Kind.UNAVAILABLE, "still_ending", "Your last access to this is still being ended. Try again.")
+    return Planned(spec.lease_id, effect, kind.outside)
+
+
+def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> Lease:
+    grant, config, key = found.grant, found.target.connector, planned.lease_id
+    if grant.ends_at is None:
+        raise JitError(Kind.GONE, "This access has ended. Ask for it anew.")
+    effect = planned.effect.to_json()
+    if planned.outside:
+        effect["connector"] = dict(config)  # what has to be cut is found without any policy
+    state = LeaseState.ISSUING if planned.outside else LeaseState.ACTIVE
     event = tx.record(
-        EventType.LEASE_ISSUING if connector.outside else EventType.LEASE_ACTIVE,
+        EventType.LEASE_ISSUING if planned.outside else EventType.LEASE_ACTIVE,
         subject={
             "request": grant.request_id,
             "grant": grant.id,
@@ -403,7 +457,7 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence) -> Lease:
             "person": grant.person_id,
             "target": grant.target,
         },
-        body={"connector": kind, "ends_at": to_epoch_s(grant.ends_at), "effect": str(effect["name"])},
+        body={"connector": str(config["kind"]), "ends_at": to_epoch_s(grant.ends_at), "effect": planned.effect.name},
     )
     return tx.insert(
         Lease,
@@ -412,7 +466,7 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence) -> Lease:
         grant_id=grant.id,
         person_id=grant.person_id,
         target=grant.target,
-        connector=kind,
+        connector=str(config["kind"]),
         effect=effect,
         state=state.value,
         created_at=tx.now,
@@ -424,12 +478,14 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence) -> Lease:
 def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused:
     """Let the target make the credential, and write what came of it. Only `NotDone` proves that nothing was made."""
     lease = opened.lease
-    connector = broker.connectors[lease.connector]
     effect = Effect.from_json(lease.effect)
-    deadline = min(broker.db.now() + APPLY_LIMIT, lease.ends_at)
+    connector = broker.targets.at(lease.target, opened.evidence.target.connector)
     try:
-        credential = connector.apply(effect, deadline)  # a crash here leaves ISSUING: cut when the grant ends
-    except NotDone:
+        credential = connector.apply(
+            effect, apply_by(lease)
+        )  # a crash here leaves ISSUING: ended by `cut.end_stale_issuing`
+    except (NotDone, Unreachable) as error:
+        log.warning("apply of lease %s was not done (%s)", lease.id, type(error).__name__)
         _settle(broker, current, lease.id, LeaseState.FAILED)
         return Refused(Kind.UNAVAILABLE, "target_refused", "The target made nothing. Try again.")
     except Exception as error:  # a target may fail in any way, and then nobody knows what it made: revoke it
@@ -438,9 +494,13 @@ def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused
         return Refused(Kind.UNAVAILABLE, "target_uncertain", "The target did not answer. What it made is removed.")
     if _settle(broker, current, lease.id, LeaseState.ACTIVE):
         return Opened(lease, opened.evidence, credential)
-    # The grant ended meanwhile and may have been cut before this was born: the loser removes what it made.
-    connector.cut([effect])
-    connector.clean(effect)
+    # The grant ended meanwhile and may have been cut before this was born: the loser removes what it made. A crash here leaves
+    # the lease ended and the name buried (design.md section 6, late births); reconcile removes what is left.
+    try:
+        connector.cut([effect])
+        connector.clean([effect])
+    except Exception as error:  # the sweep, which ended this lease, does the same with proof, and again and again
+        log.warning("removing the late effect of lease %s failed (%s)", lease.id, type(error).__name__)
     return Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
 
 
@@ -461,7 +521,7 @@ def _settle(broker: Broker, current: Current, lease_id: str, to: LeaseState) -> 
             case LeaseState.FAILED:
                 advance(tx, lease, to, cause=EndCause.FAILED.value, ended_at=tx.now)
             case _:
-                advance(tx, lease, to)
+                advance(tx, lease, to, proof={"applied": True})
         return True
 
 

@@ -72,6 +72,9 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             return Letter(person.email, f"A passkey was {word} your account", f"{body}\n{origin}/passkeys\n")
         case "held":
             return Letter(person.email, "Your access is on hold", f"Ask an administrator.\n\n{origin}/\n")
+        case "revocation_stuck":
+            body = "The account may still be there. It is tried again and again; look at the target, or close it by hand.\n"
+            return Letter(person.email, "Access could not be taken away", f"{body}\n{origin}/targets\n")
         case "recovery_started":
             body = (
                 "Paper recovery keys were used. The recovery takes effect after 72 hours unless a founder vetoes it.\n"

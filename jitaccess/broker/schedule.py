@@ -28,11 +28,16 @@ def open_until(grant: Grant) -> datetime:
     return _end(grant, grant.not_before or grant.created_at)
 
 
+def window(grant: Grant, now: datetime) -> tuple[datetime, datetime]:
+    """Return start and end that a scheduled grant has if its clock starts now."""
+    by_itself = grant.activate_by is None and grant.not_before is not None
+    starts_at = (grant.not_before if by_itself else None) or now
+    return starts_at, _end(grant, starts_at)
+
+
 def activate(tx: Tx, grant: Grant) -> None:
     """Start the clock of a scheduled grant whose start has come."""
-    by_itself = grant.activate_by is None and grant.not_before is not None
-    starts_at = grant.not_before if by_itself else tx.now
-    ends_at = _end(grant, starts_at or tx.now)
+    starts_at, ends_at = window(grant, tx.now)
     advance(tx, grant, GrantState.ACTIVE, body={"ends_at": to_epoch_s(ends_at)}, starts_at=starts_at, ends_at=ends_at)
 
 

@@ -19,8 +19,9 @@ from sqlalchemy import select
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import notify
 from jitaccess.broker.context import Broker, advance_many
+from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
-from jitaccess.broker.revoke import Revoker, end_grants
+from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 REGISTER_EVERY_S = 60.0
 HOUSEKEEPING_EVERY_S = 60.0
 KEEP_CHALLENGES = timedelta(hours=1)
+TARGETS_WAIT_S = 0.2
+"""How long a tick waits for targets: one that hangs must not hold up the next look at what is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +122,15 @@ def _batches(broker: Broker, one: Callable[[Tx], int]) -> int:
             return total
 
 
-def sweep_once(broker: Broker, revoker: Revoker) -> SweepReport:
-    """Look once at everything that may be due; each part runs even when another fails."""
+def sweep_once(broker: Broker, revoker: Revoker, *, wait_s: float = CUT_LIMIT_S) -> SweepReport:
+    """Look once at everything that may be due; each part runs even when another fails. `wait_s`: how long to wait for targets."""
+    _guarded("end what lost its issuer", lambda: end_stale_issuing(broker))
     found = {
         "started": _guarded("start what is due", lambda: start_due_grants(broker)),
         "grants": _guarded("end due grants", lambda: end_due_grants(broker)),
         "unused": _guarded("end unused grants", lambda: end_unused_grants(broker)),
         "requests": _guarded("expire requests", lambda: expire_requests(broker)),
-        "leases": _guarded("finish revocations", revoker.run),
+        "leases": _guarded("finish revocations", lambda: revoker.run(wait_s)),
     }
     return SweepReport(**found)
 
@@ -163,7 +167,9 @@ class Ticker:
         self.permit()
         self._note_clock()
         settings = self._broker.settings
-        self._every(settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker))
+        self._every(
+            settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker, wait_s=TARGETS_WAIT_S)
+        )
         self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
         self._every(settings.sweep.every_s * 2, "mail", lambda: notify.send_due(self._broker))
         self._every(REGISTER_EVERY_S, "register", self._register.check)

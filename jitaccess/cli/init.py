@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from jitaccess.clock import Clock, SystemClock
+from jitaccess.connectors import config_models
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.genesis import FOUNDERS_WANTED, PAPER_THRESHOLD, PASSKEYS_WANTED, FounderDraft, genesis
 from jitaccess.policy.decision_tests import REGISTER_FILE, read_register
@@ -95,6 +96,7 @@ def _policy(folder: Path | None) -> PolicySet | None:
     texts = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
     people = folder / "tests" / REGISTER_FILE
     try:
-        return load_policies(texts, register=read_register(people.read_text()) if people.exists() else None)
+        register = read_register(people.read_text()) if people.exists() else None
+        return load_policies(texts, register=register, connectors=config_models())
     except PolicyErrors as error:
         raise JitError(Kind.INVALID, str(error)) from error

@@ -12,6 +12,7 @@ from jitaccess.broker.policies import proposal
 from jitaccess.broker.policies import propose as propose_set
 from jitaccess.broker.request import sentence
 from jitaccess.clock import SystemClock
+from jitaccess.connectors import config_models
 from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
@@ -43,7 +44,7 @@ def _test_register(folder: Path) -> RegisterView | None:
 
 def _loaded(folder: Path, register: RegisterView | None) -> PolicySet:
     try:
-        found = load_set(_texts(folder), register=register)
+        found = load_set(_texts(folder), register=register, connectors=config_models())
     except PolicyErrors as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -185,4 +186,4 @@ def show() -> None:
 @policy.command("schema")
 def schema_() -> None:
     """Print the JSON Schema of policy files, for editors."""
-    click.echo(json.dumps(json_schema(), indent=1))
+    click.echo(json.dumps(json_schema(config_models()), indent=1))

@@ -1,17 +1,26 @@
 """How does one kind of target apply, cut and clean an effect? The contract of a connector (design.md section 6).
 
-A connector knows neither the store nor the log nor the broker; it gets a plan and does it. `apply` may succeed, raise `NotDone`, which
-*proves* that nothing was made, or be uncertain (anything else). It must not take effect after its deadline. `cut` ends login and
-sessions and reads back; `clean` neutralises what is left, deletes and reads back; "absent" is success only on the target's own word.
+A connector knows neither the store nor the log nor the broker nor the clock; it gets a plan and does it. `apply` may succeed, raise
+`NotDone`, which *proves* that nothing was made, or be uncertain (anything else). It must not take effect after its deadline. `cut` ends
+login and sessions and reads back; `clean` neutralises what is left, deletes and reads back; "absent" is success only on the
+target's own word. Every verb may be repeated. No secret ever stands in an error text: what is raised is seen by people.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import Annotated, Any, Protocol, cast
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from jitaccess.proof.canonical import JsonValue
+
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""Names a file of the folder `targets.secrets_dir`; the secret itself never stands in a policy."""
+ACCOUNT_PREFIX = "jit-"
+ID_LENGTH = 26
+ID_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuv")
 
 
 class EnforcesExpiry(StrEnum):
@@ -24,6 +33,14 @@ class EnforcesExpiry(StrEnum):
 
 class NotDone(Exception):
     """Proof that a target call made nothing; any other error leaves it uncertain."""
+
+
+class Unreachable(Exception):
+    """The target cannot be reached now: no call of a batch was begun, and trying single ones would not help."""
+
+
+class Unusable(Exception):
+    """What the person gave (a public key) cannot be used; the text is one plain sentence for them."""
 
 
 class Secret:
@@ -43,6 +60,35 @@ class Secret:
         return "***"
 
 
+class KindConfig(BaseModel):
+    """Base of the configuration of one target: what stands under `connector` in a policy file. Unknown keys are refused.
+
+    Give `kind` as a `Literal`. Where the kind needs to know what each entitlement means, add the field `entitlements`, a mapping by
+    entitlement: the loader checks that its keys are exactly the target's. Use lists and plain text, no sets, tuples or paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a connector is given of the world."""
+
+    secrets: Callable[[str], Sequence[Secret]]
+    """Secret's name -> what may be valid now, most likely first: two values while one of the broker's own secrets is being exchanged."""
+    draw: Callable[[], str]
+    """Return a fresh secret: 256 random bits as 43 characters of base64url."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Something that the person hands in when opening, for instance a public key."""
+
+    name: str
+    label: str
+    max_length: int = 8_000
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseSpec:
     """What a lease is about, for planning its effect."""
@@ -51,7 +97,21 @@ class LeaseSpec:
     person_id: str
     target: str
     entitlement: str
+    starts_at: datetime
     ends_at: datetime
+    given: Mapping[str, str] = field(default_factory=dict)
+    """What the person handed in, by `Given.name`; each connector checks it."""
+
+    @property
+    def account(self) -> str:
+        """Return the name of the account that is made for this lease: 30 characters, no text of a person, never used again (R48)."""
+        return f"{ACCOUNT_PREFIX}{self.lease_id}"
+
+
+def is_own_account(name: str) -> bool:
+    """Say whether a name on a target has the form of an account that a lease makes."""
+    rest = name.removeprefix(ACCOUNT_PREFIX)
+    return len(rest) == ID_LENGTH == len(name) - len(ACCOUNT_PREFIX) and ID_CHARACTERS.issuperset(rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +139,31 @@ class Credential:
     """What the person gets, shown once."""
 
     secret: Secret | None = None
+    username: str = ""
+    command: str = ""
+    """Ready to paste; never holds the secret, which would stand in the shell's history and the process list."""
+    files: Mapping[str, Secret] = field(default_factory=dict)
+    """File name -> text, for what has to be saved (a certificate)."""
+    note: str = ""
+    """One plain sentence on how to use it, in English."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account as a target shows it."""
+    """One account as a target shows it, or as a live lease explains it."""
 
     name: str
     rights: frozenset[str] = frozenset()
+    """Attributes, memberships and grants in the target's own words, e.g. `SUPERUSER`, `member of app_read`."""
     sessions: int = 0
+    enabled: bool = True
+    """Whether anybody can log in with it."""
+    expires_at: datetime | None = None
+    """The target's own end of it, None where there is none."""
+    fingerprint: str = ""
+    """Changes when what proves its owner (password, key) changes; a digest, never anything to log in with. Empty: not known."""
+    owns: frozenset[str] = frozenset()
+    """Objects it owns, in the target's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,42 +172,61 @@ class Inventory:
 
     accounts: Mapping[str, Account]
     coverage: frozenset[str]
+    """What was compared (`accounts`, `memberships`, ...), so that nobody takes silence for a look."""
+    own: str = ""
+    """The broker's own account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What came of locking or removing an account that nothing explains."""
+
+    done: bool
+    statement: str = ""
+    """Where it was not: the exact statement that the target's owner has to run."""
+
+
+Proofs = Mapping[str, Mapping[str, JsonValue]]
+"""Effect's name -> what the target said when it was read back."""
 
 
 class Connector(Protocol):
-    """One kind of target."""
-
-    kind: str
-    outside: bool
-    """Whether leases put anything on the target at all; tokens do not."""
-    enforces_expiry: EnforcesExpiry
+    """One target. `open` of its kind makes it without any call to the target; it may be used by several threads at once."""
 
     def probe(self) -> tuple[str, ...]:
         """Return what is wrong, or too mighty, about the broker's own access; empty when all is well."""
         ...
 
     def plan(self, spec: LeaseSpec) -> Effect:
-        """Return the effect of a lease; pure."""
+        """Return the effect of a lease; pure. Raises Unusable."""
         ...
 
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
         """Put the effect on the target; cannot take effect after the deadline. Raises NotDone, or is uncertain."""
         ...
 
-    def cut(self, effects: Sequence[Effect]) -> Mapping[str, JsonValue]:
-        """End login and sessions of many effects and read back; return the proof. Doing it twice is harmless."""
+    def bury(self, effect: Effect) -> None:
+        """Take the name of an effect whose `apply` was uncertain (a locked account without rights), so that a late birth fails."""
         ...
 
-    def clean(self, effect: Effect) -> Mapping[str, JsonValue]:
-        """Neutralise what is left, delete, read back; return the proof. Absent is success on the target's own word."""
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """End login and sessions of all these effects and read back; return a proof for each, or raise."""
+        ...
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Neutralise what is left of all these effects, delete, read back; return a proof for each, or raise."""
+        ...
+
+    def expects(self, effect: Effect, ends_at: datetime) -> Account:
+        """Return the account as it may look while this lease lives; pure. More than this is a finding."""
         ...
 
     def observe(self) -> Inventory:
         """Return what is on the target."""
         ...
 
-    def quarantine(self, account: str) -> None:
-        """Lock an account that no lease explains."""
+    def quarantine(self, account: str, *, remove: bool) -> Quarantined:
+        """Lock an account that nothing explains and end its sessions; `remove`: delete it."""
         ...
 
     def rotate_own(self, old: Secret, new: Secret) -> None:
@@ -141,3 +236,22 @@ class Connector(Protocol):
     def close(self) -> None:
         """Give connections back."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorKind:
+    """One kind of target; every connector file ends in one, named `KIND`."""
+
+    name: str
+    config: type[BaseModel]
+    open: Callable[[Any, Surroundings], Connector]
+    """Checked configuration and surroundings -> connector; no call to the target, no reading of secrets yet."""
+    setup: Callable[[Any], str]
+    """Configuration, or None for an example -> the exact lines that give the broker its least privileges there."""
+    enforces_expiry: EnforcesExpiry
+    outside: bool = True
+    """Whether leases put anything on the target at all; tokens do not."""
+    shared: bool = False
+    """Whether two leases of one person may name the same effect (a membership): the broker then counts them (R56)."""
+    gives: tuple[Given, ...] = ()
+    """What the person hands in when opening."""

@@ -1,50 +1,66 @@
 """A target in memory that misbehaves when told to: for tests and fault drills, never for people.
 
-Faults: `fail` (an error before anything), `lost_reply` (done, then an error), `not_done` (NotDone), `hang` (waits for `release`).
+Faults: `fail` (an error before anything), `lost_reply` (done, then an error), `not_done` (NotDone), `unreachable`, `hang` (waits for
+`released`).
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+
+from pydantic import BaseModel
 
 from jitaccess.connectors.contract import (
     Account,
+    ConnectorKind,
     Credential,
     Effect,
     EnforcesExpiry,
+    Given,
     Inventory,
+    KindConfig,
     LeaseSpec,
     NotDone,
+    Proofs,
+    Quarantined,
     Secret,
+    Surroundings,
+    Unreachable,
 )
-from jitaccess.proof.canonical import JsonValue
 
 HANG_LIMIT_S = 30.0
 
 
-class FakeConnector:
-    """The kind `fake`."""
+class FakeConfig(KindConfig):
+    """Where it is: nowhere."""
 
-    kind = "fake"
-    outside = True
-    enforces_expiry = EnforcesExpiry.NOTHING
+    kind: str
+    at: str = ""
+
+
+class FakeConnector:
+    """A target of the kind `fake`."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.faults: dict[str, str] = {}
         """Verb -> fault, until removed."""
+        self.poisoned: set[str] = set()
+        """Accounts that cannot be cut or cleaned, whoever they come with."""
         self.calls: list[tuple[str, str]] = []
         self.released = threading.Event()
         self._guard = threading.Lock()
 
-    def _enter(self, verb: str, name: str) -> str | None:
+    def _enter(self, verb: str, *names: str) -> str | None:
         with self._guard:
-            self.calls.append((verb, name))
+            self.calls.append((verb, " ".join(names)))
         fault = self.faults.get(verb)
-        if fault == "fail":
+        if fault == "fail" or not self.poisoned.isdisjoint(names):
             raise ConnectionError(f"the target refused {verb}")
         if fault == "not_done":
             raise NotDone(verb)
+        if fault == "unreachable":
+            raise Unreachable(verb)
         if fault == "hang":
             self.released.wait(HANG_LIMIT_S)
         return fault
@@ -55,49 +71,89 @@ class FakeConnector:
 
     def plan(self, spec: LeaseSpec) -> Effect:
         """Plan one account."""
-        return Effect(self.kind, f"jit-{spec.lease_id}", {"entitlement": spec.entitlement})
+        return Effect("fake", spec.account, {"entitlement": spec.entitlement})
 
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
         """Make the account."""
         fault = self._enter("apply", effect.name)
         with self._guard:
-            self.accounts[effect.name] = Account(effect.name, frozenset({str(effect.detail["entitlement"])}))
+            if effect.name in self.accounts:
+                raise NotDone("the name is taken")
+            right = str(effect.detail.get("entitlement", ""))
+            self.accounts[effect.name] = Account(effect.name, frozenset({right}))
         if fault == "lost_reply":
             raise ConnectionError("the reply was lost")
-        return Credential(Secret(f"secret-of-{effect.name}"))
+        return Credential(Secret(f"secret-of-{effect.name}"), username=effect.name, command=f"fake {effect.name}")
 
-    def cut(self, effects: Sequence[Effect]) -> Mapping[str, JsonValue]:
+    def bury(self, effect: Effect) -> None:
+        """Take the name."""
+        self._enter("bury", effect.name)
+        with self._guard:
+            self.accounts.setdefault(effect.name, Account(effect.name, enabled=False))
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
         """End the sessions of the accounts."""
-        for effect in effects:
-            self._enter("cut", effect.name)
-            with self._guard:
+        self._enter("cut", *(effect.name for effect in effects))
+        with self._guard:
+            for effect in effects:
                 known = self.accounts.get(effect.name)
                 if known is not None:
-                    self.accounts[effect.name] = Account(known.name, known.rights, 0)
-        return {"sessions": 0}
+                    self.accounts[effect.name] = Account(known.name, known.rights, enabled=False)
+        return {effect.name: {"login": "locked", "sessions": 0} for effect in effects}
 
-    def clean(self, effect: Effect) -> Mapping[str, JsonValue]:
-        """Delete the account and read back."""
-        fault = self._enter("clean", effect.name)
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Delete the accounts and read back."""
+        fault = self._enter("clean", *(effect.name for effect in effects))
         with self._guard:
-            self.accounts.pop(effect.name, None)
+            for effect in effects:
+                self.accounts.pop(effect.name, None)
         if fault == "lost_reply":
             raise ConnectionError("the reply was lost")
-        return {"absent": effect.name not in self.accounts}
+        return {effect.name: {"account": "absent"} for effect in effects}
+
+    def expects(self, effect: Effect, ends_at: datetime) -> Account:
+        """Return the account with its one right."""
+        return Account(effect.name, frozenset({str(effect.detail.get("entitlement", ""))}), expires_at=ends_at)
 
     def observe(self) -> Inventory:
         """List the accounts."""
-        self._enter("observe", "")
-        return Inventory(dict(self.accounts), frozenset({"accounts", "rights"}))
+        self._enter("observe")
+        with self._guard:
+            return Inventory(dict(self.accounts), frozenset({"accounts", "memberships"}))
 
-    def quarantine(self, account: str) -> None:
-        """Take all rights from an account."""
+    def quarantine(self, account: str, *, remove: bool) -> Quarantined:
+        """Take all rights from an account, or the account itself."""
         self._enter("quarantine", account)
-        self.accounts[account] = Account(account)
+        if account in self.poisoned:
+            return Quarantined(False, f"LOCK {account}")
+        with self._guard:
+            self.accounts.pop(account, None)
+            if not remove:
+                self.accounts[account] = Account(account, enabled=False)
+        return Quarantined(True)
 
     def rotate_own(self, old: Secret, new: Secret) -> None:
         """Accept any new secret."""
-        self._enter("rotate_own", "")
+        self._enter("rotate_own")
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def fake_kind(
+    connector: FakeConnector,
+    name: str = "fake",
+    *,
+    config: type[BaseModel] = FakeConfig,
+    shared: bool = False,
+    gives: tuple[Given, ...] = (),
+) -> ConnectorKind:
+    """Return a kind whose every target is this one connector; `name` and `config` let it stand in for another kind."""
+
+    def open_it(config: BaseModel, around: Surroundings) -> FakeConnector:
+        return connector
+
+    def setup(config: BaseModel | None) -> str:
+        return "# Nothing: it lives in memory.\n"
+
+    return ConnectorKind(name, config, open_it, setup, EnforcesExpiry.NOTHING, shared=shared, gives=gives)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jitaccess.clock import Clock
+from jitaccess.connectors import config_models
 from jitaccess.demo.cast import CAST, FOUNDERS, Role
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.domain.register import RegisterView
@@ -50,7 +51,8 @@ class Seeded:
 
 def read_policies(folder: Path, register: RegisterView | None = None) -> PolicySet:
     """Read and load a policy folder."""
-    return load({file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}, register=register)
+    texts = {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}
+    return load(texts, register=register, connectors=config_models())
 
 
 def soft_key(site: Site, passkey: SoftPasskey, *, user_handle: str, label: str) -> RegisteredKey:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jitaccess.broker.clients import add_client
 from jitaccess.clock import SystemClock
+from jitaccess.connectors import config_models
 from jitaccess.demo.seed import Seeded, read_policies, seed
 from jitaccess.demo.servers import Server, broker_server, free_port, treasury_server
 from jitaccess.domain.values import LOCAL
@@ -82,7 +83,7 @@ def shipped_policies(treasury_origin: str) -> PolicySet:
         return read_policies(folder)
     texts = {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}
     moved = {name: text.replace("http://127.0.0.1:8001", treasury_origin) for name, text in texts.items()}
-    return load(moved, register=None)
+    return load(moved, register=None, connectors=config_models())
 
 
 def build(

@@ -116,6 +116,12 @@ def is_admin(view: View, person_id: str) -> bool:
     return person is not None and person.active and bool(person.groups & {ADMINS, FOUNDERS})
 
 
+def admins(view: View) -> list[str]:
+    """Return the ids of all active administrators: who is told of an alarm."""
+    people = register(view).persons
+    return sorted(key for key, person in people.items() if person.active and person.groups & {ADMINS, FOUNDERS})
+
+
 def is_auditor(view: View, person_id: str) -> bool:
     """Say whether a person may read everything; admins may too."""
     person = register(view).persons.get(person_id)

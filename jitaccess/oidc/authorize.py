@@ -171,7 +171,7 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
         opened = open_in(tx, broker, current, grant_id, covered=covered)  # 4
         if isinstance(opened, Refused):
             return opened
-        if opened.lease.target != asked.client.facts.target or broker.connectors[opened.lease.connector].outside:
+        if opened.lease.target != asked.client.facts.target or broker.targets.kind(opened.lease.connector).outside:
             return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
         user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in_of(verified))
         provider = Provider(broker, tx, asked.client)

@@ -7,6 +7,7 @@ members come from the register as a value. Every problem found is reported, not 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -55,14 +56,19 @@ class _Found:
         return found
 
 
-def load(files: Mapping[str, str], *, register: RegisterView | None = None) -> PolicySet:
+def load(
+    files: Mapping[str, str],
+    *,
+    register: RegisterView | None = None,
+    connectors: Mapping[str, type[BaseModel]] = schema.CONNECTORS,
+) -> PolicySet:
     """Return the compiled set with its warnings; raises PolicyErrors with every problem found.
 
-    `files` maps file name to text. Without a register nothing about groups, members and reachable thresholds is checked: a set
-    that is to become active is loaded with it.
+    `files` maps file name to text; `connectors` the kinds of target to the models of their configuration. Without a register nothing
+    about groups, members and reachable thresholds is checked: a set that is to become active is loaded with it.
     """
     parsed = _parse_all(files)
-    checker = _Checker(parsed, register)
+    checker = _Checker(parsed, register, connectors)
     document = checker.document()
     errors = [problem for problem in checker.problems if problem.level is Level.ERROR]
     if errors:
@@ -108,13 +114,14 @@ def _noise(error: ErrorDetails) -> bool:
     return (branch == "literal['none']" and written) or (branch == "Approve" and not written)
 
 
-def _told(source: Source, error: ErrorDetails) -> PolicyProblem:
+def _told(source: Source, error: ErrorDetails, model: type[BaseModel] | None = None) -> PolicyProblem:
     loc, kind, found = error["loc"], error["type"], error["input"]
     path = loc if loc in source.at else tuple(part for part in loc if part not in _BRANCHES)
     if kind == "extra_forbidden":
         name = str(path[-1])
         built = "this term is not built yet" if name in NOT_BUILT else "unknown key"
-        return source.problem(path, f'{built}: "{name}"{nearest(name, _known_keys(path))}')
+        known = _known_keys(path) if model is None else _keys_of(model)
+        return source.problem(path, f'{built}: "{name}"{nearest(name, known)}')
     if kind == "missing":
         return source.problem(path, f'the key "{path[-1]}" is missing')
     if kind == "value_error":
@@ -149,7 +156,7 @@ _ENTRIES: Mapping[str, _Models] = {
 """What an entry of a list or mapping of this name is."""
 _PARTS: Mapping[str, _Models] = {
     "for": (schema.For,), "to": (schema.To,), "duration": (schema.DurationTerms,), "limits": (schema.Limits,),
-    "approve": (schema.Approve,), "token": (schema.TokenTerms,), "connector": (schema.TokenConnector,),
+    "approve": (schema.Approve,), "token": (schema.TokenTerms,),
 }  # fmt: skip
 
 
@@ -158,14 +165,21 @@ def _known_keys(path: Path) -> list[str]:
     parent = str(path[-2]) if len(path) > 1 else ""
     entry_of = str(path[-3]) if len(path) > 2 else ""
     models = _ENTRIES.get(entry_of) or _PARTS.get(parent) or (schema.PolicyFile,)
-    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+    return [name for model in models for name in _keys_of(model)]
+
+
+def _keys_of(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 class _Checker:
     """Cross-checks that no single file can tell."""
 
-    def __init__(self, files: Sequence[_File], register: RegisterView | None) -> None:
+    def __init__(
+        self, files: Sequence[_File], register: RegisterView | None, connectors: Mapping[str, type[BaseModel]]
+    ) -> None:
         self.problems: list[PolicyProblem] = []
+        self._connectors = connectors
         self._files = files
         self._register = register
         self._reaches: dict[ApprovalTerms, _Reach] = {}
@@ -234,12 +248,33 @@ class _Checker:
                 name: {"label": part.label or name, "max_s": part.max_duration, "risk": part.risk}
                 for name, part in value.entitlements.items()
             },
-            "connector": {
-                "kind": value.connector.kind,
-                "audience": value.connector.audience,
-                "initiate_login": value.connector.initiate_login,
-            },
+            "connector": self._connector(file, ("targets", key, "connector"), value),
         }
+
+    def _connector(self, file: _File, path: Path, target: schema.Target) -> JsonValue:
+        """Check what stands under `connector` with the model of its kind, and return its normal form."""
+        kind = target.connector.get("kind")
+        if not isinstance(kind, str):
+            self._wrong(file, path, 'the key "kind" is missing: which kind of target is this?')
+            return None
+        if not self._must_know(file, (*path, "kind"), "kind of target", kind, self._connectors):
+            return None
+        model = self._connectors[kind]
+        try:
+            found = model.model_validate(target.connector).model_dump(mode="json")
+        except ValidationError as error:
+            for wrong in error.errors(include_url=False):
+                placed: ErrorDetails = {**wrong, "loc": (*path, *wrong["loc"])}
+                self.problems.append(_told(file.source, placed, model))
+            return None
+        meant = found.get("entitlements")
+        if isinstance(meant, dict):
+            # A kind that has to know what each entitlement means says so for all of them, and for no other.
+            for name in sorted(target.entitlements.keys() ^ meant.keys()):
+                here: Path = (*path, "entitlements", name) if name in meant else (*path, "entitlements")
+                said = "is no entitlement of this target" if name in meant else "is missing here"
+                self._wrong(file, here, f'"{name}" {said}')
+        return cast(JsonValue, found)
 
     def _rule(self, file: _File, path: Path, rule: schema.Rule) -> JsonValue:
         if self._must_know(file, (*path, "to", "target"), "target", rule.to.target, self._targets):

@@ -5,11 +5,22 @@ The JSON Schema for editors (`policies/schema.json`) is generated from these mod
 """
 
 import re
+from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import models_json_schema
 
 from jitaccess.proof.canonical import MAX_INTEGER
 
@@ -145,13 +156,26 @@ class TokenConnector(_Model):
     """Where "Open" leads: OpenID Connect Core section 4 (login initiated by a third party)."""
 
 
+CONNECTORS: Mapping[str, type[BaseModel]] = {"token": TokenConnector}
+"""The kinds that this room knows by itself; the loader is handed the models of all others."""
+_OTHER_KIND = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {"kind": {"type": "string", "not": {"enum": list(CONNECTORS)}}},
+}
+ConnectorPart = Annotated[
+    dict[str, Any], WithJsonSchema({"anyOf": [TokenConnector.model_json_schema(by_alias=True), _OTHER_KIND]})
+]
+"""Which kind of target, and where. Each kind brings its own model: the loader checks with it, this room stays pure."""
+
+
 class Target(_Model):
     """A system access is given to."""
 
     name: Text
     owner: Id
     entitlements: dict[Id, Entitlement] = Field(min_length=1)
-    connector: TokenConnector
+    connector: ConnectorPart
 
 
 class For(_Model):
@@ -316,6 +340,12 @@ class PolicyFile(_Model):
     denials: list[Denial] = Field(default_factory=list)
 
 
-def json_schema() -> dict[str, object]:
-    """Return the JSON Schema of a policy file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PolicyFile.model_json_schema(by_alias=True)}
+def json_schema(connectors: Mapping[str, type[BaseModel]] | None = None) -> dict[str, object]:
+    """Return the JSON Schema of a policy file, for editors; with `connectors` the parts of these kinds too."""
+    found = PolicyFile.model_json_schema(by_alias=True)
+    if connectors:
+        _, parts = models_json_schema([(model, "validation") for model in connectors.values()], by_alias=True)
+        found["$defs"] |= parts["$defs"]
+        one_of = [{"$ref": f"#/$defs/{model.__name__}"} for model in connectors.values()]
+        found["$defs"]["Target"]["properties"]["connector"] = {"oneOf": one_of}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from jitaccess.broker.context import Broker
-from jitaccess.web import api, approving, approving_api, doors, languages, pages, speech
+from jitaccess.web import api, approving, approving_api, doors, handover, languages, pages, speech
 
 
 def register(app: Flask, broker: Broker) -> None:
@@ -18,3 +18,4 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(api.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))
+    app.register_blueprint(handover.blueprint(broker))

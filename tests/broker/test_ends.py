@@ -1,8 +1,6 @@
 """Access ends: on time, at once, for certain, and before anything new is given after a start."""
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,18 +8,15 @@ import pytest
 from sqlalchemy import func, select
 
 from jitaccess.broker import hold, revoke
+from jitaccess.broker.cut import Revoker
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.issue import Opened, open_lease
-from jitaccess.broker.revoke import STUCK_AFTER, Revoker, stuck
-from jitaccess.broker.sweep import Ticker, end_due_grants, sweep_once
-from jitaccess.connectors.contract import Effect
-from jitaccess.connectors.fake import FakeConnector
+from jitaccess.broker.sweep import Ticker, sweep_once
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import LOCAL, SYSTEM, Refused
 from jitaccess.errors import JitError
 from jitaccess.identity import people
-from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.tables import AccessRequest, Event, Grant, Lease, WebSession
 from tests.support.world import World
 
@@ -220,126 +215,3 @@ def test_revocation_needs_no_intact_seal(world: World) -> None:
     world.sweep()
     with world.broker.read() as view:
         assert [row.state for row in view.unchecked_all(select(Lease))] == [LeaseState.REVOKED]
-
-
-# ---------------------------------------------------------------- targets that hold something
-
-
-class Target(FakeConnector):
-    """A fake target that counts."""
-
-    def cut(self, effects: Sequence[Effect]) -> Mapping[str, JsonValue]:
-        return super().cut(effects)
-
-
-def with_target(world: World, target: FakeConnector, name: str = "vault") -> str:
-    """Give a lease that put an account on a target, ending now; return its id."""
-    world.broker = replace(world.broker, connectors={**world.broker.connectors, "fake": target})
-    found = opened(world, duration_s=600)
-    with world.broker.begin(SYSTEM) as tx:
-        event = tx.record(EventType.LEASE_ACTIVE)
-        key = tx.new_id()
-        target.accounts[f"jit-{key}"] = target.accounts.get("x") or _account(f"jit-{key}")
-        tx.insert(
-            Lease,
-            event,
-            id=key,
-            grant_id=found.lease.grant_id,
-            person_id=world.person("arta"),
-            target=name,
-            connector="fake",
-            effect={"kind": "fake", "name": f"jit-{key}", "detail": {"entitlement": "viewer"}},
-            state=LeaseState.ACTIVE.value,
-            created_at=tx.now,
-            ends_at=tx.now + timedelta(seconds=600),
-            attempts=0,
-        )
-    return key
-
-
-def _account(name: str) -> Any:
-    from_contract = FakeConnector()
-    from_contract.apply(Effect("fake", name, {"entitlement": "viewer"}), deadline=None)  # type: ignore[arg-type] # unused
-    return from_contract.accounts[name]
-
-
-def lease(world: World, key: str) -> Lease:
-    with world.broker.read() as view:
-        return view.require(Lease, key)
-
-
-def test_cutting_and_cleaning_are_proven_and_timed(world: World) -> None:
-    target = Target()
-    key = with_target(world, target)
-    world.advance(timedelta(seconds=600))
-    world.sweep()
-    done = lease(world, key)
-    assert done.state == LeaseState.REVOKED
-    assert done.proof == {"cut": {"sessions": 0}, "clean": {"absent": True}}
-    assert target.accounts == {}
-
-
-@pytest.mark.parametrize("fault", ["fail", "lost_reply", "not_done"])
-@pytest.mark.parametrize("verb", ["cut", "clean"])
-def test_a_target_that_fails_is_tried_again_for_ever_and_listed_as_stuck(world: World, verb: str, fault: str) -> None:
-    target = Target()
-    key = with_target(world, target)
-    target.faults[verb] = fault
-    world.advance(timedelta(seconds=600))
-    for _ in range(STUCK_AFTER + 1):
-        world.sweep()
-        world.advance(timedelta(minutes=20))
-    if verb == "cut" and fault == "lost_reply":
-        assert lease(world, key).state == LeaseState.REVOKED, "cutting has no reply to lose"
-        return
-    assert lease(world, key).state == LeaseState.STUCK
-    assert count(world, EventType.ALARM_RAISED) == 1
-    with world.broker.read() as view:
-        assert [row.id for row in stuck(view)] == [key]
-    target.faults.clear()
-    world.advance(timedelta(minutes=20))
-    world.sweep()
-    assert lease(world, key).state == LeaseState.REVOKED
-
-
-def test_a_hanging_target_delays_no_other(world: World) -> None:
-    target = Target()
-    slow = with_target(world, target, "slow")
-    target.faults["cut"] = "hang"
-    world.advance(timedelta(seconds=600))
-    end_due_grants(world.broker)
-    revoker = Revoker(world.broker, "worker")
-    thread = threading.Thread(target=revoker.run)
-    thread.start()
-    while not target.calls:  # until it hangs
-        thread.join(0.01)
-    other = FakeConnector()
-    world.broker = replace(world.broker, connectors={**world.broker.connectors, "fake": target, "quick": other})
-    with world.broker.begin(SYSTEM) as tx:
-        row = tx.require(Lease, slow)
-        event = tx.record(EventType.LEASE_REVOKING)
-        tx.insert(
-            Lease,
-            event,
-            id="quick",
-            grant_id=row.grant_id,
-            person_id=row.person_id,
-            target="quick",
-            connector="quick",
-            effect={"kind": "fake", "name": "jit-quick", "detail": {"entitlement": "viewer"}},
-            state=LeaseState.REVOKING.value,
-            created_at=tx.now,
-            ends_at=tx.now,
-            ended_at=tx.now,
-            next_at=tx.now,
-            attempts=0,
-        )
-    quick = Revoker(world.broker, "another")
-    quick.run()
-    assert lease(world, "quick").state == LeaseState.REVOKED
-    assert lease(world, slow).state == LeaseState.REVOKING
-    target.released.set()
-    thread.join()
-    quick.close()
-    revoker.close()
-    assert lease(world, slow).state == LeaseState.REVOKED

@@ -10,11 +10,13 @@ from sqlalchemy import select
 from jitaccess.broker import issue
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.issue import open_lease, reverify
-from jitaccess.connectors.fake import FakeConnector
+from jitaccess.broker.targets import APPLY_LIMIT, LATE_BIRTH
+from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import passkeys
 from jitaccess.identity.people import disable_person, end_member
+from jitaccess.policy.schema import TokenConnector
 from jitaccess.store.tables import Grant, Lease, Passkey
 from tests.oidc.conftest import Treasury
 from tests.support.world import World
@@ -281,7 +283,7 @@ def test_a_passkey_removed_since_the_filing_is_noticed(sqlite_world: World) -> N
 
 def outside(world: World) -> FakeConnector:
     fake = FakeConnector()
-    world.broker.connectors["token"] = fake  # type: ignore[index] # the world's own mapping, made by load_all
+    world.use_kind(fake_kind(fake, "token", config=TokenConnector))
     return fake
 
 
@@ -316,6 +318,9 @@ def test_only_proof_that_nothing_was_made_counts_as_failed(sqlite_world: World, 
     found = opened(world, grant)
     assert isinstance(found, Refused)
     assert lease_of(world, grant).state == state
+    world.sweep()
+    assert not [account for account in fake.accounts.values() if account.enabled], "what may have been made is locked"
+    world.advance(APPLY_LIMIT + LATE_BIRTH)
     world.sweep()
     assert fake.accounts == {}, "what may have been made is gone"
 

@@ -5,7 +5,7 @@ One prepared database is copied for each test, so a world costs milliseconds. Ti
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from jitaccess.broker.approve import Approved
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask, Filed
 from jitaccess.broker.sweep import Ticker
+from jitaccess.broker.targets import Targets
 from jitaccess.clock import FrozenClock
+from jitaccess.connectors.contract import ConnectorKind
 from jitaccess.demo.seed import Seeded, read_policies, seed
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.domain.values import SYSTEM, Refused
@@ -167,6 +169,13 @@ class World:
         filed = self.filed(entitlement="releaser", **kwargs)
         self.approved("blerim", filed.request.id)
         return self.approved("drita", filed.request.id)
+
+    def use_kind(self, kind: ConnectorKind) -> None:
+        """Let this world know one more kind of target."""
+        known = self.broker.targets
+        self.broker = replace(
+            self.broker, targets=Targets({**known.kinds, kind.name: kind}, known.surroundings, at_once=4)
+        )
 
     def sql(self, statement: str, **values: Any) -> None:
         """Change the database behind the broker's back, as its owner could."""

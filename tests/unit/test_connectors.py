@@ -1,0 +1,167 @@
+"""Kinds of target are found by name, their configuration is checked at load, and their secrets come from files nobody else reads."""
+
+import json
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jsonschema
+import pytest
+from pydantic import Field
+
+from jitaccess.broker.targets import Targets, secret_files
+from jitaccess.connectors import ENTRY_POINTS, OWN, config_models, kinds_at, load_kinds
+from jitaccess.connectors.contract import (
+    KindConfig,
+    LeaseSpec,
+    Secret,
+    SecretName,
+    Surroundings,
+    Unreachable,
+    is_own_account,
+)
+from jitaccess.connectors.fake import FakeConfig, FakeConnector, fake_kind
+from jitaccess.errors import JitError
+from jitaccess.policy.load import load
+from jitaccess.policy.problems import PolicyErrors
+from jitaccess.policy.schema import json_schema
+from jitaccess.store.ids import new_id
+from tests.support.policy_sets import MONDAY, document, rule, text
+from tests.support.sources import ROOT
+
+
+class VaultConfig(KindConfig):
+    """A kind of these tests."""
+
+    kind: Literal["vaultdb"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    secret: SecretName
+    entitlements: dict[str, list[str]]
+
+
+MODELS = {**config_models(), "vaultdb": VaultConfig}
+GOOD = {"kind": "vaultdb", "host": "db.example", "secret": "db-key", "entitlements": {"use": ["r"], "own": ["w"]}}
+
+
+def files(connector: object) -> dict[str, str]:
+    found = document(rule())
+    found["targets"]["vault"]["connector"] = connector
+    return {"p.yaml": text(found)}
+
+
+def test_a_kind_brings_its_model_and_the_normal_form_holds_its_defaults() -> None:
+    found = load(files(GOOD), connectors=MODELS)
+    assert found.targets["vault"].connector == GOOD | {"port": 5000}
+
+
+@pytest.mark.covers("R27")
+@pytest.mark.parametrize(
+    ("change", "path", "message"),
+    [
+        (
+            {"kind": "vaultbd"},
+            "targets.vault.connector.kind",
+            'unknown kind of target "vaultbd"; did you mean "vaultdb"?',
+        ),
+        ({"kind": 4}, "targets.vault.connector", 'the key "kind" is missing'),
+        ({"hots": "x"}, "targets.vault.connector.hots", 'unknown key: "hots"; did you mean "host"?'),
+        ({"port": "5"}, "targets.vault.connector.port", 'found "5", expected valid integer'),
+        ({"secret": "../key"}, "targets.vault.connector.secret", "expected string should match pattern"),
+        ({"entitlements": {"use": []}}, "targets.vault.connector.entitlements", '"own" is missing here'),
+        (
+            {"entitlements": {"use": [], "own": [], "all": []}},
+            "targets.vault.connector.entitlements.all",
+            '"all" is no entitlement of this target',
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_does_not_load(change: dict[str, object], path: str, message: str) -> None:
+    with pytest.raises(PolicyErrors) as raised:
+        load(files(GOOD | change), connectors=MODELS)
+    found = {problem.path: problem for problem in raised.value.problems}
+    assert message in found[path].message.replace("String", "string")
+    assert found[path].line > 1
+
+
+def test_without_their_packages_kinds_are_unknown() -> None:
+    with pytest.raises(PolicyErrors) as raised:
+        load(files(GOOD))
+    assert 'unknown kind of target "vaultdb"' in str(raised.value)
+
+
+def test_the_schema_for_editors_speaks_of_every_kind() -> None:
+    schema = jsonschema.Draft202012Validator(json_schema(MODELS))
+    assert schema.is_valid(json.loads(files(GOOD)["p.yaml"]))
+    assert not schema.is_valid(json.loads(files(GOOD | {"port": "5"})["p.yaml"]))
+
+
+def test_our_kinds_are_declared_for_installation_too() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"][ENTRY_POINTS] == dict(OWN)
+    assert {name: kind.name for name, kind in load_kinds().items() if name in OWN} == {name: name for name in OWN}
+    names = [model.__name__ for model in config_models().values()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("token", "elsewhere:KIND"), ("other", "jitaccess.connectors.token:KIND"), ("other", "no.such:KIND")],
+)
+def test_a_package_cannot_bring_a_kind_that_is_another_or_cannot_be_loaded(name: str, place: str) -> None:
+    with pytest.raises(JitError):
+        kinds_at([EntryPoint(name, place, ENTRY_POINTS)])
+
+
+def test_a_package_brings_a_kind_by_entry_point() -> None:
+    installed = EntryPoint("token", OWN["token"], ENTRY_POINTS)
+    assert set(kinds_at([installed])) == set(OWN)
+
+
+def test_account_names_are_short_unique_and_hold_no_text_of_a_person() -> None:
+    specs = [LeaseSpec(new_id(MONDAY), "p'; DROP", "t", "e", MONDAY, MONDAY) for _ in range(100)]
+    names = {spec.account for spec in specs}
+    assert len(names) == 100
+    assert all(is_own_account(name) and len(name) == 30 for name in names)
+    for other in ("postgres", "jit-", "jit-x", "jit-" + "z" * 26, "JIT-" + "0" * 26, "jit-jit-" + "0" * 26):
+        assert not is_own_account(other)
+
+
+@pytest.mark.covers("R55")
+def test_secrets_come_from_files_that_nobody_else_may_read_and_never_show_themselves(tmp_path: Path) -> None:
+    read = secret_files(tmp_path)
+    with pytest.raises(Unreachable):
+        read("db-key")
+    file = tmp_path / "db-key"
+    file.write_text("s3cret\n")
+    file.chmod(0o644)
+    with pytest.raises(Unreachable, match="chmod 600"):
+        read("db-key")
+    file.chmod(0o600)
+    (tmp_path / "db-key.next").write_text("s4cret")
+    (tmp_path / "db-key.next").chmod(0o600)
+    assert [secret.reveal() for secret in read("db-key")] == ["s3cret", "s4cret"]
+    assert repr(read("db-key")[0]) == "***"
+
+
+def test_a_target_has_one_connector_for_each_configuration() -> None:
+    made: list[FakeConnector] = []
+
+    class Counted(FakeConnector):
+        def __init__(self, config: FakeConfig, around: Surroundings) -> None:
+            super().__init__()
+            made.append(self)
+
+    template = fake_kind(FakeConnector())
+    kind = type(template)("fake", FakeConfig, Counted, template.setup, template.enforces_expiry)
+    targets = Targets({"fake": kind}, Surroundings(lambda name: [Secret("x")], lambda: "y"), at_once=1)
+    one = targets.at("a", {"kind": "fake", "at": "1"})
+    assert targets.at("a", {"kind": "fake", "at": "1"}) is one
+    assert targets.at("a", {"kind": "fake", "at": "2"}) is not one
+    assert targets.at("b", {"kind": "fake", "at": "1"}) is not one
+    assert len(made) == 3
+    with pytest.raises(JitError):
+        targets.at("a", {"kind": "gone"})
+    with pytest.raises(JitError):
+        targets.at("a", {"kind": "fake", "wrong": 1})
