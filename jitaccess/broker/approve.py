@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held
@@ -31,8 +31,14 @@ from jitaccess.proof.errors import ProofError
 from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Person
+
+VOTES = Find(
+    Approval,
+    select(Approval).where(Approval.request_id == bindparam("request_id")).order_by(Approval.given_at, Approval.id),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def statement_of(
 
 def votes_of(view: View, request_id: str) -> list[Approval]:
     """Return the verdicts on a request in the order in which they were given."""
-    return view.all(select(Approval).where(Approval.request_id == request_id).order_by(Approval.given_at, Approval.id))
+    return view.find(VOTES, request_id=request_id)
 
 
 def as_votes(approvals: Sequence[Approval]) -> list[Vote]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from jitaccess.broker.approve import as_votes, statement_of, votes_of
 from jitaccess.broker.context import Broker, advance
@@ -37,12 +37,17 @@ from jitaccess.proof.canonical import b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
+from jitaccess.store.find import Find, one_of
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Person, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
 from jitaccess.tokens.status import StatusRef
 
 log = logging.getLogger(__name__)
+LIVE_OF_GRANT = Find(
+    Lease,
+    select(Lease).where(Lease.grant_id == bindparam("grant_id"), one_of(Lease.state, LIVE_LEASES)).order_by(Lease.id),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,8 +394,7 @@ def open_in(
         # An approval that came after the look at the log; the next try covers it.
         late = Refused(Kind.UNAVAILABLE, "not_in_log", "The log does not hold the approvals yet. Try again.")
         return refuse(tx, current.person.id, grant, late)
-    live = tx.first(select(Lease).where(Lease.grant_id == grant.id, Lease.state.in_(LIVE_LEASES)))
-    if live is not None:
+    for live in tx.find(LIVE_OF_GRANT, grant_id=grant.id):
         if broker.targets.kind(live.connector).outside:
             again = Refused(Kind.CONFLICT, "open_already", "This access is open already; its secret is shown once.")
             return refuse(tx, current.person.id, grant, again)

@@ -7,17 +7,19 @@ checked on the server at every use: an absolute end, and idleness from `session_
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Actor, ActorKind
 from jitaccess.identity.people import may_act
 from jitaccess.identity.site import Site
 from jitaccess.store.db import Database, Tx, View
+from jitaccess.store.find import Find
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import Account, Passkey, Person, SessionActivity, WebSession
 
 TOUCH_EVERY = timedelta(minutes=1)
+BY_SECRET = Find(WebSession, select(WebSession).where(WebSession.secret_hash == bindparam("secret_hash")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ def resolve(view: View, secret: str | None) -> Current | None:
     """Return who holds this secret, or None: unknown, ended, too old, idle too long, or may not act now."""
     if not secret or len(secret) > 200:
         return None
-    row = view.first(select(WebSession).where(WebSession.secret_hash == hash_secret(secret)))
-    return None if row is None else current_of(view, row)
+    found = view.find(BY_SECRET, secret_hash=hash_secret(secret))
+    return current_of(view, found[0]) if found else None
 
 
 def by_id(view: View, session_id: str) -> Current | None:
@@ -83,7 +85,7 @@ def current_of(view: View, row: WebSession) -> Current | None:
     """Check a session row: not ended, in time, not idle, and its person, account and passkey may act."""
     if row.ended_at is not None or view.now >= row.expires_at:
         return None
-    activity = view.session.get(SessionActivity, row.id, populate_existing=True)
+    activity = view.get(SessionActivity, row.id)
     if activity is None or view.now >= activity.seen_at + timedelta(seconds=row.idle_s):
         return None
     if may_act(view, person_id=row.person_id, account_id=row.account_id, passkey_id=row.passkey_id) is not None:
@@ -101,11 +103,11 @@ def current_of(view: View, row: WebSession) -> Current | None:
 def touch(db: Database, actor: Actor, session_id: str) -> None:
     """Note that a session is in use, at most once a minute."""
     with db.read() as view:
-        activity = view.session.get(SessionActivity, session_id)
+        activity = view.get(SessionActivity, session_id)
         if activity is None or view.now - activity.seen_at < TOUCH_EVERY:
             return
     with db.begin(actor) as tx:
-        fresh = tx.session.get(SessionActivity, session_id)
+        fresh = tx.get(SessionActivity, session_id)
         if fresh is not None:
             tx.update(fresh, seen_at=tx.now)
 

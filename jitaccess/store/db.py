@@ -49,6 +49,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
+from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
 from jitaccess.store.prepared import Convert, Prepared, Raw, from_driver
@@ -121,14 +122,14 @@ def _shape(model: type[Base]) -> _Shape:
     found = _SHAPES.get(model)
     if found is None:
         table = cast(Table, model.__table__)
-        columns = tuple(column.key for column in table.columns)
+        columns = tuple(str(column.key) for column in table.columns)
         sealed: tuple[str, ...] = ()
         later: frozenset[str] = frozenset()
         if issubclass(model, Sealed):
             sealed = tuple(name for name in columns if name not in _SEAL_COLUMNS and name not in model.UNSEALED)
             later = model.LATER
-        key = next(iter(table.primary_key)).key
-        found = _SHAPES[model] = _Shape(table, table.name, key, columns, sealed, later)
+        key = str(next(iter(table.primary_key)).key)
+        found = _SHAPES[model] = _Shape(table, str(table.name), key, columns, sealed, later)
     return found
 
 
@@ -139,7 +140,6 @@ _RAISE_REGISTER_VERSION = (
     .where(RegisterVersion.id == bindparam("row_key"))
     .values(n=RegisterVersion.n + bindparam("step", type_=BigInteger))
 )
-_FRESH = {"populate_existing": True}
 
 
 class _Statements:
@@ -183,6 +183,12 @@ class _Statements:
 
         return self._get(("update", shape.name, names, where, absent), build)
 
+    def find(self, question: Find[Any], shape: _Shape) -> Prepared:
+        """Select every column of the rows that answer a question."""
+        return self._get(
+            question, lambda: Prepared(question.statement.with_only_columns(*shape.table.columns), self.dialect)
+        )
+
     def columns(self, shape: _Shape) -> tuple[tuple[str, Convert], ...]:
         """Return how the columns of a selected row become values."""
         found = self._columns.get(shape.name)
@@ -210,7 +216,7 @@ class View:
     One row is one object within a view: reading it again refreshes that object.
     """
 
-    __slots__ = ("_connection", "_database", "_known", "_raw", "_session", "_trusted", "now")
+    __slots__ = ("_connection", "_database", "_known", "_made", "_raw", "_session", "_trusted", "_version", "now")
 
     def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
         self._database = database
@@ -219,6 +225,8 @@ class View:
         self._session: Session | None = None
         self._known: dict[tuple[type[Base], str], Base] = {}
         self._trusted: dict[int, Base] = {}
+        self._made: dict[str, object] = {}
+        self._version: int | None = None
         self.now = now
 
     @property
@@ -259,31 +267,41 @@ class View:
         shape = _shape(model)
         statements = self._database.statements
         found = statements.select(shape).run(self._raw, {"row_key": key}).fetchone()
-        if found is None:
-            return None
-        values = {
-            name: value if convert is None else convert(value)
-            for (name, convert), value in zip(statements.columns(shape), found, strict=True)
-        }
-        known = self._known.get((model, key))
-        if known is None:
-            known = self._known[model, key] = _instance(model, values)
-        else:
-            self._trusted.pop(id(known), None)
-            known.__dict__.update(values)
-        return cast(Row, known)
+        return None if found is None else self._one(model, shape, self._values(shape, found))
+
+    def find(self, question: Find[Row], **values: object) -> list[Row]:
+        """Return the rows that answer a question; raises SEAL_BROKEN for any of them."""
+        return [self._checked(row) for row in self.unchecked_find(question, **values)]
+
+    def unchecked_find(self, question: Find[Row], **values: object) -> list[Row]:
+        """Return the rows that answer a question without looking at their seals: for revocation."""
+        model, shape = question.model, _shape(question.model)
+        found = self._database.statements.find(question, shape).all(self._raw, values)
+        return [self._one(model, shape, self._values(shape, row)) for row in found]
 
     def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""
-        return [self._one(row) for row in self.session.scalars(statement, execution_options=_FRESH)]
+        model = cast("type[Row]", statement.column_descriptions[0]["entity"])
+        shape = _shape(model)
+        found = self._connection.execute(statement.with_only_columns(*shape.table.columns))
+        return [self._one(model, shape, dict(zip(shape.columns, row, strict=True))) for row in found]
 
-    def _one(self, row: Row) -> Row:
-        """Return the one object of this view for a row just loaded."""
-        shape = _shape(type(row))
-        known = self._known.setdefault((type(row), str(getattr(row, shape.key))), row)
-        self._trusted.pop(id(known), None)
-        if known is not row:
-            known.__dict__.update({name: getattr(row, name) for name in shape.columns})
+    def _values(self, shape: _Shape, row: Sequence[Any]) -> dict[str, object]:
+        """Return a row of the driver as values by column."""
+        return {
+            name: value if convert is None else convert(value)
+            for (name, convert), value in zip(self._database.statements.columns(shape), row, strict=True)
+        }
+
+    def _one(self, model: type[Row], shape: _Shape, values: dict[str, object]) -> Row:
+        """Return the one object of this view for a row just read."""
+        name = (model, str(values[shape.key]))
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = _instance(model, values)
+        else:
+            self._trusted.pop(id(known), None)
+            known.__dict__.update(values)
         return cast(Row, known)
 
     def intact(self, row: Base) -> bool:
@@ -291,9 +309,9 @@ class View:
         shape = _shape(type(row))
         if not shape.sealed or id(row) in self._trusted:
             return True
-        sealed = cast(Sealed, row)
-        key = str(getattr(row, shape.key))
-        content = shape.content({name: getattr(row, name) for name in shape.sealed})
+        sealed, values = cast(Sealed, row), row.__dict__
+        key = str(values[shape.key])
+        content = shape.content({name: values[name] for name in shape.sealed})
         digest = row_digest(shape.name, key, sealed.version, content)
         holds = (shape.name, key) not in self._database.blocked and self._database.seals.holds(
             sealed.seal, shape.name, key, sealed.version, sealed.event_id, digest
@@ -303,14 +321,21 @@ class View:
         return holds
 
     def cached(self, name: str, build: Callable[["View"], Found]) -> Found:
-        """Return what `build` makes of the register, made once for each version of it."""
+        """Return what `build` makes of the register, made once for each version of it. The version is asked once a view:
+        what one view decides rests on one register. A transaction that changes the register makes it anew each time."""
+        if self._changes_register():
+            return build(self)
+        mine = self._made.get(name)
+        if mine is not None:
+            return cast(Found, mine)
         version = self.register_version()
         known = self._database.made.get(name)
-        if known is not None and known[0] == version and not self._changes_register():
-            return cast(Found, known[1])
-        made = build(self)
-        if not self._changes_register():
+        if known is not None and known[0] == version:
+            made = cast(Found, known[1])
+        else:
+            made = build(self)
             self._database.made[name] = (version, made)
+        self._made[name] = made
         return made
 
     def _changes_register(self) -> bool:
@@ -319,8 +344,10 @@ class View:
 
     def register_version(self) -> int:
         """Return the number that grows whenever the register or the active policy changes: a key for caches."""
-        found = self._database.statements.register_version.run(self._raw, {"row_key": 1}).fetchone()
-        return int(found[0]) if found is not None else 0
+        if self._version is None:
+            found = self._database.statements.register_version.run(self._raw, {"row_key": 1}).fetchone()
+            self._version = int(found[0]) if found is not None else 0
+        return self._version
 
     def scalar(self, statement: Executable) -> Any:
         """Return the first column of the first row: for counts and maxima."""
@@ -491,7 +518,7 @@ class Tx(View):
         key = str(getattr(row, shape.key))
         version = cast(Sealed, row).version + 1
         if self.intact(row):
-            content = {name: getattr(row, name) for name in shape.columns} | full
+            content = {name: row.__dict__[name] for name in shape.columns} | full
             fresh = self._sealed(shape, event, key, version, content)
             return full | {name: fresh[name] for name in _SEAL_COLUMNS}
         # Somebody changed this row behind our back and a revocation moves it on: it must not be healed by a good seal.
@@ -886,6 +913,8 @@ class Database:
         """Undo a batch and tell all who are in it that nothing of theirs was kept."""
         batch.error = error
         self._batch = None
+        # Somebody in this batch may have seen a version of the register that never came to be.
+        self.made.clear()
         self._undo_write()
         batch.done.set()
 

@@ -34,6 +34,10 @@ class Cursor(Protocol):
         """Return the next row, or None."""
         ...
 
+    def fetchall(self) -> Any:
+        """Return all rows."""
+        ...
+
 
 class Raw(Protocol):
     """What is used of a DB-API connection (PEP 249)."""
@@ -46,7 +50,7 @@ class Raw(Protocol):
 class Prepared:
     """One statement of one dialect."""
 
-    __slots__ = ("_convert", "_positional", "sql")
+    __slots__ = ("_convert", "_fixed", "_positional", "sql")
 
     def __init__(self, statement: Executable, dialect: Dialect, names: Sequence[str] | None = None) -> None:
         """Compile; `names` lists the columns of an insert."""
@@ -56,14 +60,23 @@ class Prepared:
         self._positional = bool(compiled.positional)
         order: Sequence[str] = compiled.positiontup if self._positional else tuple(compiled.binds)
         self._convert = tuple((name, to_driver(compiled.binds[name].type, dialect)) for name in order)
+        self._fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
+        """Values that stand in the statement itself."""
 
     def parameters(self, values: Mapping[str, object]) -> Any:
         """Return the driver's parameters for named values."""
+        if self._fixed:
+            values = self._fixed | dict(values)
         if self._positional:
             return tuple(
                 [values[name] if convert is None else convert(values[name]) for name, convert in self._convert]
             )
         return {name: values[name] if convert is None else convert(values[name]) for name, convert in self._convert}
+
+    def all(self, raw: Raw, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """Run a select; return the rows in the driver's form."""
+        found: Sequence[Sequence[Any]] = self.run(raw, values).fetchall()
+        return found
 
     def run(self, raw: Raw, values: Mapping[str, object]) -> Cursor:
         """Run once; the cursor has the row count and the rows."""
@@ -88,5 +101,5 @@ def to_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
 def from_driver(table: Table, dialect: Dialect) -> tuple[tuple[str, Convert], ...]:
     """Return, column by column, what turns the driver's form back into a value."""
     return tuple(
-        (column.key, column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in table.columns
+        (str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in table.columns
     )

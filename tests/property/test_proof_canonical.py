@@ -38,6 +38,35 @@ def test_a_value_is_read_back_from_its_one_form(value: JsonValue) -> None:
     assert b"\n" not in data
 
 
+@pytest.mark.covers("R19", "R67")
+@given(VALUES)
+def test_the_form_is_the_one_of_rfc_8785(value: JsonValue) -> None:
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type] # the same recursive type by another name
+
+
+@given(
+    VALUES,
+    st.sampled_from([1.5, MAX_INTEGER + 1, -MAX_INTEGER - 1, "\ud800", {1: 2}, {"\udc00": 1}, b"x", {1}, float("nan")]),
+    st.lists(st.booleans(), max_size=4),
+)
+def test_what_is_refused_is_refused_wherever_it_stands(value: JsonValue, wrong: object, way: list[bool]) -> None:
+    for as_list in way:
+        wrong = [value, wrong] if as_list else {"a": value, "b": wrong}
+    with pytest.raises(ProofError):
+        canonical(wrong)
+
+
+@pytest.mark.parametrize("scalar", [1, "a", None, "é"])
+def test_thirty_two_levels_are_written_and_one_more_is_not(scalar: JsonValue) -> None:
+    value = scalar
+    for _ in range(32):
+        value = [value]
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type] # as above
+    for deeper in ([value], {"a": value}):
+        with pytest.raises(ProofError):
+            canonical(deeper)
+
+
 @pytest.mark.covers("R19")
 @given(VALUES)
 def test_other_spellings_of_a_value_are_refused(value: JsonValue) -> None:

@@ -1,0 +1,31 @@
+"""Which questions does the broker ask so often that they are compiled once? (docs/adr/0008, 0010)
+
+A `Find` is a select over one class with named parameters (`bindparam`), written once beside the code that asks it. `View.find` runs it on
+the driver and checks the seal of every row that comes out, exactly as for any other select; it is only cheaper to ask.
+"""
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from jitaccess.store.tables import Base
+
+Row = TypeVar("Row", bound=Base)
+
+
+class Find(Generic[Row]):
+    """One question; compared by identity."""
+
+    __slots__ = ("model", "statement")
+
+    def __init__(self, model: type[Row], statement: Select[Row]) -> None:
+        """Take the class whose rows are found, and the select with its named parameters."""
+        self.model = model
+        self.statement = statement
+
+
+def one_of(column: InstrumentedAttribute[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Return "the column is one of these", spelt so that the statement is always the same text; nothing matches no values."""
+    return or_(False, *[column == value for value in values])

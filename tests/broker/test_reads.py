@@ -1,0 +1,140 @@
+"""Are the cheap reads as careful as any? Prepared questions check every seal, and a view rests on one register."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, select
+
+from jitaccess.clock import FrozenClock
+from jitaccess.domain.events import EventType
+from jitaccess.domain.values import SYSTEM
+from jitaccess.errors import JitError, Kind
+from jitaccess.store.db import SealBroken, View
+from jitaccess.store.find import Find, one_of
+from jitaccess.store.tables import CheckpointRow, Group
+from tests.support.bare_store import BareStore, create_store
+
+NAMED = Find(Group, select(Group).where(Group.name == bindparam("name"), one_of(Group.id, ["x"]) | (Group.id > "")))
+
+
+@pytest.fixture
+def store(database_url: str, clock: FrozenClock) -> Iterator[BareStore]:
+    made = create_store(database_url, clock)
+    yield made
+    made.close()
+
+
+def names(view: View) -> list[str]:
+    return sorted(group.name for group in view.all(select(Group)))
+
+
+@pytest.mark.covers("R63")
+def test_a_prepared_question_checks_every_seal(store: BareStore) -> None:
+    good, bad = store.add_group("good"), store.add_group("bad")
+    with store.db.read() as view:
+        assert [row.id for row in view.find(NAMED, name="good")] == [good]
+        assert view.find(NAMED, name="nobody") == []
+    store.sql("UPDATE person_group SET institution = 'other' WHERE id = :id", id=bad)
+    with pytest.raises(SealBroken), store.db.read() as view:
+        view.find(NAMED, name="bad")
+    with store.db.read() as view:
+        assert [row.institution for row in view.unchecked_find(NAMED, name="bad")] == ["other"]
+
+
+def test_a_question_and_a_look_by_key_give_the_same_object(store: BareStore) -> None:
+    key = store.add_group("one")
+    with store.db.begin(SYSTEM) as tx:
+        row = tx.require(Group, key)
+        assert tx.find(NAMED, name="one") == [row]
+        tx.update(row, tx.record(EventType.GROUP_ADDED), name="two")
+        assert tx.find(NAMED, name="one") == []
+        assert tx.find(NAMED, name="two")[0] is row
+
+
+def test_rows_whose_key_is_a_number_are_one_object_too(store: BareStore) -> None:
+    store.checkpoints.make()
+    with store.db.read() as view:
+        newest = store.checkpoints.latest(view)
+        assert newest is not None
+        assert view.first(select(CheckpointRow).where(CheckpointRow.size == newest.size)) is newest
+
+
+def test_no_values_match_nothing(store: BareStore) -> None:
+    store.add_group("one")
+    with store.db.read() as view:
+        assert view.all(select(Group).where(one_of(Group.name, []))) == []
+        assert len(view.all(select(Group).where(one_of(Group.name, ["one", "two"])))) == 1
+
+
+@pytest.mark.covers("R12")
+def test_a_view_sees_one_register_and_the_next_view_the_next(store: BareStore) -> None:
+    store.add_group("first")
+    with store.db.read() as view:
+        assert view.cached("names", names) == ["first"]
+        store.add_group("second")
+        assert view.cached("names", names) == ["first"]
+    with store.db.read() as view:
+        assert view.cached("names", names) == ["first", "second"]
+
+
+@pytest.mark.covers("R12")
+def test_a_transaction_sees_the_register_that_it_changes(store: BareStore) -> None:
+    store.add_group("first")
+    with store.db.begin(SYSTEM) as tx:
+        assert tx.cached("names", names) == ["first"]
+        key = tx.new_id()
+        event = tx.record(EventType.GROUP_ADDED, subject={"group": key})
+        tx.insert(Group, event, id=key, name="second", institution=None, created_at=tx.now)
+        assert tx.cached("names", names) == ["first", "second"]
+    with store.db.read() as view:
+        assert view.cached("names", names) == ["first", "second"]
+
+
+@pytest.mark.covers("R12", "R64")
+def test_a_register_that_never_came_to_be_is_forgotten(tmp_path: Path, clock: FrozenClock) -> None:
+    """Two share a commit on SQLite: one changes the register, the other reads it, and then the commit fails."""
+    lite = create_store(f"sqlite:///{tmp_path / 'lite.db'}", clock)
+    fail = threading.Event()
+
+    def probe(moment: str) -> None:
+        if moment == "before-commit" and fail.is_set():
+            raise sqlite3.OperationalError("disk I/O error")
+
+    store = lite.again(probe=probe)
+    seen: list[object] = []
+    fail.set()
+
+    def reads() -> None:
+        try:
+            with store.db.begin(SYSTEM) as tx:
+                seen.append(tx.cached("names", names))
+                tx.record(EventType.ALARM_RAISED)
+        except JitError as error:
+            seen.append(error.kind)
+
+    reader = threading.Thread(target=reads)
+
+    def changes() -> None:
+        with store.db.begin(SYSTEM) as tx:
+            key = tx.new_id()
+            event = tx.record(EventType.GROUP_ADDED, subject={"group": key})
+            tx.insert(Group, event, id=key, name="undone", institution=None, created_at=tx.now)
+            reader.start()
+            limit = time.monotonic() + 30
+            while store.db._waiting == 0 and time.monotonic() < limit:
+                time.sleep(0.01)
+
+    with pytest.raises(JitError):
+        changes()
+    reader.join(30)
+    assert seen == [["undone"], Kind.UNAVAILABLE]
+    fail.clear()
+    store.add_group("kept")
+    with store.db.read() as view:
+        assert view.cached("names", names) == ["kept"]
+    store.close()
+    lite.close()
