@@ -99,6 +99,16 @@ def votes_of(view: View, request_id: str) -> list[Approval]:
     return view.find(VOTES, request_id=request_id)
 
 
+def votes_on(view: View, request_ids: Sequence[str]) -> dict[str, list[Approval]]:
+    """Return the verdicts on several requests in one read: request id -> in the order in which they were given."""
+    found: dict[str, list[Approval]] = {}
+    if request_ids:
+        given = select(Approval).where(Approval.request_id.in_(request_ids)).order_by(Approval.given_at, Approval.id)
+        for vote in view.all(given):
+            found.setdefault(vote.request_id, []).append(vote)
+    return found
+
+
 def as_votes(approvals: Sequence[Approval]) -> list[Vote]:
     """Return verdicts as the quorum counts them."""
     return [Vote(found.person_id, found.institution, found.step, found.verdict) for found in approvals]
@@ -142,6 +152,7 @@ def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
         .order_by(AccessRequest.approve_by)
     )
     people = register(view)
+    votes = votes_on(view, [request.id for request in found])
     return [
         request
         for request in found
@@ -150,7 +161,7 @@ def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
             terms_of(request),
             register=people,
             requester=request.person_id,
-            votes=as_votes(votes_of(view, request.id)),
+            votes=as_votes(votes.get(request.id, ())),
         )
     ]
 

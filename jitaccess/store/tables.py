@@ -372,7 +372,12 @@ class AccessRequest(Base):
     """A person asks for an entitlement, a duration, a reason. Its power is in the signed statement, not in this row."""
 
     __tablename__ = "access_request"
-    __table_args__ = (Index("access_request_state_due", "state", "approve_by"),)
+    __table_args__ = (
+        Index("access_request_state_due", "state", "approve_by"),
+        Index("access_request_same", "person_id", "target", "entitlement", "created_at"),
+        Index("access_request_right", "target", "entitlement", "created_at"),
+        Index("access_request_created", "created_at"),
+    )
     id: Mapped[str] = _key()
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
     account_id: Mapped[str]
@@ -434,6 +439,7 @@ class Grant(Sealed, Base):
         Index("access_grant_state_warn", "state", "warn_at"),
         Index("access_grant_extends", "extends"),
         Index("access_grant_person", "person_id", "state"),
+        Index("access_grant_created", "created_at"),
     )
     id: Mapped[str] = _key()
     request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)

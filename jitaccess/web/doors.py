@@ -22,6 +22,7 @@ from jitaccess.identity import preferences, sessions
 from jitaccess.identity.sessions import Current
 from jitaccess.store.ids import new_secret
 from jitaccess.web.speech import say
+from jitaccess.web.transfer import cache_control
 
 log = logging.getLogger(__name__)
 SESSION_COOKIE = "__Host-jit"
@@ -137,7 +138,8 @@ def install(app: Flask, broker: Broker) -> None:
         if secure:
             headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
         if request.endpoint == "static":
-            headers["Cache-Control"] = "public, max-age=3600"
+            filename = str((request.view_args or {}).get("filename", ""))
+            headers["Cache-Control"] = cache_control(filename, request.args.get("v"))
         elif "Cache-Control" not in headers:  # a public document says for itself how long it may be kept
             headers["Cache-Control"] = "no-store"
             headers["Vary"] = "Cookie, Accept-Language"

@@ -17,7 +17,7 @@ from jitaccess.identity.passkeys import RegisteredKey, check_registration, regis
 from jitaccess.identity.site import Site
 from jitaccess.settings import Settings
 from jitaccess.store.ids import new_bytes, new_secret
-from jitaccess.web import speech
+from jitaccess.web import speech, transfer
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class GenesisPage:
     def _make(self) -> Flask:
         app = Flask("jitaccess.web")
         speech.install(app, self._settings)
+        transfer.install(app)
         path = f"/genesis/{self.secret}"
 
         @app.get(path)

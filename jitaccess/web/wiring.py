@@ -3,7 +3,17 @@
 from flask import Flask
 
 from jitaccess.broker.context import Broker
-from jitaccess.web import api, approving, approving_api, doors, handover, languages, pages, speech
+from jitaccess.web import (
+    api,
+    approving,
+    approving_api,
+    doors,
+    handover,
+    languages,
+    pages,
+    speech,
+    transfer,
+)
 
 
 def register(app: Flask, broker: Broker) -> None:
@@ -11,6 +21,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     speech.install(app, broker.settings.language)
+    transfer.install(app)
     doors.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
