@@ -7,6 +7,7 @@ from jitaccess.web import (
     api,
     approving,
     approving_api,
+    auditor,
     doors,
     handover,
     languages,
@@ -26,6 +27,7 @@ def register(app: Flask, broker: Broker) -> None:
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
     app.register_blueprint(approving.blueprint(broker))
+    app.register_blueprint(auditor.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))

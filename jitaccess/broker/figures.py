@@ -1,0 +1,250 @@
+"""Which numbers are behind the pictures? Reads over a span of time, aggregated where the rows are.
+
+Numbers only: no sentence, no drawing. What comes out carries no proof; the log does. Spans are `start <= at < end`. Nothing here
+changes anything.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import BigInteger, case, func, literal, or_, select, type_coerce
+
+from jitaccess.broker.context import Broker
+from jitaccess.clock import from_epoch_us, to_epoch_us
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import LeaseState, RequestState
+from jitaccess.domain.register import expand_groups
+from jitaccess.identity.people import RESERVED
+from jitaccess.policy.evaluate import PolicySet
+from jitaccess.store.db import View
+from jitaccess.store.tables import AccessRequest, Approval, Event, Grant, Lease, Membership
+
+MOST_GRANTS = 300
+MOST_SAMPLES = 2000
+EARLIER = timedelta(days=31)
+"""How long before a span a grant that touches it may have been made: no policy gives longer ones."""
+QUARTER_US = 900 * 1_000_000
+"""Zones differ by quarters of an hour: counts are taken in quarters and put into hours afterwards."""
+MEMBERSHIPS = (EventType.MEMBERSHIP_ADDED.value, EventType.MEMBERSHIP_ENDED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantSpan:
+    """One grant as a bar: from when to when it was open, or may be opened."""
+
+    id: str
+    person_id: str
+    target: str
+    entitlement: str
+    state: str
+    cause: str | None
+    start: datetime
+    end: datetime
+
+
+def grant_spans(view: View, *, start: datetime, end: datetime, target: str | None = None) -> list[GrantSpan]:
+    """Return the newest grants that touch a span, oldest first; one that was never opened shows its window of activation."""
+    wanted = (
+        select(
+            Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.state, Grant.cause,
+            Grant.created_at, Grant.starts_at, Grant.ends_at, Grant.activate_by, Grant.ended_at,
+        )
+        .where(Grant.created_at < end, or_(Grant.ended_at.is_(None), Grant.ended_at >= start))
+        .where(Grant.created_at >= start - EARLIER)
+        .order_by(Grant.created_at.desc())
+        .limit(MOST_GRANTS)
+    )  # fmt: skip
+    if target is not None:
+        wanted = wanted.where(Grant.target == target)
+    found = [
+        GrantSpan(
+            row.id, row.person_id, row.target, row.entitlement, row.state, row.cause,
+            row.starts_at or row.created_at, row.ended_at or row.ends_at or row.activate_by or row.created_at,
+        )
+        for row in view.rows(wanted)
+    ]  # fmt: skip
+    return found[::-1]
+
+
+def began_by_hour(view: View, *, start: datetime, zone: ZoneInfo) -> Mapping[tuple[int, int], int]:
+    """Return (weekday, hour) in a zone -> how many grants were opened then since `start`."""
+    quarter = type_coerce(Grant.starts_at, BigInteger) // literal(QUARTER_US)
+    rows = view.rows(
+        select(quarter, func.count()).where(Grant.created_at >= start, Grant.starts_at.is_not(None)).group_by(quarter)
+    )
+    found: Counter[tuple[int, int]] = Counter()
+    for number, count in rows:
+        local = from_epoch_us(int(number) * QUARTER_US).astimezone(zone)
+        found[local.weekday(), local.hour] += count
+    return found
+
+
+def declared_hours(policies: PolicySet | None) -> tuple[ZoneInfo, frozenset[tuple[int, int]] | None]:
+    """Return the zone of the declared windows and the (weekday, hour) cells that any of them opens; None when none is declared."""
+    windows = {name: window for rule in policies.rules.values() for name, window in rule.windows} if policies else {}
+    if not windows:
+        return ZoneInfo("UTC"), None
+    first = windows[min(windows)]
+    cells = frozenset(
+        (day, hour)
+        for window in windows.values()
+        for day in window.days
+        for hour in range(24)
+        if window.start_min < hour * 60 + 60 and hour * 60 < window.end_min
+    )
+    return first.zone, cells
+
+
+def approval_seconds(
+    view: View, *, start: datetime, target: str | None = None, entitlement: str | None = None, most: int = MOST_SAMPLES
+) -> list[float]:
+    """Return how long approvals took from filing to the last signature, in seconds; those that needed none are left out."""
+    wanted = (
+        select(AccessRequest.created_at, AccessRequest.decided_at)
+        .where(
+            AccessRequest.created_at >= start,
+            AccessRequest.state == RequestState.APPROVED.value,
+            AccessRequest.decided_at > AccessRequest.created_at,
+        )
+        .order_by(AccessRequest.created_at.desc())
+        .limit(most)
+    )
+    if target is not None:
+        wanted = wanted.where(AccessRequest.target == target)
+    if entitlement is not None:
+        wanted = wanted.where(AccessRequest.entitlement == entitlement)
+    return [(decided - filed).total_seconds() for filed, decided in view.rows(wanted)]
+
+
+def signed_for(view: View, *, start: datetime) -> Mapping[tuple[str, str], int]:
+    """Return (approver, requester) -> how many approvals since `start`."""
+    rows = view.rows(
+        select(Approval.person_id, AccessRequest.person_id, func.count())
+        .join(AccessRequest, AccessRequest.id == Approval.request_id)
+        .where(Approval.given_at >= start, Approval.verdict == "approve")
+        .group_by(Approval.person_id, AccessRequest.person_id)
+    )
+    return {(approver, requester): count for approver, requester, count in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How long one lease took from its end until the target was read back clean."""
+
+    at: datetime
+    ms: int
+    target: str
+
+
+def revocation_lags(view: View, *, start: datetime, most: int = 200) -> list[Lag]:
+    """Return the newest revocations since `start`, oldest first."""
+    rows = view.rows(
+        select(Lease.ended_at, Lease.revoked_at, Lease.target)
+        .where(Lease.state == LeaseState.REVOKED.value, Lease.ends_at >= start, Lease.revoked_at.is_not(None))
+        .order_by(Lease.ends_at.desc())
+        .limit(most)
+    )
+    found = [
+        Lag(ended, (revoked - ended) // timedelta(milliseconds=1), target) for ended, revoked, target in rows if ended
+    ]
+    return sorted(found, key=lambda lag: lag.at)
+
+
+@dataclass(frozen=True, slots=True)
+class MonthOfRights:
+    """Rights in one month; a right is a person with an entitlement."""
+
+    month: datetime
+    could: int
+    """That rules let people ask for at the month's end, or now: what they would hold all the time without the broker."""
+    open: float
+    """Open at an average moment of the month."""
+    standing: int
+    """Memberships in the broker's own groups: power that needs no asking."""
+
+
+def months_of_rights(view: View, broker: Broker, *, count: int = 6) -> list[MonthOfRights]:
+    """Return the last months, oldest first; what could be asked for is counted under the rules of now."""
+    policies = broker.policies.active_or_none(view)
+    edges = _month_edges(view.now, count)
+    members = view.cached(f"members-by-month/{edges[-1]:%Y-%m}/{count}", lambda found: _members_at(found, edges[1:]))
+    opened = _open_seconds(view, edges)
+    rules: dict[tuple[str, str], set[str]] = {}
+    for rule in policies.rules.values() if policies is not None else ():
+        for entitlement in rule.entitlements:
+            rules.setdefault((rule.target, entitlement), set()).update(rule.groups)
+    found = []
+    for number, month in enumerate(edges[:-1]):
+        groups_of = members[number]
+        could = sum(not groups.isdisjoint(wanted) for wanted in rules.values() for groups in groups_of.values())
+        standing = sum(len(groups & set(RESERVED)) for groups in groups_of.values())
+        until = min(edges[number + 1], view.now)
+        found.append(MonthOfRights(month, could, opened[number] / max((until - month).total_seconds(), 1.0), standing))
+    return found
+
+
+def _month_edges(now: datetime, count: int) -> list[datetime]:
+    """Return the first instants of the last `count` months and of the next one."""
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    edges = [(first + timedelta(days=32)).replace(day=1)]
+    while len(edges) <= count:
+        edges.append(first)
+        first = (first - timedelta(days=1)).replace(day=1)
+    return edges[::-1]
+
+
+def _members_at(view: View, ends: Sequence[datetime]) -> list[Mapping[str, frozenset[str]]]:
+    """Return, for each month's end, person id -> groups, told by the log's events; genesis wrote some without one."""
+    now = {
+        (row.group_id, row.member_kind, row.member_id)
+        for row in view.all(select(Membership).where(Membership.status == "active"))
+    }
+    told: list[tuple[datetime, tuple[str, str, str], bool]] = []
+    for at, kind, leaf in view.rows(select(Event.at, Event.type, Event.leaf).where(Event.type.in_(MEMBERSHIPS))):
+        subject = json.loads(leaf)["subject"]
+        person = subject.get("person")
+        inner = subject.get("inner_group")
+        member = person or inner or subject.get("member")
+        if member is None:
+            continue
+        added = kind == EventType.MEMBERSHIP_ADDED.value
+        known = "person" if person else "group" if inner else next((k for _, k, m in now if m == member), "person")
+        told.append((at, (subject["group"], known, member), added))
+    told.sort(key=lambda one: one[0], reverse=True)
+    found: list[Mapping[str, frozenset[str]]] = []
+    state = set(now)
+    position = 0
+    for end in reversed(ends):
+        while position < len(told) and told[position][0] >= end:
+            _, membership, added = told[position]
+            (state.discard if added else state.add)(membership)
+            position += 1
+        found.append(
+            expand_groups(
+                [(group, member) for group, kind, member in state if kind == "person"],
+                [(group, member) for group, kind, member in state if kind == "group"],
+            )
+        )
+    return found[::-1]
+
+
+def _open_seconds(view: View, edges: Sequence[datetime]) -> list[float]:
+    """Return, for each month, the seconds that grants were open, added up where the rows are."""
+    start = type_coerce(Grant.starts_at, BigInteger)
+    end = func.coalesce(type_coerce(Grant.ended_at, BigInteger), literal(to_epoch_us(view.now)))
+    found: list[float] = []
+    for low, high in pairwise(edges):
+        from_us, to_us = to_epoch_us(low), to_epoch_us(high)
+        open_us = case((end < to_us, end), else_=to_us) - case((start > from_us, start), else_=from_us)
+        total = view.scalar(
+            select(func.sum(open_us)).where(
+                Grant.starts_at.is_not(None), Grant.created_at < high, Grant.created_at >= low - EARLIER, end > from_us
+            )
+        )
+        found.append(int(total or 0) / 1e6)
+    return found

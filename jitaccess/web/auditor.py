@@ -1,0 +1,171 @@
+"""The auditor's desk: find, follow from request to proof, sample, look at pictures, take along. It changes nothing but the log of readers.
+
+Every page is for auditors and administrators alone, and every reading is an event (R71). Filters are part of the address, so a
+finding can be passed on as a link; a sample's address holds its seed.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, abort, render_template, request
+
+from jitaccess.broker import inspection, logview
+from jitaccess.broker.context import Broker
+from jitaccess.broker.inspection import Filter
+from jitaccess.clock import to_epoch_s
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import people
+from jitaccess.identity.sessions import Current
+from jitaccess.web import drawings, exports, telling
+from jitaccess.web.doors import current
+
+DEFAULT_SAMPLE = 10
+LONGEST_SEED = 64
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the auditor's pages over a broker."""
+    pages = Blueprint("auditor", __name__)
+    pages.add_app_template_filter(telling.state, "state")
+    pages.add_app_template_filter(telling.cause, "cause")
+    pages.add_app_template_filter(telling.event, "event")
+    pages.add_app_template_filter(telling.verdict, "verdict")
+
+    @pages.get("/audit")
+    def desk() -> str:
+        _reader(broker, "audit")
+        wanted, shown = _filter()
+        with broker.read() as view:
+            found = inspection.lines(view, wanted, before=request.args.get("before", "")[:26])
+            names, targets = _words(broker, view)
+        older = urlencode({**shown, "before": found[-1].request_id}) if len(found) == inspection.PAGE else None
+        return render_template(
+            "audit.html", lines=found, names=names, targets=targets, shown=shown, query=urlencode(shown), older=older,
+            states=inspection.STATES, causes=telling.CAUSES,
+        )  # fmt: skip
+
+    @pages.get("/audit/requests/<request_id>")
+    def story(request_id: str) -> str:
+        _reader(broker, "request")
+        with broker.read() as view:
+            found = inspection.story(view, broker, request_id[:26])
+            names, targets = _words(broker, view)
+        if found is None:
+            abort(404)
+        return render_template("audit_story.html", story=found, line=found.line, names=names, targets=targets)
+
+    @pages.get("/audit/requests/<request_id>/evidence")
+    def evidence(request_id: str) -> Response:
+        """The signed statements with their assertions and keys, for a verifier that is not ours (R23)."""
+        _reader(broker, "evidence")
+        with broker.read() as view:
+            found = logview.evidence(view, request_id[:26])
+        return _download(json.dumps(found, indent=1), "application/json", f"evidence-{request_id[:26]}.json")
+
+    @pages.get("/audit/sample")
+    def sample() -> str:
+        _reader(broker, "sample")
+        wanted, shown = _filter()
+        size = _number(request.args.get("n", ""), DEFAULT_SAMPLE, inspection.MOST_SAMPLED)
+        with broker.read() as view:
+            found = inspection.sample(view, wanted, size=size, seed=request.args.get("seed", "").strip()[:LONGEST_SEED])
+            names, targets = _words(broker, view)
+        again = urlencode({**shown, "n": size, "seed": found.seed})
+        return render_template(
+            "audit_sample.html", sample=found, size=size, names=names, targets=targets, again=again, shown=shown
+        )
+
+    @pages.get("/audit/export.csv")
+    def as_csv() -> Response:
+        _reader(broker, "export")
+        wanted, _ = _filter()
+        with broker.read() as view:
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+            rows = [exports.cells(line, names) for line in inspection.every_line(view, wanted)]
+        return _download(exports.as_csv(exports.COLUMNS, rows), "text/csv; charset=utf-8", "jitaccess-requests.csv")
+
+    @pages.get("/audit/export.json")
+    def as_json() -> Response:
+        _reader(broker, "export")
+        wanted, _ = _filter()
+        with broker.read() as view:
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+            newest = broker.checkpoints.latest(view)
+            body = {
+                "format": "jitaccess-requests/1",
+                "instance": broker.site.instance_id,
+                "read_at": to_epoch_s(view.now),
+                "checkpoint": newest.note if newest is not None else None,
+                "filter": {
+                    name: to_epoch_s(value) if isinstance(value, datetime) else value
+                    for name, value in asdict(wanted).items()
+                },
+                "complete": inspection.count(view, wanted) <= inspection.MOST_EXPORTED,
+                "requests": [exports.document(line, names) for line in inspection.every_line(view, wanted)],
+            }
+        text = json.dumps(body, ensure_ascii=False, indent=1)
+        return _download(text, "application/json", "jitaccess-requests.json")
+
+    @pages.get("/audit/pictures")
+    def pictures() -> str:
+        _reader(broker, "pictures")
+        days = _number(request.args.get("days", ""), 30, 366)
+        target = request.args.get("target", "")[:64]
+        with broker.read() as view:
+            drawn = drawings.of_span(view, broker, days=days, target=target or None)
+            _, targets = _words(broker, view)
+        return render_template("audit_pictures.html", pictures=drawn, days=days, target=target, targets=targets)
+
+    return pages
+
+
+def _reader(broker: Broker, what: str) -> Current:
+    me = current()
+    with broker.read() as view:
+        if not people.is_auditor(view, me.person.id):
+            raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
+    logview.note_reading(broker, me, what)
+    return me
+
+
+def _words(broker: Broker, view: Any) -> tuple[dict[str, str], Any]:
+    policies = broker.policies.active_or_none(view)
+    names = {key: person.name for key, person in people.register(view).persons.items()}
+    return names, policies.targets if policies is not None else {}
+
+
+def _filter() -> tuple[Filter, dict[str, str]]:
+    """Read the filter of the address; return it with the fields that are set, as they were typed."""
+    given = {
+        name: request.args.get(name, "").strip()[:64]
+        for name in ("target", "entitlement", "person", "state", "cause", "from", "to")
+    }
+    start, end = _day(given["from"]), _day(given["to"])
+    wanted = Filter(
+        given["target"], given["entitlement"], given["person"], given["state"], given["cause"], start,
+        end + timedelta(days=1) if end is not None else None,
+    )  # fmt: skip
+    return wanted, {name: text for name, text in given.items() if text}
+
+
+def _day(text: str) -> datetime | None:
+    """Return the first instant of a day (UTC) written `2026-11-23`; raises INVALID."""
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise JitError(Kind.INVALID, "Write a day as 2026-11-23.") from error
+
+
+def _number(text: str, default: int, most: int) -> int:
+    return min(max(int(text), 1), most) if text.isdigit() and len(text) < 7 else default
+
+
+def _download(text: str, content_type: str, name: str) -> Response:
+    response = Response(text, content_type=content_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response

@@ -1,0 +1,67 @@
+"""Can a cell of an export become a formula, and is everything in it?"""
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitaccess.broker.inspection import Line
+from jitaccess.web import exports
+
+LINE = Line(
+    request_id="r1",
+    filed_at=datetime(2026, 11, 23, 9, 0, tzinfo=UTC),
+    person_id="p1",
+    target="treasury",
+    entitlement="viewer",
+    inputs={"order": "TR-000417"},
+    duration_s=600,
+    reason='=HYPERLINK("http://example.org";"look")',
+    state="APPROVED",
+    decided_at=None,
+    policy_digest="d",
+    approvals=(("line", "p2", "approve"),),
+)
+
+
+@pytest.mark.covers("R18")
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "  =1", "|calc"])
+def test_what_a_spreadsheet_would_run_is_neutralised(cell: str) -> None:
+    assert exports.neutral(cell) == f"'{cell}"
+
+
+@given(st.text(max_size=40))
+def test_no_cell_begins_like_a_formula_and_harmless_ones_stay(cell: str) -> None:
+    found = exports.neutral(cell)
+    assert not found.startswith(exports.DANGEROUS)
+    assert found in (cell, f"'{cell}")
+    if cell[:1].isalnum():
+        assert found == cell
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_csv_is_read_back_as_it_was_written(row: list[str]) -> None:
+    text = exports.as_csv(["a"] * len(row), [row])
+    assert list(csv.reader(io.StringIO(text, newline="")))[1] == [exports.neutral(cell) for cell in row]
+
+
+def test_a_request_is_told_whole_in_csv_and_json() -> None:
+    cells = dict(zip(exports.COLUMNS, exports.cells(LINE, {"p1": "Arta", "p2": "Blerim"}), strict=True))
+    assert cells["person"] == "Arta"
+    assert cells["filed"] == "23 Nov 2026, 09:00:00 UTC"
+    assert cells["verdicts"] == "line: Blerim approve"
+    assert cells["decided"] == cells["grant"] == ""
+    assert exports.as_csv(exports.COLUMNS, [tuple(cells.values())]).count("'=HYPERLINK") == 1
+    document = exports.document(LINE, {"p1": "Arta"})
+    assert document["reason"] == LINE.reason
+    assert document["filed_at"] == 1_795_424_400
+    assert document["decided_at"] is None

@@ -1,0 +1,86 @@
+"""Is the auditor's desk complete, read-only, and noted in the log?"""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from tests.web.conftest import Site
+
+PAGES = ["/audit", "/audit/sample", "/audit/pictures", "/audit/export.csv", "/audit/export.json"]
+
+
+@pytest.mark.covers("R71")
+@pytest.mark.parametrize("path", PAGES)
+def test_only_auditors_read_and_the_log_notes_each_reading(site: Site, path: str) -> None:
+    site.world.released(reason="=cmd|' /C calc'!A0")
+    for key in ("arta", "blerim"):
+        assert site.as_(key).get(path).status_code == 403
+    before = _readings(site)
+    assert site.as_("jelena").get(path).status_code == 200
+    assert _readings(site) == before + 2  # the page, and the log that is read here
+    assert site.form(path).status_code == 405
+
+
+def _readings(site: Site) -> int:
+    return site.as_("jelena").get("/log?type=admin.read").get_data(as_text=True).count("<td>admin.read</td>")
+
+
+def test_a_story_leads_from_the_request_to_its_signed_statements(site: Site) -> None:
+    approved = site.world.released()
+    page = site.as_("jelena").get(f"/audit/requests/{approved.request.id}")
+    html = page.get_data(as_text=True)
+    assert "Asked, and signed with a passkey" in html
+    assert html.count("Signed with a passkey") == 2
+    assert "Blerim Gashi" in html
+    assert "Drita Hoxha" in html
+    evidence = json.loads(site.get(f"/audit/requests/{approved.request.id}/evidence").get_data())
+    assert len(evidence["approvals"]) == 2
+    assert site.get("/audit/requests/none").status_code == 404
+    assert site.get("/audit/requests/none/evidence").status_code == 404
+
+
+def test_the_sample_shows_its_seed_and_a_link_to_itself(site: Site) -> None:
+    site.world.released()
+    html = site.as_("jelena").get("/audit/sample?n=1").get_data(as_text=True)
+    seed = re.search(r'id="seed">([^<]+)<', html)
+    assert seed is not None
+    again = site.get(f"/audit/sample?n=1&seed={seed.group(1)}").get_data(as_text=True)
+    assert f"seed={seed.group(1)}" in html
+    assert re.findall(r"/audit/requests/\w+", again) == re.findall(r"/audit/requests/\w+", html)
+
+
+@pytest.mark.covers("R18")
+def test_the_exports_hold_every_request_and_no_formula(site: Site) -> None:
+    approved = site.world.released(reason="=cmd|' /C calc'!A0")
+    site.as_("jelena")
+    rows = list(csv.DictReader(io.StringIO(site.get("/audit/export.csv").get_data(as_text=True), newline="")))
+    assert [row["request"] for row in rows] == [approved.request.id]
+    assert rows[0]["reason"] == "'=cmd|' /C calc'!A0"
+    assert rows[0]["verdicts"].count("approve") == 2
+    found = json.loads(site.get("/audit/export.json?target=treasury").get_data())
+    assert found["format"] == "jitaccess-requests/1"
+    assert found["complete"] is True
+    assert found["filter"]["target"] == "treasury"
+    assert found["requests"][0]["reason"] == "=cmd|' /C calc'!A0"
+    assert found["requests"][0]["person"] == "Arta Krasniqi"
+    assert json.loads(site.get("/audit/export.json?target=payroll").get_data())["requests"] == []
+
+
+def test_filters_are_part_of_the_address_and_a_wrong_day_is_told(site: Site) -> None:
+    approved = site.world.released()
+    site.as_("jelena")
+    assert approved.request.id in site.get("/audit?person=arta&from=2026-11-23&to=2026-11-23").get_data(as_text=True)
+    assert approved.request.id not in site.get("/audit?from=2026-11-24").get_data(as_text=True)
+    assert "Write a day as" in site.get("/audit?from=yesterday").get_data(as_text=True)
+
+
+def test_pictures_come_with_their_tables(site: Site) -> None:
+    site.world.released()
+    site.world.filed()
+    html = site.as_("jelena").get("/audit/pictures?days=7").get_data(as_text=True)
+    assert html.count("<svg") == html.count("The same as a table") == 6
+    assert "style=" not in html
+    assert "Blerim Gashi" in html
