@@ -21,6 +21,7 @@ from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import Client
+from jitaccess.told import told
 
 MAX_REDIRECT_URIS = 10
 MAX_URI_CHARS = 300
@@ -137,7 +138,9 @@ def disable_client(tx: Tx, client_id: str) -> None:
 def check_uri(uri: str, *, field: str) -> None:
     """Raise INVALID unless the address is https, or http on this machine, and has nothing that could be read in two ways."""
     wrong = JitError(
-        Kind.INVALID, f"{uri[:80]!r} must be a full https address (http only on this machine), without #.", field=field
+        Kind.INVALID,
+        told("%(uri)s must be a full https address (http only on this machine), without #.", uri=repr(uri[:80])),
+        field=field,
     )
     try:
         parts = urlsplit(uri)

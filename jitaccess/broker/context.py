@@ -16,6 +16,7 @@ from jitaccess.broker.verified import Verified
 from jitaccess.clock import Clock
 from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState, State, event_of, may_become
 from jitaccess.domain.values import Actor
+from jitaccess.domain.wording import word
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.site import Site
 from jitaccess.proof.canonical import JsonValue
@@ -24,6 +25,7 @@ from jitaccess.store.db import Database, PendingEvent, Tx, View
 from jitaccess.store.tables import AccessRequest, Base, Grant, Lease
 from jitaccess.tokens.keys import Keyring
 from jitaccess.tokens.status import StatusMemory
+from jitaccess.told import told
 
 Stateful = AccessRequest | Grant | Lease
 _MACHINE: Mapping[type[Base], type[State]] = {AccessRequest: RequestState, Grant: GrantState, Lease: LeaseState}
@@ -122,5 +124,7 @@ def _announce(
 ) -> PendingEvent:
     now = _MACHINE[type(row)](row.state)
     if not may_become(now, to):
-        raise JitError(Kind.CONFLICT, f"This is {now.value.lower()} already.", state=now.value, wanted=to.value)
+        raise JitError(
+            Kind.CONFLICT, told("This is %(state)s already.", state=word(now.value)), state=now.value, wanted=to.value
+        )
     return tx.record(event_of(to), subject=subject_of(row), body=body, texts=texts)

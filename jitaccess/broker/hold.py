@@ -20,6 +20,7 @@ from jitaccess.identity.people import register
 from jitaccess.identity.sessions import end_all
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Account, Grant, Hold, Passkey, Person
+from jitaccess.told import told
 
 
 class HoldKind(StrEnum):
@@ -89,7 +90,7 @@ def _check_subject(tx: Tx, broker: Broker, kind: HoldKind, subject_id: str) -> N
         case HoldKind.INSTANCE:
             known = subject_id == broker.site.instance_id
     if not known:
-        raise JitError(Kind.NOT_FOUND, f"There is no such {kind.value}.")
+        raise JitError(Kind.NOT_FOUND, told("There is nothing with this id that could be held."))
 
 
 def end_everything(

@@ -42,6 +42,7 @@ from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Person, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
 from jitaccess.tokens.status import StatusRef
+from jitaccess.told import told
 
 log = logging.getLogger(__name__)
 LIVE_OF_GRANT = Find(
@@ -144,7 +145,7 @@ def _differs(field: str) -> Refused:
     return Refused(
         Kind.CONFLICT,
         "differs_from_signed",
-        f"What would be issued is not what was signed ({field}). Nothing is issued; ask anew.",
+        told("What would be issued is not what was signed (%(field)s). Nothing is issued; ask anew.", field=field),
         field,
     )
 

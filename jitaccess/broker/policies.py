@@ -15,6 +15,7 @@ from jitaccess.policy.change import ChangeClass, PolicyChange, classify
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import PolicySetRow
+from jitaccess.told import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,10 @@ def activate(tx: Tx, row: PolicySetRow) -> None:
     """Make a set the active one; the caller has counted the signatures."""
     unknown = sorted(_groups_of(compiled(row)) - register(tx).groups)
     if unknown:
-        raise JitError(Kind.CONFLICT, f"These groups are not on the register: {', '.join(unknown)}. Add them first.")
+        raise JitError(
+            Kind.CONFLICT,
+            told("These groups are not on the register: %(names)s. Add them first.", names=", ".join(unknown)),
+        )
     for old in tx.all(select(PolicySetRow).where(PolicySetRow.status == "active")):
         retired = tx.record(
             EventType.POLICY_ACTIVATED, subject={"policy": old.id}, body={"digest": old.digest, "now": "retired"}

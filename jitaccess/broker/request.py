@@ -34,6 +34,7 @@ from jitaccess.proof.statements import NONCE_BYTES, FilingStatement, Purpose
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import AccessRequest, Grant, Person
+from jitaccess.told import told
 
 DEFAULT_PENDING_S = 3600
 MAX_INPUTS = 20
@@ -357,7 +358,9 @@ def _equal_pending(view: View, person_id: str, ask: Ask, duration_s: int) -> Acc
 
 def _reason_problem(reason: str, most: int) -> Refused | None:
     if not 3 <= len(reason) <= most:
-        return Refused(Kind.INVALID, "reason_length", f"Say why, in 3 to {most} characters.", "reason")
+        return Refused(
+            Kind.INVALID, "reason_length", told("Say why, in 3 to %(most)s characters.", most=most), "reason"
+        )
     if any(not letter.isprintable() and letter != "\n" for letter in reason):
         return Refused(
             Kind.INVALID, "reason_text", "The reason holds invisible characters. Type it as plain text.", "reason"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -17,13 +18,15 @@ from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register as register_of
+from jitaccess.language import Language, catalogue, named
 from jitaccess.policy.decision_tests import REGISTER_FILE, read_register, run_tests, untested_rules
 from jitaccess.policy.evaluate import AccessContext, CredentialClass, PolicySet
 from jitaccess.policy.explain import explain as explain_decision
 from jitaccess.policy.load import load as load_set
-from jitaccess.policy.problems import PolicyErrors
+from jitaccess.policy.problems import PolicyErrors, PolicyProblem
 from jitaccess.policy.schema import json_schema, parse_duration
 from jitaccess.settings import load
+from jitaccess.told import retold
 
 FOLDER = click.argument("folder", default="policies", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -42,22 +45,27 @@ def _test_register(folder: Path) -> RegisterView | None:
     return read_register(file.read_text()) if file.exists() else None
 
 
-def _loaded(folder: Path, register: RegisterView | None) -> PolicySet:
+def _loaded(folder: Path, register: RegisterView | None, language: Language = Language.EN) -> PolicySet:
     try:
         found = load_set(_texts(folder), register=register, connectors=config_models())
     except PolicyErrors as error:
-        click.echo(str(error), err=True)
+        _print_problems(error.problems, language)
         sys.exit(2)
-    for warning in found.warnings:
-        click.echo(str(warning), err=True)
+    _print_problems(found.warnings, language)
     return found
+
+
+def _print_problems(problems: Iterable[PolicyProblem], language: Language) -> None:
+    for problem in problems:
+        click.echo(retold(problem.line_told(), catalogue(language)), err=True)
 
 
 @policy.command()
 @FOLDER
-def check(folder: Path) -> None:
+@click.option("--language", default="en", type=click.Choice([one.short for one in Language]), help="What to report in.")
+def check(folder: Path, language: str) -> None:
     """Load FOLDER and report every problem as file:line:column."""
-    found = _loaded(folder, _test_register(folder))
+    found = _loaded(folder, _test_register(folder), named(language) or Language.EN)
     click.echo(f"ok: {len(found.rules)} rules, {len(found.denials)} denials, digest {found.digest}")
 
 

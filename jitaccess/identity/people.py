@@ -18,6 +18,7 @@ from jitaccess.proof.canonical import b64u_encode
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import Account, Group, Hold, Membership, Passkey, Person, WebSession
+from jitaccess.told import told
 
 ADMINS, AUDITORS, FOUNDERS = "jit-admins", "jit-auditors", "jit-founders"
 RESERVED = (ADMINS, AUDITORS, FOUNDERS)
@@ -184,7 +185,11 @@ def add_person(
 
 def _check_text(text: str, field: str) -> None:
     if not text.strip() or len(text) > MAX_NAME or not text.isprintable():
-        raise JitError(Kind.INVALID, f"The {field} must be 1 to {MAX_NAME} printable characters.", field=field)
+        raise JitError(
+            Kind.INVALID,
+            told("The %(field)s must be 1 to %(max_name)s printable characters.", field=field, max_name=MAX_NAME),
+            field=field,
+        )
 
 
 def add_account(tx: Tx, *, person_id: str, label: str) -> Account:
@@ -249,7 +254,7 @@ def change_person(tx: Tx, person_id: str, **values: str | None) -> None:
     """Change unit, institution, manager, mail address, language or name of a person."""
     allowed = {"name", "email", "institution", "unit", "manager_id", "language"}
     if not values or not set(values) <= allowed:
-        raise JitError(Kind.INVALID, f"Only these can be changed: {', '.join(sorted(allowed))}.")
+        raise JitError(Kind.INVALID, told("Only these can be changed: %(names)s.", names=", ".join(sorted(allowed))))
     row = tx.require(Person, person_id, "There is no such person.")
     event = tx.record(EventType.PERSON_CHANGED, subject={"person": person_id}, body={"fields": [*sorted(values)]})
     tx.update(row, event, expect=None, **values)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from jitaccess.domain.events import EventType
+from jitaccess.domain.wording import word
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import RECOVER, create_link, tell
 from jitaccess.identity.genesis import normal_paper_key
@@ -19,6 +20,7 @@ from jitaccess.identity.site import Site
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import Account, Recovery, RecoveryKey
+from jitaccess.told import told
 
 DELAY = timedelta(hours=72)
 
@@ -73,9 +75,11 @@ def finish(tx: Tx, site: Site, recovery_id: str) -> str:
     """Return the enrolment link of a ripe recovery; raises CONFLICT before its time or after a veto."""
     row = tx.require(Recovery, recovery_id, "There is no such recovery.")
     if row.status != "waiting":
-        raise JitError(Kind.CONFLICT, f"This recovery was {row.status} already.")
+        raise JitError(Kind.CONFLICT, told("This recovery was %(status)s already.", status=word(row.status)))
     if tx.now < row.ripe_at:
-        raise JitError(Kind.CONFLICT, f"This recovery waits until {row.ripe_at:%Y-%m-%d %H:%M} UTC.")
+        raise JitError(
+            Kind.CONFLICT, told("This recovery waits until %(time)s UTC.", time=format(row.ripe_at, "%Y-%m-%d %H:%M"))
+        )
     event = tx.record(EventType.RECOVERY_FINISHED, subject={"recovery": recovery_id, "account": row.account_id})
     tx.update(row, event, expect={"status": "waiting"}, status="finished", ended_at=tx.now, ended_by="local")
     return create_link(tx, site, account_id=row.account_id, by="recovery", purpose=RECOVER)

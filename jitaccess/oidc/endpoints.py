@@ -33,6 +33,7 @@ from jitaccess.store.db import View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
+from jitaccess.told import told
 from jitaccess.web.doors import current, settle, without_cookie
 
 MAX_FORM_BYTES = 32 * 1024
@@ -259,7 +260,7 @@ def _json() -> dict[str, Any]:
 def _text(body: Mapping[str, Any], name: str, *, most: int = 64) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= most:
-        raise JitError(Kind.INVALID, f"The field {name} is missing.", field=name)
+        raise JitError(Kind.INVALID, told("The field %(name)s is missing.", name=name), field=name)
     return value
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from cel_expr_python import cel
 
 from jitaccess.domain.register import PersonView
+from jitaccess.told import told
 
 _STRING, _INT, _BOOL = cel.Type.STRING, cel.Type.INT, cel.Type.BOOL
 _FIXED = {
@@ -78,9 +79,11 @@ class Condition:
         """Compile; `inputs` maps input name to string, integer or boolean. Raises BadCondition."""
         self._inputs = tuple(inputs)
         if len(text) > MAX_CHARS:
-            raise BadCondition(f"longer than {MAX_CHARS} characters", 1, 1)
+            raise BadCondition(told("longer than %(max_chars)s characters", max_chars=MAX_CHARS), 1, 1)
         if len(_LOOP.findall(text)) > MAX_LOOPS:
-            raise BadCondition(f"more than {MAX_LOOPS} loops (all, exists, map, filter)", 1, 1)
+            raise BadCondition(
+                told("more than %(max_loops)s loops (all, exists, map, filter)", max_loops=MAX_LOOPS), 1, 1
+            )
         self._env = _environment(tuple(sorted(inputs.items())))
         try:
             self._expression = self._env.compile(text)

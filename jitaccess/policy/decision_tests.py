@@ -17,6 +17,7 @@ from jitaccess.policy.problems import PolicyErrors, nearest
 from jitaccess.policy.schema import Duration, Id
 from jitaccess.policy.yaml import parse
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.told import told
 
 REGISTER_FILE = "register.yaml"
 
@@ -132,26 +133,40 @@ def read_register(text: str, *, institutions: frozenset[str] = frozenset(), file
         [(group, inner) for group, inners in model.groups.items() for inner in inners],
     )
     unknown = [
-        source.problem(("people", key, "groups", number), f'unknown group "{group}"{nearest(group, model.groups)}')
+        source.problem(
+            ("people", key, "groups", number),
+            told('unknown group "%(group)s"%(near)s', group=group, near=nearest(group, model.groups)),
+        )
         for key, person in model.people.items()
         for number, group in enumerate(person.groups)
         if group not in model.groups
     ]
     unknown += [
-        source.problem(("groups", key, number), f'unknown group "{inner}"{nearest(inner, model.groups)}')
+        source.problem(
+            ("groups", key, number),
+            told('unknown group "%(inner)s"%(near)s', inner=inner, near=nearest(inner, model.groups)),
+        )
         for key, inners in model.groups.items()
         for number, inner in enumerate(inners)
         if inner not in model.groups
     ]
     unknown += [
         source.problem(
-            ("people", key, "manager"), f'unknown person "{person.manager}"{nearest(person.manager, model.people)}'
+            ("people", key, "manager"),
+            told(
+                'unknown person "%(manager)s"%(near)s',
+                manager=person.manager,
+                near=nearest(person.manager, model.people),
+            ),
         )
         for key, person in model.people.items()
         if person.manager is not None and person.manager not in model.people
     ]
     unknown += [
-        source.problem(("people", key, "institution"), f'unknown institution "{person.institution}"')
+        source.problem(
+            ("people", key, "institution"),
+            told('unknown institution "%(institution)s"', institution=person.institution),
+        )
         for key, person in model.people.items()
         if institutions and person.institution not in institutions
     ]
@@ -187,7 +202,13 @@ def run_tests(policies: PolicySet, files: Mapping[str, str], register: RegisterV
             raise PolicyErrors([source.problem(found["loc"], found["msg"]) for found in error.errors()]) from error
         for number, case in enumerate(model.cases):
             if case.person not in register.persons:
-                raise PolicyErrors([source.problem(("cases", number, "person"), f'unknown person "{case.person}"')])
+                raise PolicyErrors(
+                    [
+                        source.problem(
+                            ("cases", number, "person"), told('unknown person "%(person)s"', person=case.person)
+                        )
+                    ]
+                )
             at = _instant(case.at)
             if at is None:
                 raise PolicyErrors([source.problem(("cases", number, "at"), "expected a time with its zone offset")])

@@ -18,11 +18,13 @@ from jitaccess.policy import schema
 from jitaccess.policy.conditions import BadCondition, Condition
 from jitaccess.policy.course import Conflict, Course
 from jitaccess.policy.evaluate import PolicySet
+from jitaccess.policy.expected import wanted
 from jitaccess.policy.problems import Level, PolicyErrors, PolicyProblem, nearest
 from jitaccess.policy.yaml import Path, Source, parse
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.quorum import Step, count
+from jitaccess.told import Told, told
 
 MAX_FILES = 200
 NOT_BUILT = frozenset(
@@ -51,7 +53,9 @@ class _Found:
         for file in files:
             for key, value in getattr(file.model, section).items():
                 if key in found:
-                    self.problems.append(file.source.problem((section, key), f'"{key}" stands in another file too'))
+                    self.problems.append(
+                        file.source.problem((section, key), told('"%(key)s" stands in another file too', key=key))
+                    )
                 found[key] = (file, value)
         return found
 
@@ -86,7 +90,9 @@ def _parse_all(files: Mapping[str, str]) -> list[_File]:
     if not files:
         raise PolicyErrors([PolicyProblem("policies", 1, 1, "-", "no policy file was found")])
     if len(files) > MAX_FILES:
-        raise PolicyErrors([PolicyProblem("policies", 1, 1, "-", f"more than {MAX_FILES} files")])
+        raise PolicyErrors(
+            [PolicyProblem("policies", 1, 1, "-", told("more than %(max_files)s files", max_files=MAX_FILES))]
+        )
     parsed: list[_File] = []
     for name, text in sorted(files.items()):
         try:
@@ -119,26 +125,42 @@ def _told(source: Source, error: ErrorDetails, model: type[BaseModel] | None = N
     path = loc if loc in source.at else tuple(part for part in loc if part not in _BRANCHES)
     if kind == "extra_forbidden":
         name = str(path[-1])
-        built = "this term is not built yet" if name in NOT_BUILT else "unknown key"
+        built = told("this term is not built yet") if name in NOT_BUILT else told("unknown key")
         known = _known_keys(path) if model is None else _keys_of(model)
-        return source.problem(path, f'{built}: "{name}"{nearest(name, known)}')
+        return source.problem(
+            path, told('%(built)s: "%(name)s"%(near)s', built=built, name=name, near=nearest(name, known))
+        )
     if kind == "missing":
-        return source.problem(path, f'the key "{path[-1]}" is missing')
+        return source.problem(path, told('the key "%(path)s" is missing', path=path[-1]))
     if kind == "value_error":
-        return source.problem(path, error["msg"].removeprefix("Value error, "))
+        raised = error.get("ctx", {}).get("error")
+        return source.problem(path, raised.args[0] if raised else error["msg"].removeprefix("Value error, "))
     text = error["msg"].removeprefix("Input should be ").removeprefix("a ")
     if kind == "union_tag_invalid":
         found, text = error["ctx"]["tag"], error["ctx"]["expected_tags"]
     near = nearest(found, re.findall("'([a-z_]+)'", text)) if isinstance(found, str) else ""
-    return source.problem(path, f"found {_shown(found)}, expected {text[:1].lower()}{text[1:]}{near}")
+    expected = wanted(kind, text[:1].lower() + text[1:], error.get("ctx", {}))
+    return source.problem(
+        path, told("found %(found)s, expected %(expected)s%(near)s", found=_shown(found), expected=expected, near=near)
+    )
+
+
+_WORDS: Mapping[str, Told] = {
+    "target": told("target"),
+    "entitlement": told("entitlement"),
+    "window": told("window"),
+    "group": told("group"),
+    "institution": told("institution"),
+    "person": told("person"),
+}
 
 
 def _shown(found: object) -> str:
     match found:
         case dict():
-            return "a mapping"
+            return told("a mapping")
         case list():
-            return "a list"
+            return told("a list")
         case bool():
             return str(found).lower()
         case str():
@@ -197,7 +219,13 @@ class _Checker:
     ) -> bool:
         if name in known:
             return True
-        self._wrong(file, path, f'unknown {what} "{name}"{nearest(name, known)}')
+        self._wrong(
+            file,
+            path,
+            told(
+                'unknown %(what)s "%(name)s"%(near)s', what=_WORDS.get(what, what), name=name, near=nearest(name, known)
+            ),
+        )
         return False
 
     def document(self) -> JsonValue:
@@ -208,12 +236,12 @@ class _Checker:
             for number, rule in enumerate(file.model.rules):
                 path: Path = ("rules", number)
                 if rule.id in rules or rule.id in denials:
-                    self._wrong(file, (*path, "id"), f'the id "{rule.id}" stands twice')
+                    self._wrong(file, (*path, "id"), told('the id "%(id)s" stands twice', id=rule.id))
                 rules[rule.id] = self._rule(file, path, rule)
             for number, denial in enumerate(file.model.denials):
                 path = ("denials", number)
                 if denial.id in rules or denial.id in denials:
-                    self._wrong(file, (*path, "id"), f'the id "{denial.id}" stands twice')
+                    self._wrong(file, (*path, "id"), told('the id "%(id)s" stands twice', id=denial.id))
                 self._condition(file, (*path, "when"), denial.when, {})
                 denials[denial.id] = {"when": denial.when}
         return {
@@ -288,7 +316,9 @@ class _Checker:
                 ):
                     most = schema.format_duration(target.entitlements[name].max_duration)
                     self._wrong(
-                        file, (*path, "duration", "max"), f'longer than the entitlement "{name}" allows ({most})'
+                        file,
+                        (*path, "duration", "max"),
+                        told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
                     )
         for number, name in enumerate(rule.during):
             self._must_know(file, (*path, "during", number), "window", name, self._windows)
@@ -296,7 +326,7 @@ class _Checker:
         names = [ask.name for ask in rule.ask]
         for number, name in enumerate(names):
             if name in names[:number]:
-                self._wrong(file, (*path, "ask", number, "name"), f'the input "{name}" stands twice')
+                self._wrong(file, (*path, "ask", number, "name"), told('the input "%(name)s" stands twice', name=name))
         if rule.when is not None:
             self._condition(file, (*path, "when"), rule.when, {ask.name: ask.type for ask in rule.ask})
         approve = rule.approve if isinstance(rule.approve, schema.Approve) else None
@@ -348,7 +378,11 @@ class _Checker:
             if (part.target or rule.to.target, part.entitlement) == (target, found.entitlement)
         ]
         if len(twins) > 1 and twins[0] is not found:
-            self._wrong(file, (*path, "entitlement"), f'the conflict with "{found.entitlement}" stands twice')
+            self._wrong(
+                file,
+                (*path, "entitlement"),
+                told('the conflict with "%(entitlement)s" stands twice', entitlement=found.entitlement),
+            )
         return Conflict(target, found.entitlement, found.within)
 
     def _groups(self, file: _File, path: Path, groups: Sequence[str]) -> None:
@@ -374,7 +408,7 @@ class _Checker:
         try:
             Condition(text, inputs)
         except BadCondition as error:
-            message = f"in the condition: {error}"
+            message = told("in the condition: %(error)s", error=error.args[0])
             self.problems.append(file.source.problem_inside(path, error.line, error.column, message))
 
     def reachability(self, policies: PolicySet) -> list[PolicyProblem]:
@@ -396,18 +430,33 @@ class _Checker:
         if reach is None:
             reach = self._reaches[approval] = _Reach.of(approval, register)
         if not reach.without(frozenset()):
-            return [file.source.problem(path, f"nobody could ever meet these steps: too few {_different(approval)}")]
+            return [
+                file.source.problem(
+                    path,
+                    told("nobody could ever meet these steps: too few %(different)s", different=_different(approval)),
+                )
+            ]
         found: list[PolicyProblem] = []
         requesters = frozenset[str]().union(*(register.members(group) for group in rule.for_.groups))
         stuck = sorted(person for person in requesters if not reach.for_requester(person))
         if requesters and len(stuck) == len(requesters):
-            message = "nobody who may ask could ever get these steps met: too few others may sign"
+            message = told("nobody who may ask could ever get these steps met: too few others may sign")
             return [file.source.problem(path, message)]
         if stuck:
-            names = ", ".join(register.persons[person].name for person in stuck[:5])
-            found.append(_warning(file, path, f"could never be approved for {names}{' ...' if len(stuck) > 5 else ''}"))
+            names = ", ".join(register.persons[person].name for person in stuck[:5]) + (
+                " ..." if len(stuck) > 5 else ""
+            )
+            found.append(
+                _warning(
+                    file,
+                    path,
+                    told("could never be approved for %(names)s", names=names),
+                )
+            )
         if reach.alone:
-            found.append(_warning(file, path, f"a single absence locks this: {', '.join(reach.alone)}"))
+            found.append(
+                _warning(file, path, told("a single absence locks this: %(names)s", names=", ".join(reach.alone)))
+            )
         return found
 
 
@@ -443,7 +492,7 @@ def _warning(file: _File, path: Path, message: str) -> PolicyProblem:
 
 
 def _different(approval: ApprovalTerms) -> str:
-    return "different institutions" if "institution" in approval.distinct else "different people"
+    return told("different institutions") if "institution" in approval.distinct else told("different people")
 
 
 def _ask_document(ask: schema.AskText | schema.AskInteger | schema.AskBoolean) -> JsonValue:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from jitaccess.told import Told, told
+
 
 class Level(StrEnum):
     """Whether the set can be used all the same."""
@@ -26,8 +28,17 @@ class PolicyProblem:
 
     def __str__(self) -> str:
         """Return the line that editors understand."""
-        mark = "" if self.level is Level.ERROR else "warning: "
-        return f"{self.file}:{self.line}:{self.column}  {self.path}  {mark}{self.message}"
+        return str(self.line_told())
+
+    def line_told(self) -> str:
+        """Return the same line, told: place and path stay, the sentence goes into the reader's language."""
+        mark = told("warning: ") if self.level is Level.WARNING else ""
+        place = f"{self.file}:{self.line}:{self.column}  {self.path}"
+        return told("%(place)s  %(mark)s%(message)s", place=place, mark=mark, message=_told(self.message))
+
+
+def _told(message: str) -> Told:
+    return message if isinstance(message, Told) else told(message)
 
 
 class PolicyErrors(Exception):
@@ -41,4 +52,4 @@ class PolicyErrors(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for the nearest known name, or nothing."""
     found = difflib.get_close_matches(name, list(known), n=1)
-    return f'; did you mean "{found[0]}"?' if found else ""
+    return told('; did you mean "%(found)s"?', found=found[0]) if found else ""

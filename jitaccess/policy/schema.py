@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.json_schema import models_json_schema
 
 from jitaccess.proof.canonical import MAX_INTEGER
+from jitaccess.told import told
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -44,7 +45,7 @@ def parse_duration(value: object) -> int:
     """Return seconds of `30m`, `1h30m`, `2d`; raises ValueError."""
     found = _DURATION.match(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
-        raise ValueError(f"found {value!r}, expected a duration with units such as 30m or 2h")
+        raise ValueError(told("found %(value)s, expected a duration with units such as 30m or 2h", value=repr(value)))
     seconds = sum(int(part) * unit for part, unit in zip(found.groups(), _UNITS_S, strict=True) if part)
     if not 0 < seconds <= MAX_DURATION_S:
         raise ValueError("a duration is more than zero and at most 90d")
@@ -65,7 +66,7 @@ def _clock_time(value: object) -> int:
     found = re.fullmatch(r"([01][0-9]|2[0-4]):([0-5][0-9])", value) if isinstance(value, str) else None
     minutes = int(found[1]) * 60 + int(found[2]) if found else -1
     if not 0 <= minutes <= 24 * 60:
-        raise ValueError(f'found {value!r}, expected a time such as "08:00" in quotes')
+        raise ValueError(told('found %(value)s, expected a time such as "08:00" in quotes', value=repr(value)))
     return minutes
 
 
@@ -73,7 +74,9 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"found {value!r}, expected an IANA zone such as Europe/Belgrade") from error
+        raise ValueError(
+            told("found %(value)s, expected an IANA zone such as Europe/Belgrade", value=repr(value))
+        ) from error
     return value
 
 
@@ -84,7 +87,7 @@ def _iso_date(value: str) -> str:
     except ValueError:
         same = False
     if not same:
-        raise ValueError(f'found {value!r}, expected a date such as "2026-02-17"')
+        raise ValueError(told('found %(value)s, expected a date such as "2026-02-17"', value=repr(value)))
     return value
 
 
@@ -94,13 +97,17 @@ def _pattern(value: str) -> str:
     try:
         re.compile(value)
     except (re.error, OverflowError) as error:
-        raise ValueError(f"not a regular expression: {error}") from error
+        raise ValueError(told("not a regular expression: %(error)s", error=error)) from error
     # Python's matcher backtracks; inputs are matched on the request path. Without these it stays polynomial and small (CWE-1333).
     if re.search(r"\)[*+?{]|\(\?[^:]|\\[1-9]", value):
         raise ValueError("repeated groups, look-around and back-references are not allowed")
     if len(_REPEAT.findall(value)) > MAX_REPEATS or value.count("|") > MAX_ALTERNATIVES:
         raise ValueError(
-            f"at most {MAX_REPEATS} repeats of open length and {MAX_ALTERNATIVES} alternatives are allowed"
+            told(
+                "at most %(max_repeats)s repeats of open length and %(max_alternatives)s alternatives are allowed",
+                max_repeats=MAX_REPEATS,
+                max_alternatives=MAX_ALTERNATIVES,
+            )
         )
     return value
 

@@ -27,6 +27,7 @@ from ruamel.yaml.events import (
 )
 
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
+from jitaccess.told import told
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 12
@@ -172,7 +173,7 @@ class _Builder:
             if event.style is None and key == "<<":
                 self._stop(event, "merge keys are not allowed")
             if key in found:
-                message = f'the key "{key}" stands twice'
+                message = told('the key "%(key)s" stands twice', key=key)
                 self.problems.append(
                     PolicyProblem(self._source.file, mark.line + 1, mark.column + 1, dotted(here), message)
                 )
@@ -191,6 +192,10 @@ class _Builder:
         if text in _BOOL:
             return _BOOL[text]
         if text == "" or _ODD.match(text):
-            shown = f'found {text}, which readers take differently; quote it: "{text}"' if text else "found nothing"
-            self.problems.append(self._source.problem(path, f"{shown}, expected a value"))
+            shown = (
+                told('found %(text)s, which readers take differently; quote it: "%(text)s"', text=text)
+                if text
+                else told("found nothing")
+            )
+            self.problems.append(self._source.problem(path, told("%(shown)s, expected a value", shown=shown)))
         return text
