@@ -91,6 +91,7 @@ def statement_of(
         step=step,
         verdict=verdict,
         nonce=nonce,
+        extends=request.extends,
     )
 
 

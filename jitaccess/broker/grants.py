@@ -6,18 +6,21 @@ prolongs another (R56).
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import cast
 
+from jitaccess.broker import schedule
 from jitaccess.broker.context import Broker
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import Kind
 from jitaccess.identity.enrolment import tell
-from jitaccess.identity.people import on_hold
+from jitaccess.identity.people import on_hold, register
+from jitaccess.policy.course import OWNER, PLAIN, Course
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.assertion import Assertion
-from jitaccess.proof.canonical import digest_b64u, sha256_b64u
+from jitaccess.proof.canonical import JsonValue, digest_b64u, sha256_b64u
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Approval, Grant
 
@@ -34,13 +37,14 @@ def held(view: View, broker: Broker, target: str) -> Refused | None:
 
 
 def latest_end(request_created: float, terms: Terms, duration_s: int, *, start: int = 0) -> int:
-    """Return the absolute bound (UTC seconds) that approvers sign: waiting, activation and duration, and not a second more.
+    """Return the absolute bound (UTC seconds) that approvers sign: waiting, activation, duration and grace, and not a second more.
 
     A start in the future waits as well, beside the waiting for approval, not after it.
     """
     waiting = terms.pending_s or 0 if terms.steps else 0
-    begins = max(int(request_created) + waiting, start)
-    return begins + (terms.activate_within_s or 0) + duration_s + 1
+    lock_s = terms.course.delay.time_lock_s if terms.course.delay is not None else 0
+    begins = max(int(request_created) + waiting + lock_s, start)
+    return begins + (terms.activate_within_s or 0) + duration_s + (terms.course.grace_s or 0) + 1
 
 
 def approvals_digest(approvals: Sequence[Approval]) -> str:
@@ -53,14 +57,78 @@ def approvals_digest(approvals: Sequence[Approval]) -> str:
     return digest_b64u(pairs)
 
 
+def first_start(tx: Tx, request: AccessRequest, terms: Terms) -> datetime | None:
+    """Return when a grant approved now begins at the earliest; None for at once.
+
+    The latest of: the start asked for, the end of the delay, and the moment when the grant that it continues closes.
+    """
+    base = tx.get(Grant, request.extends) if request.extends is not None else None
+    delay = terms.course.delay
+    waits = [
+        request.earliest_start,
+        None if base is None else base.closes_at or base.ends_at,
+        None if delay is None else tx.now + timedelta(seconds=delay.time_lock_s),
+    ]
+    found = max(at for at in waits if at is not None)
+    return found if found > tx.now else None
+
+
+def kept_course(tx: Tx, terms: Terms) -> JsonValue:
+    """Return what of the course the grant keeps; None when nothing of it is used.
+
+    Ending a grant asks neither policy nor register, so the witnesses of its end are named, by id, when it begins.
+    """
+    course = terms.course
+    if course is PLAIN:
+        return None
+    kept: dict[str, JsonValue] = {}
+    if course.grace_s is not None:
+        kept["grace_s"] = course.grace_s
+    if course.warn_s is not None:
+        kept["warn_s"] = course.warn_s
+    if course.delay is not None and course.delay.veto:
+        kept["veto"] = [*course.delay.veto]
+    for event in ("ended", "held"):
+        people = sorted(witnesses(tx, course, event))
+        if people:
+            kept[event] = [*people]
+    return kept or None
+
+
+def tell_witnesses(tx: Tx, course: Course, event: str, person_id: str, subject_id: str) -> None:
+    """Tell the witnesses of a filing or a grant; its own person is none."""
+    for witness in sorted(witnesses(tx, course, event) - {person_id}) if course is not PLAIN else ():
+        tell(tx, f"witness_{event}", witness, subject_id)
+
+
+def witnesses(view: View, course: Course, event: str) -> frozenset[str]:
+    """Return the ids of all who are told of what happened."""
+    people = register(view)
+    groups = dict(course.notify).get(event, ())
+    return frozenset[str]().union(*(people.members(group) for group in groups)) & people.able
+
+
+def may_veto(view: View, broker: Broker, grant: Grant) -> frozenset[str]:
+    """Return the ids of all who may stop this grant while it waits, as the register is now; its own person may hand it back."""
+    named = cast("dict[str, list[str]]", grant.course or {}).get("veto", ())
+    if not named:
+        return frozenset()
+    people = register(view)
+    target = broker.policies.active(view).targets.get(grant.target)
+    owners = people.of_institution(target.owner) if target is not None and OWNER in named else frozenset[str]()
+    return owners.union(*(people.members(group) for group in named)) & people.able
+
+
 def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequence[Approval]) -> Grant:
     """Write the grant of an approved request. Its clock starts now, at the start asked for, or at activation (T-11)."""
     terms = Terms.from_document(request.terms)
     key = tx.new_id()
-    not_before = request.earliest_start if request.earliest_start > tx.now else None
-    later = terms.activate_within_s is not None or not_before is not None
-    starts_at = None if later else tx.now
-    ends_at = None if later else min(tx.now + timedelta(seconds=request.duration_s), request.latest_end)
+    not_before = first_start(tx, request, terms)
+    # What continues a grant goes on where that one closes: its clock waits for nobody.
+    wait_s = terms.activate_within_s if request.extends is None else None
+    later = wait_s is not None or not_before is not None
+    course = kept_course(tx, terms)
+    window = schedule.Window() if later else schedule.window(request, course, tx.now)
     digest = approvals_digest(approvals)
     state = GrantState.SCHEDULED if later else GrantState.ACTIVE
     event = tx.record(
@@ -78,6 +146,7 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
             "approvals": len(approvals),
             "approvals_digest": digest,
             "policy_digest": request.policy_digest,
+            **({"extends": request.extends} if request.extends is not None else {}),
         },
     )
     grant = tx.insert(
@@ -91,17 +160,22 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
         entitlement=request.entitlement,
         state=state.value,
         duration_s=request.duration_s,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        activate_by=None
-        if terms.activate_within_s is None
-        else (not_before or tx.now) + timedelta(seconds=terms.activate_within_s),
+        starts_at=window.starts_at,
+        ends_at=window.ends_at,
+        activate_by=None if wait_s is None else (not_before or tx.now) + timedelta(seconds=wait_s),
         latest_end=request.latest_end,
         policy_digest=request.policy_digest,
         approvals_digest=digest,
         created_at=tx.now,
         not_before=not_before,
+        extends=request.extends,
+        closes_at=window.closes_at,
+        course=course,
+        warn_at=window.warn_at,
     )
     if approvals:
         tell(tx, "grant_ready" if not_before is None else "grant_scheduled", request.person_id, key)
+    tell_witnesses(tx, terms.course, "granted", request.person_id, key)
+    for person in sorted(may_veto(tx, broker, grant) - {request.person_id}):
+        tell(tx, "veto_possible", person, key)
     return grant

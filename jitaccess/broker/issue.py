@@ -16,10 +16,11 @@ from sqlalchemy import bindparam, select
 from jitaccess.broker.approve import as_votes, statement_of, votes_of
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
+from jitaccess.broker.extend import continues
 from jitaccess.broker.grants import approvals_digest, held
 from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
-from jitaccess.broker.schedule import activate, begun, open_until, window
+from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Unreachable, Unusable
@@ -134,7 +135,7 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
         return _differs(error.field or error.reason)
     if refused is None and approvals_digest(votes) != grant.approvals_digest:
         refused = _differs("approvals_digest")
-    refused = refused or _bounds(grant, request)  # 8
+    refused = refused or _bounds(grant, request, terms) or continues(view, grant)  # 8
     if refused is not None:
         return refused
     target = broker.policies.active(view).targets[grant.target]
@@ -176,7 +177,16 @@ def _same_subject(grant: Grant, request: AccessRequest) -> Refused | None:
     """4: grant (sealed) and request speak of the same thing."""
     if request.state != RequestState.APPROVED.value:
         return _differs("state")
-    for name in ("person_id", "account_id", "target", "entitlement", "duration_s", "policy_digest", "latest_end"):
+    for name in (
+        "person_id",
+        "account_id",
+        "target",
+        "entitlement",
+        "duration_s",
+        "policy_digest",
+        "latest_end",
+        "extends",
+    ):
         if getattr(grant, name) != getattr(request, name):
             return _differs(name)
     return None
@@ -209,6 +219,7 @@ def _filing(broker: Broker, request: AccessRequest, passkey: Passkey) -> Refused
         earliest_start=to_epoch_s(request.earliest_start),
         file_by=signed.file_by,
         nonce=signed.nonce,
+        extends=request.extends,
     )
     return _unlike(request.filing_statement, signed, wanted)
 
@@ -225,10 +236,13 @@ def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, pa
     """6: decided again now, with the passkey that filed; other terms or another target configuration need a new request."""
     policies = broker.policies.active(view)
     inputs = cast("dict[str, str | int | bool]", request.inputs)
-    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start)
+    ask = Ask(
+        request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start, request.extends
+    )
     strength = credential_class(passkey)
     watched = policies.watched(request.target, request.entitlement)
-    if terms.active_per_person is None and terms.per_day is None and not watched:
+    counted = terms.active_per_person is not None or terms.per_day is not None
+    if not counted and not watched and request.extends is None:
         # Without limits and conflicts nothing has to be counted. Limits that a newer policy added make other terms, refused below.
         person = register(view).persons[request.person_id]
         at = AccessContext(person, strength, ask.target, ask.entitlement, inputs, ask.duration_s, view.now)
@@ -296,20 +310,29 @@ def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[App
     return Refused(Kind.FORBIDDEN, "quorum_not_met", "This has not enough different approvals. Ask anew.", "approvals")
 
 
-def _bounds(grant: Grant, request: AccessRequest) -> Refused | None:
+def _bounds(grant: Grant, request: AccessRequest, terms: Terms) -> Refused | None:
     """8: the window lies within what was signed."""
     if grant.not_before is not None and grant.not_before < request.earliest_start:
         return _differs("not_before")
     if grant.not_before is None and grant.created_at < request.earliest_start:
         return _differs("not_before")
+    delay = terms.course.delay
+    lock = timedelta(seconds=delay.time_lock_s if delay is not None else 0)
+    if delay is not None and (grant.not_before is None or grant.not_before < grant.created_at + lock):
+        return _differs("terms.delay.time_lock_s")
     if grant.starts_at is None or grant.ends_at is None:
         return None
+    if grant.starts_at < (grant.not_before or grant.starts_at):
+        return _differs("not_before")
     if grant.starts_at < request.earliest_start:
         return _differs("earliest_start")
     if grant.ends_at > request.latest_end:
         return _differs("latest_end")
-    if grant.ends_at - grant.starts_at > timedelta(seconds=request.duration_s):
+    closes_at = grant.closes_at or grant.ends_at
+    if closes_at - grant.starts_at > timedelta(seconds=request.duration_s):
         return _differs("duration_s")
+    if grant.ends_at - closes_at > timedelta(seconds=terms.course.grace_s or 0):
+        return _differs("terms.grace_s")
     return None
 
 
@@ -395,6 +418,9 @@ def open_in(
         # An approval that came after the look at the log; the next try covers it.
         late = Refused(Kind.UNAVAILABLE, "not_in_log", "The log does not hold the approvals yet. Try again.")
         return refuse(tx, current.person.id, grant, late)
+    if grant.closes_at is not None and tx.now >= grant.closes_at:
+        closing = Refused(Kind.GONE, "closing", "This access is ending: nothing new is opened. Ask for it anew.")
+        return refuse(tx, current.person.id, grant, closing)
     for live in tx.find(LIVE_OF_GRANT, grant_id=grant.id):
         if broker.targets.kind(live.connector).outside:
             again = Refused(Kind.CONFLICT, "open_already", "This access is open already; its secret is shown once.")
@@ -428,7 +454,7 @@ def _plan(tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str]) -> 
     """Plan the effect of a new lease. Its end is the grant's, or for one not activated yet what it becomes now."""
     grant, config = found.grant, found.target.connector
     kind = broker.targets.kind(str(config["kind"]))
-    ends_at = grant.ends_at or window(grant, tx.now)[1]
+    ends_at = grant.ends_at or started(grant, tx.now).ends_at or grant.latest_end
     wanted = {field.name: field.max_length for field in kind.gives}
     if set(given) != set(wanted) or any(len(text) > wanted[name] for name, text in given.items()):
         names = ", ".join(field.label for field in kind.gives) or "nothing"

@@ -56,12 +56,14 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
         case "approval_wanted" | "request_decided":
             request = view.get(AccessRequest, row.subject_id)
             return None if request is None else _about_request(view, broker, row.kind, person, request)
-        case "grant_ready" | "grant_scheduled" | "grant_ended":
+        case "grant_ready" | "grant_scheduled" | "grant_ending" | "grant_ended":
             grant = view.unchecked_get(Grant, row.subject_id)
             if grant is None:
                 return None
             what = _what(view, broker, grant.target, grant.entitlement)
             return Letter(person.email, f"Your access {_state(row.kind, grant)}: {what}", f"{what}\n\n{origin}/\n")
+        case "witness_filed" | "witness_granted" | "witness_ended" | "veto_possible":
+            return _to_witness(view, broker, row, person)
         case "passkey_added" | "passkey_removed":
             passkey = view.unchecked_get(Passkey, row.subject_id)
             name = visible(passkey.name) if passkey is not None else "a passkey"
@@ -84,9 +86,43 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             return Letter(person.email, "A notice from jitaccess", f"{origin}/\n")
 
 
+def _to_witness(view: View, broker: Broker, row: Outbox, person: Person) -> Letter | None:
+    """What somebody learns who neither asked nor signs: who, what and until when, and where to look."""
+    model: type[AccessRequest | Grant] = AccessRequest if row.kind == "witness_filed" else Grant
+    found = view.unchecked_get(model, row.subject_id)
+    if found is None or person.status != "active":
+        return None
+    who = view.unchecked_get(Person, found.person_id)
+    name = visible(who.name) if who is not None else "Somebody"
+    what = _what(view, broker, found.target, found.entitlement)
+    page = f"{broker.site.origin}/witness/{'requests' if model is AccessRequest else 'grants'}/{found.id}"
+    if isinstance(found, AccessRequest):
+        return Letter(
+            person.email,
+            f"{name} has asked for {what} ({format_duration(found.duration_s)})",
+            f"You are told as a witness; nothing is asked of you.\n\nReason: {visible(found.reason or '')}\n\n{page}\n",
+        )
+    if row.kind == "veto_possible" and found.not_before is not None:
+        return Letter(
+            person.email,
+            f"You can stop this until {found.not_before:%H:%M} UTC: {name}, {what}",
+            f"{name} was granted {what} and gets it on {found.not_before:%d %b %Y at %H:%M:%S} UTC.\n"
+            f"Until then you can stop it with one tap:\n{page}\n",
+        )
+    if row.kind == "witness_ended":
+        subject = f"The access of {name} has ended ({found.cause or 'ended'}): {what}"
+    else:
+        subject = f"{name} was granted {what} ({format_duration(found.duration_s)})"
+    return Letter(person.email, subject, f"You are told as a witness; nothing is asked of you.\n\n{page}\n")
+
+
 def _state(kind: str, grant: Grant) -> str:
     if kind == "grant_ready":
         return "is ready"
+    if kind == "grant_ending" and grant.ends_at is not None:
+        if grant.closes_at is None:
+            return f"ends at {grant.ends_at:%H:%M} UTC"
+        return f"ends at {grant.closes_at:%H:%M} UTC, what is open then at {grant.ends_at:%H:%M} UTC"
     if kind == "grant_scheduled" and grant.not_before is not None:
         return f"begins on {grant.not_before:%d %b %Y at %H:%M} UTC"
     return f"has ended ({grant.cause or 'ended'})"

@@ -12,6 +12,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register
 from jitaccess.policy.change import ChangeClass, PolicyChange, classify
+from jitaccess.policy.course import OWNER
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import PolicySetRow
@@ -111,6 +112,9 @@ def _groups_of(policies: PolicySet) -> set[str]:
         found |= rule.groups
         for step in rule.terms.steps:
             found |= set(step.groups)
+        course = rule.terms.course
+        found |= {group for _, groups in course.notify for group in groups}
+        found |= set(course.delay.veto if course.delay is not None else ()) - {OWNER}
     return found
 
 

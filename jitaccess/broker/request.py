@@ -7,13 +7,15 @@ and is a value.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 from sqlalchemy import func, select
 
+from jitaccess.broker.ask import Ask as Ask
 from jitaccess.broker.context import Broker, advance, subject_of
-from jitaccess.broker.grants import create_grant, held, latest_end
+from jitaccess.broker.extend import answer_by, base_gone, chain_of, changed_base, extending, own_access, prepare
+from jitaccess.broker.grants import create_grant, held, latest_end, tell_witnesses
 from jitaccess.broker.holdings import holdings
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.approval import could_sign
@@ -25,7 +27,7 @@ from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, complete_assertion
 from jitaccess.identity.people import credential_class, may_act, register
 from jitaccess.identity.sessions import Current
-from jitaccess.policy.evaluate import AccessContext, Code, Decision, Effect, Inputs, PolicySet, Reason, Terms, decide
+from jitaccess.policy.evaluate import AccessContext, Code, Decision, Effect, PolicySet, Reason, Terms, decide
 from jitaccess.policy.explain import Explanation, explain
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, salted_digest
@@ -38,19 +40,6 @@ from jitaccess.told import told
 
 DEFAULT_PENDING_S = 3600
 MAX_INPUTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What, how long, why."""
-
-    target: str
-    entitlement: str
-    inputs: Inputs
-    duration_s: int | None
-    reason: str
-    start: datetime | None = None
-    """When access shall begin; None, or a time that is over, means at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +64,14 @@ def context(
 ) -> AccessContext:
     """Return what a decision depends on. `besides` names a request whose own grant does not count against its limits."""
     day_ago = view.now - timedelta(days=1)
+    chain = chain_of(view, ask.extends) if ask.extends is not None else ()
     live = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
     counts = select(func.count().filter(Grant.state.in_(live)), func.count().filter(Grant.created_at > day_ago)).where(
         Grant.person_id == person_id,
         Grant.target == ask.target,
         Grant.entitlement == ask.entitlement,
         Grant.request_id != (besides or ""),
+        own_access(chain),
     )
     active, today = view.rows(counts).one()
     return AccessContext(
@@ -95,11 +86,12 @@ def context(
         today_count=today,
         held=holdings(view, policies.watched(ask.target, ask.entitlement), person_id, besides=besides),
         start=ask.start,
+        extending=extending(chain) if ask.extends is not None else None,
     )
 
 
 def preview(view: View, broker: Broker, current: Current, ask: Ask) -> Preview:
-    """Decide without filing, and say who would have to sign."""
+    """Decide without filing, and say who would have to sign. An extension is prepared by `extend.prepare` before."""
     policies = broker.policies.active(view)
     decision = decide(policies, context(view, policies, credential_class(current.passkey), current.person.id, ask))
     if decision.terms is None or decision.terms.approval is None:
@@ -156,6 +148,10 @@ def catalogue(view: View, broker: Broker, current: Current) -> list[CatalogueEnt
 
 def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony | Refused:
     """Decide, and let the person sign the filing. A DENY is recorded and answered with its reasons."""
+    prepared = prepare(tx, current.person.id, ask)
+    if isinstance(prepared, Refused):
+        return _refused(tx, current, ask, prepared, None)
+    ask = prepared
     reason = ask.reason.strip()
     wrong = _reason_problem(reason, broker.settings.limits.reason_chars)
     if wrong is not None:
@@ -203,6 +199,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         earliest_start=max(now_s, to_epoch_s(ask.start) if ask.start is not None else 0),
         file_by=now_s + broker.site.sessions.challenge_s,
         nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+        extends=ask.extends,
     )
     return begin_assertion(
         tx,
@@ -234,14 +231,22 @@ def complete_filing(
         raise JitError(Kind.INTERNAL, "The stored filing cannot be read.") from error
     extra = cast("dict[str, str]", verified.extra)
     start = from_epoch_s(statement.earliest_start)
-    ask = Ask(statement.target, statement.entitlement, statement.inputs, statement.duration_s, extra["reason"], start)
+    ask = Ask(
+        statement.target,
+        statement.entitlement,
+        statement.inputs,
+        statement.duration_s,
+        extra["reason"],
+        start,
+        statement.extends,
+    )
     if statement.requester != current.person.id or to_epoch_s(tx.now) >= statement.file_by:  # 2
         late = Refused(Kind.GONE, "too_late", "This took too long. Ask again.")
         return _refused(tx, current, ask, late, None)
     if salted_digest(ask.reason, b64u_decode(extra["salt"])) != statement.reason_digest:  # 3
         other = Refused(Kind.CONFLICT, "differs_from_signed", "The reason is not the signed one. Ask again.", "reason")
         return _refused(tx, current, ask, other, None)
-    refused = held(tx, broker, ask.target)
+    refused = held(tx, broker, ask.target) or changed_base(tx, current.person.id, ask)
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
     policies = broker.policies.active(tx)
@@ -260,6 +265,7 @@ def complete_filing(
         tx, current, statement, verified.assertion, verified.passkey.id, extra, decision, decision.terms
     )  # 5
     broker.verified.learn(verified)
+    tell_witnesses(tx, decision.terms.course, "filed", request.person_id, request.id)
     if not decision.terms.steps:  # 6
         advance(tx, request, RequestState.APPROVED, body={"approvals": 0, "automatic": True}, decided_at=tx.now)
         return Filed(request, create_grant(tx, broker, request, ()))
@@ -295,6 +301,7 @@ def _store(
             "assertion_digest": digest,
             "reason_digest": statement.reason_digest,
             "needs_approval": bool(terms.steps),
+            **({"extends": statement.extends} if statement.extends is not None else {}),
         },
     )
     return tx.insert(
@@ -314,13 +321,14 @@ def _store(
         policy_digest=statement.policy_digest,
         earliest_start=from_epoch_s(statement.earliest_start),
         latest_end=from_epoch_s(latest_end(now_s, terms, statement.duration_s, start=statement.earliest_start)),
-        approve_by=from_epoch_s(now_s + (terms.pending_s or DEFAULT_PENDING_S)),
+        approve_by=answer_by(tx, from_epoch_s(now_s + (terms.pending_s or DEFAULT_PENDING_S)), statement.extends),
         state=RequestState.PENDING.value,
         filing_statement=statement.to_bytes(),
         filing_assertion=cast(JsonValue, dict(assertion)),
         filing_assertion_digest=digest,
         filing_passkey_id=passkey_id,
         created_at=tx.now,
+        extends=statement.extends,
     )
 
 
@@ -348,7 +356,8 @@ def _equal_pending(view: View, person_id: str, ask: Ask, duration_s: int) -> Acc
 
     def same_start(row: AccessRequest) -> bool:
         asked = view.now if ask.start is None else max(view.now, ask.start)
-        return row.earliest_start == ask.start or max(row.earliest_start, asked) <= view.now
+        same = row.earliest_start == ask.start or max(row.earliest_start, asked) <= view.now
+        return same and row.extends == ask.extends
 
     return next(
         (row for row in pending if row.inputs == dict(ask.inputs) and row.duration_s == duration_s and same_start(row)),
@@ -383,6 +392,9 @@ _SENTENCES: Mapping[Code, str] = {
     Code.DAY_LIMIT: "You had this as often as is allowed within 24 hours.",
     Code.CONFLICT: "You hold or held something that must not be in one hand with this. Somebody else has to do it.",
     Code.START_TOO_FAR: "This cannot begin that late. Choose an earlier start, or none.",
+    Code.NOT_EXTENDABLE: "This cannot be extended. Ask for it anew when it has ended.",
+    Code.EXTENSION_LIMIT: "This was extended as often as is allowed. Ask for it anew when it has ended.",
+    Code.EXTENSION_TOTAL: "Extended by that, it would last longer than is allowed in all. Choose a shorter time.",
     Code.TERMS_CONTRADICT: "The rules for this contradict each other. Tell an administrator.",
     Code.DENIED: "A rule forbids this.",
     Code.NO_RULE: "No rule allows this.",
@@ -438,7 +450,12 @@ def redecide(tx: Tx, broker: Broker, request: AccessRequest) -> Refused | None:
     if person is None:
         return Refused(Kind.FORBIDDEN, "not_active", "The requester is no longer on the register.")
     inputs = cast("dict[str, str | int | bool]", request.inputs)
-    ask = Ask(request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start)
+    ask = Ask(
+        request.target, request.entitlement, inputs, request.duration_s, "", request.earliest_start, request.extends
+    )
+    gone = base_gone(tx, request)
+    if gone is not None:
+        return gone
     terms = Terms.from_document(request.terms)
     decision = decide(policies, context(tx, policies, terms.credential, request.person_id, ask, besides=request.id))
     same_policy = policies.digest == request.policy_digest

@@ -5,18 +5,19 @@ cleaned afterwards by `broker.cut`. Revocation needs no signature, no policy and
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from sqlalchemy import select
 
 from jitaccess.broker.context import Broker, advance, advance_many
-from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState
+from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.people import is_admin, register
 from jitaccess.identity.sessions import Current
 from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import Grant, Lease
+from jitaccess.store.tables import AccessRequest, Grant, Lease
 
 LIVE_GRANTS = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
 LIVE_LEASES = (LeaseState.ISSUING.value, LeaseState.ACTIVE.value)
@@ -32,6 +33,27 @@ def end_grant(tx: Tx, grant: Grant, cause: EndCause, *, by: str) -> None:
     for lease in _live_leases(tx, [grant.id]):
         _end_lease(tx, lease, cause)
     tell(tx, "grant_ended", grant.person_id, grant.id)
+    _after(tx, [grant], cause, by=by)
+
+
+def _after(tx: Tx, ended: Sequence[Grant], cause: EndCause, *, by: str) -> None:
+    """Tell the witnesses, and end what would have continued a grant that did not run out."""
+    for grant in ended:
+        kept = cast("dict[str, list[str]]", grant.course or {})
+        told = {*kept.get("ended", ()), *(kept.get("held", ()) if cause is EndCause.HELD else ())}
+        for person in sorted(told - {grant.person_id}):
+            tell(tx, "witness_ended", person, grant.id)
+    if cause is EndCause.EXPIRED:
+        return
+    keys = [grant.id for grant in ended]
+    waiting = tx.unchecked_all(
+        select(AccessRequest).where(AccessRequest.extends.in_(keys), AccessRequest.state == RequestState.PENDING.value)
+    )
+    for request in waiting:
+        advance(tx, request, RequestState.DENIED, body={"by": "end"}, decided_at=tx.now)
+    following = tx.unchecked_all(select(Grant).where(Grant.extends.in_(keys), Grant.state.in_(LIVE_GRANTS)))
+    for grant in following:
+        end_grant(tx, grant, cause, by=by)
 
 
 def _live_leases(view: View, grant_ids: Sequence[str]) -> list[Lease]:
@@ -53,7 +75,10 @@ def _end_lease(tx: Tx, lease: Lease, cause: EndCause) -> None:
 
 def end_grants(tx: Tx, grants: Sequence[Grant], cause: EndCause, *, by: str) -> int:
     """End a batch of live grants of any state in few statements; return how many."""
-    live = [grant for grant in grants if grant.state in LIVE_GRANTS]
+    listed = {grant.id for grant in grants}
+    # What continues a grant of the batch ends with it, but for one that ran out.
+    apart = cause is EndCause.EXPIRED
+    live = [grant for grant in grants if grant.state in LIVE_GRANTS and (apart or grant.extends not in listed)]
     if not live:
         return 0
     changes: dict[str, object] = {"cause": cause.value, "ended_at": tx.now}
@@ -62,6 +87,7 @@ def end_grants(tx: Tx, grants: Sequence[Grant], cause: EndCause, *, by: str) -> 
     if leases:
         changes = {"cause": cause.value, "ended_at": tx.now, "next_at": tx.now, "attempts": 0}
         advance_many(tx, [(lease, changes) for lease in leases], LeaseState.REVOKING, body={"cause": cause.value})
+    _after(tx, live, cause, by=by)
     return len(live)
 
 

@@ -1,10 +1,13 @@
 """When does a grant begin? Scheduled grants: what may be opened, and the sweep that starts what is due.
 
+Also the window that a clock gives: where the end is soft it closes first, so that nothing new is opened, and ends a grace later.
 A start never moves: the clock of a grant that begins by itself runs from `not_before`, however late the sweep came; where policy lets the
 first use start the clock, it runs from that use, and not before `not_before`. No end lies beyond what was signed.
 """
 
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 from sqlalchemy import select
 
@@ -12,8 +15,9 @@ from jitaccess.broker.context import advance
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.identity.enrolment import tell
+from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import Tx
-from jitaccess.store.tables import Grant
+from jitaccess.store.tables import AccessRequest, Grant
 
 
 def begun(grant: Grant, now: datetime) -> bool:
@@ -25,24 +29,57 @@ def open_until(grant: Grant) -> datetime:
     """Return until when a scheduled grant may be opened (exclusive): its own end where it begins by itself."""
     if grant.activate_by is not None:
         return grant.activate_by
-    return _end(grant, grant.not_before or grant.created_at)
-
-
-def window(grant: Grant, now: datetime) -> tuple[datetime, datetime]:
-    """Return start and end that a scheduled grant has if its clock starts now."""
-    by_itself = grant.activate_by is None and grant.not_before is not None
-    starts_at = (grant.not_before if by_itself else None) or now
-    return starts_at, _end(grant, starts_at)
+    found = window(grant, grant.course, grant.not_before or grant.created_at)
+    return found.closes_at or found.ends_at or grant.latest_end
 
 
 def activate(tx: Tx, grant: Grant) -> None:
     """Start the clock of a scheduled grant whose start has come."""
-    starts_at, ends_at = window(grant, tx.now)
-    advance(tx, grant, GrantState.ACTIVE, body={"ends_at": to_epoch_s(ends_at)}, starts_at=starts_at, ends_at=ends_at)
+    found = started(grant, tx.now)
+    values = {name: value for name, value in asdict(found).items() if value is not None}
+    advance(tx, grant, GrantState.ACTIVE, body={"ends_at": to_epoch_s(values["ends_at"])}, **values)
 
 
-def _end(grant: Grant, start: datetime) -> datetime:
-    return min(start + timedelta(seconds=grant.duration_s), grant.latest_end)
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The times of a grant whose clock runs: start, soft end, end, and when its person is warned."""
+
+    starts_at: datetime | None = None
+    closes_at: datetime | None = None
+    ends_at: datetime | None = None
+    warn_at: datetime | None = None
+
+
+def window(bounds: AccessRequest | Grant, course: JsonValue, start: datetime) -> Window:
+    """Return the window of a clock that starts at `start`: never beyond `latest_end`, whatever the grace."""
+    kept = cast("dict[str, int]", course or {})
+    grace_s, warn_s = kept.get("grace_s"), kept.get("warn_s")
+    closes_at = min(start + timedelta(seconds=bounds.duration_s), bounds.latest_end)
+    ends_at = closes_at if grace_s is None else min(closes_at + timedelta(seconds=grace_s), bounds.latest_end)
+    warn_at = None if warn_s is None else max(start, closes_at - timedelta(seconds=warn_s))
+    return Window(start, None if grace_s is None else closes_at, ends_at, warn_at)
+
+
+def started(grant: Grant, now: datetime) -> Window:
+    """Return the window that a scheduled grant has if its clock starts now."""
+    by_itself = grant.activate_by is None and grant.not_before is not None
+    return window(grant, grant.course, (grant.not_before if by_itself else None) or now)
+
+
+def warn_due(tx: Tx, batch: int) -> int:
+    """Tell the persons of a batch of grants that the end is near, once; return how many were told."""
+    due = tx.unchecked_all(
+        select(Grant)
+        .where(Grant.state == GrantState.ACTIVE.value, Grant.warn_at <= tx.now)
+        .order_by(Grant.warn_at)
+        .limit(batch)
+        .with_for_update(skip_locked=True)
+    )
+    for grant in due:
+        tx.update(grant, warn_at=None)
+        if grant.ends_at is not None and grant.ends_at > tx.now:
+            tell(tx, "grant_ending", grant.person_id, grant.id)
+    return len(due)
 
 
 def start_due(tx: Tx, batch: int) -> int:

@@ -22,7 +22,7 @@ from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.revoke import end_grants
-from jitaccess.broker.schedule import start_due
+from jitaccess.broker.schedule import start_due, warn_due
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
 from jitaccess.domain.values import SYSTEM
@@ -49,11 +49,17 @@ class SweepReport:
     requests: int = 0
     leases: int = 0
     started: int = 0
+    warned: int = 0
 
 
 def start_due_grants(broker: Broker) -> int:
     """Start scheduled grants whose start has come; those that wait for their first use stay as they are."""
     return _batches(broker, lambda tx: start_due(tx, broker.settings.sweep.batch))
+
+
+def warn_due_grants(broker: Broker) -> int:
+    """Tell people whose access ends soon, where the rule says so."""
+    return _batches(broker, lambda tx: warn_due(tx, broker.settings.sweep.batch))
 
 
 def end_due_grants(broker: Broker) -> int:
@@ -129,6 +135,7 @@ def sweep_once(broker: Broker, revoker: Revoker, *, wait_s: float = CUT_LIMIT_S)
         "started": _guarded("start what is due", lambda: start_due_grants(broker)),
         "grants": _guarded("end due grants", lambda: end_due_grants(broker)),
         "unused": _guarded("end unused grants", lambda: end_unused_grants(broker)),
+        "warned": _guarded("warn before an end", lambda: warn_due_grants(broker)),
         "requests": _guarded("expire requests", lambda: expire_requests(broker)),
         "leases": _guarded("finish revocations", lambda: revoker.run(wait_s)),
     }

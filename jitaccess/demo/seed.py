@@ -34,6 +34,7 @@ GROUPS = (
     ("payroll-staff", "Payroll staff", "mof"),
     ("payroll-heads", "Heads of payroll", "mof"),
     ("duty-officers", "Duty officers", "mof"),
+    ("cert", "Emergency response team", "nao"),
     ("registry-clerks", "Registry clerks", "civil"),
 )
 

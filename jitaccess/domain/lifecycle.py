@@ -53,6 +53,7 @@ class EndCause(StrEnum):
     RISK = "risk"
     UNUSED = "unused"
     FAILED = "failed"
+    VETOED = "vetoed"
 
 
 State = RequestState | GrantState | LeaseState

@@ -134,7 +134,8 @@ def choices(view: View, asked: Asked, current: Current) -> list[Choice]:
 def _open_now(view: View, grant: Grant) -> bool:
     if grant.state == GrantState.SCHEDULED.value:
         return begun(grant, view.now) and view.now < open_until(grant)
-    return grant.ends_at is not None and view.now < grant.ends_at
+    until = grant.closes_at or grant.ends_at
+    return until is not None and view.now < until
 
 
 def begin_opening(broker: Broker, current: Current, asked: Asked, grant_id: str) -> Ceremony | Refused:

@@ -1,7 +1,7 @@
 """Do the policies decide what their authors wrote down? Decision tests beside the policies (R29: they never run code).
 
 `policies/tests/register.yaml` holds people and groups; every other file holds `cases`: person, target, entitlement, at, credential,
-duration, inputs, active, today, held, starts_in -> `expect` {effect, rules, reason, and any of the terms}.
+duration, inputs, active, today, held, starts_in, extending -> `expect` {effect, rules, reason, and any of the terms}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jitaccess.domain.register import PersonView, RegisterView, expand_groups
-from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, Holding, PolicySet, decide
+from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, Extending, Holding, PolicySet, decide
 from jitaccess.policy.problems import PolicyErrors, nearest
 from jitaccess.policy.schema import Duration, Id
 from jitaccess.policy.yaml import parse
@@ -64,6 +64,23 @@ class _Conflict(_Model):
     within_s: Annotated[Duration, Field(alias="within")]
 
 
+class _Extending(_Model):
+    """What the request would continue: how often it was continued, and how long it lasts in all."""
+
+    count: Annotated[int, Field(ge=0)] = 0
+    lasted: Duration
+
+
+class _Extensions(_Model):
+    count: int
+    total_s: Annotated[Duration, Field(alias="total")]
+
+
+class _Delay(_Model):
+    time_lock_s: Annotated[Duration, Field(alias="time_lock")]
+    veto: list[str] = Field(default_factory=list)
+
+
 class _Expect(_Model):
     effect: Literal["permit", "deny"]
     rules: list[str] | None = None
@@ -83,6 +100,11 @@ class _Expect(_Model):
     steps: list[_Step] | None = None
     conflicts: list[_Conflict] | None = None
     start_within: Duration | None = None
+    extensions: _Extensions | None = None
+    grace: Duration | None = None
+    warn: Duration | None = None
+    notify: dict[str, list[str]] | None = None
+    delay: _Delay | None = None
 
 
 class _Case(_Model):
@@ -98,6 +120,7 @@ class _Case(_Model):
     today: Annotated[int, Field(ge=0)] = 0
     held: list[_Held] = Field(default_factory=list)
     starts_in: Duration | None = None
+    extending: _Extending | None = None
     expect: _Expect
 
 
@@ -250,6 +273,7 @@ def _context(case: _Case, at: datetime, register: RegisterView) -> AccessContext
             for found in case.held
         ),
         start=None if case.starts_in is None else at + timedelta(seconds=case.starts_in),
+        extending=None if case.extending is None else Extending(case.extending.count, case.extending.lasted),
     )
 
 
@@ -283,6 +307,11 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "never": approve["never"],
             "conflicts": terms.get("conflicts", []),
             "start_within": terms.get("start_within_s"),
+            "extensions": terms.get("extensions"),
+            "grace": terms.get("grace_s"),
+            "warn": terms.get("warn_s"),
+            "notify": terms.get("notify"),
+            "delay": terms.get("delay"),
         }
     wanted = expect.model_dump(exclude_unset=True, exclude={"steps"})
     if expect.steps is not None:

@@ -74,6 +74,9 @@ class Code(StrEnum):
     DAY_LIMIT = "day_limit"
     CONFLICT = "conflict"
     START_TOO_FAR = "start_too_far"
+    NOT_EXTENDABLE = "not_extendable"
+    EXTENSION_LIMIT = "extension_limit"
+    EXTENSION_TOTAL = "extension_total"
     TERMS_CONTRADICT = "terms_contradict"
     DENIED = "denied"
     NO_RULE = "no_rule"
@@ -241,6 +244,14 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
+class Extending:
+    """The access that a request would continue: how often it was continued, and how long it lasts already, in all."""
+
+    count: int
+    lasted_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccessContext:
     """Everything a decision depends on."""
 
@@ -260,6 +271,7 @@ class AccessContext:
     """What the person has or had of all that `PolicySet.watched` names."""
     start: datetime | None = None
     """When access shall begin; None, or a time that is over, means now."""
+    extending: Extending | None = None
 
     @property
     def begins(self) -> datetime:
@@ -605,10 +617,24 @@ def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reas
         return Reason(Code.ACTIVE_LIMIT, None, str(terms.active_per_person))
     if terms.per_day is not None and context.today_count >= terms.per_day:
         return Reason(Code.DAY_LIMIT, None, str(terms.per_day))
+    if context.extending is not None:
+        return _extension_failure(terms, duration_s, context.extending)
     if context.start is not None and context.begins > context.now:
         ahead_s = terms.course.start_within_s or 0
         if context.begins > context.now + timedelta(seconds=ahead_s):
             return Reason(Code.START_TOO_FAR, None, str(ahead_s))
+    return None
+
+
+def _extension_failure(terms: Terms, duration_s: int, extending: Extending) -> Reason | None:
+    """Return why this access is not continued, or None; its start is the end of what it continues."""
+    allowed = terms.course.extensions
+    if allowed is None:
+        return Reason(Code.NOT_EXTENDABLE)
+    if extending.count >= allowed.count:
+        return Reason(Code.EXTENSION_LIMIT, None, str(allowed.count))
+    if extending.lasted_s + duration_s > allowed.total_s:
+        return Reason(Code.EXTENSION_TOTAL, None, str(allowed.total_s))
     return None
 
 

@@ -16,7 +16,7 @@ from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, indispe
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy import schema
 from jitaccess.policy.conditions import BadCondition, Condition
-from jitaccess.policy.course import Conflict, Course
+from jitaccess.policy.course import OWNER, Conflict, Course, Delay, Extensions, notices
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.expected import wanted
 from jitaccess.policy.problems import Level, PolicyErrors, PolicyProblem, nearest
@@ -29,7 +29,7 @@ from jitaccess.told import Told, told
 MAX_FILES = 200
 NOT_BUILT = frozenset(
     {
-        "extensions", "end", "escalate", "delay", "risk", "notify", "revoke", "break_glass",
+        "escalate", "risk", "revoke", "break_glass",
         "change_control", "reconcile", "uses", "idle",
     }
 )  # fmt: skip
@@ -178,7 +178,8 @@ _ENTRIES: Mapping[str, _Models] = {
 """What an entry of a list or mapping of this name is."""
 _PARTS: Mapping[str, _Models] = {
     "for": (schema.For,), "to": (schema.To,), "duration": (schema.DurationTerms,), "limits": (schema.Limits,),
-    "approve": (schema.Approve,), "token": (schema.TokenTerms,),
+    "approve": (schema.Approve,), "extensions": (schema.ExtensionTerms,), "delay": (schema.DelayTerms,),
+    "notify": (schema.NotifyTerms,), "token": (schema.TokenTerms,),
 }  # fmt: skip
 
 
@@ -320,6 +321,7 @@ class _Checker:
                         (*path, "duration", "max"),
                         told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
                     )
+                self._whole(file, (*path, "duration"), name, rule.duration, target.entitlements[name].max_duration)
         for number, name in enumerate(rule.during):
             self._must_know(file, (*path, "during", number), "window", name, self._windows)
         self._groups(file, (*path, "for", "groups"), rule.for_.groups)
@@ -329,6 +331,10 @@ class _Checker:
                 self._wrong(file, (*path, "ask", number, "name"), told('the input "%(name)s" stands twice', name=name))
         if rule.when is not None:
             self._condition(file, (*path, "when"), rule.when, {ask.name: ask.type for ask in rule.ask})
+        if rule.delay is not None:
+            self._groups(file, (*path, "delay", "veto"), rule.delay.veto, besides=OWNER)
+        if rule.notify is not None:
+            self._groups(file, (*path, "notify", "witnesses"), rule.notify.witnesses)
         approve = rule.approve if isinstance(rule.approve, schema.Approve) else None
         if approve is not None:
             self._approve(file, (*path, "approve"), approve)
@@ -358,7 +364,42 @@ class _Checker:
         return Course(
             conflicts=tuple(sorted(found for found in conflicts if found is not None)),
             start_within_s=rule.duration.start_within,
+            extensions=None
+            if rule.duration.extensions is None
+            else Extensions(rule.duration.extensions.count, rule.duration.extensions.total),
+            grace_s=rule.duration.grace,
+            warn_s=rule.duration.warn,
+            notify=() if rule.notify is None else notices((event, rule.notify.witnesses) for event in rule.notify.on),
+            delay=None if rule.delay is None else Delay(rule.delay.time_lock, tuple(sorted(set(rule.delay.veto)))),
         ).to_document()
+
+    def _whole(self, file: _File, path: Path, name: str, terms: schema.DurationTerms, most_s: int) -> None:
+        """Check that neither grace nor extensions let access last longer than the entitlement allows."""
+        most = schema.format_duration(most_s)
+        if terms.grace is not None and terms.max <= most_s < terms.max + terms.grace:
+            self._wrong(file, (*path, "grace"), f'with `max` longer than the entitlement "{name}" allows ({most})')
+        if terms.extensions is not None and terms.extensions.total > most_s:
+            self._wrong(file, (*path, "extensions", "total"), f'longer than the entitlement "{name}" allows ({most})')
+
+    def _told(self, file: _File, path: Path, rule: schema.Rule) -> list[PolicyProblem]:
+        """Check that those who may veto, and those who are told, exist."""
+        found: list[PolicyProblem] = []
+        register = self._register
+        if register is None:
+            return found
+        owner = self._targets[rule.to.target][1]
+        for number, name in enumerate(rule.delay.veto if rule.delay is not None else ()):
+            owners = register.of_institution(owner.owner) if isinstance(owner, schema.Target) else frozenset[str]()
+            if not (owners if name == OWNER else register.members(name)) & register.able:
+                found.append(
+                    file.source.problem((*path, "delay", "veto", number), f'"{name}" is nobody who could veto')
+                )
+        for number, name in enumerate(rule.notify.witnesses if rule.notify is not None else ()):
+            if not register.members(name) & register.able:
+                found.append(
+                    _warning(file, (*path, "notify", "witnesses", number), f'nobody is in "{name}" to be told')
+                )
+        return found
 
     def _conflict(self, file: _File, path: Path, rule: schema.Rule, found: schema.ConflictWith) -> Conflict | None:
         target = found.target or rule.to.target
@@ -385,9 +426,11 @@ class _Checker:
             )
         return Conflict(target, found.entitlement, found.within)
 
-    def _groups(self, file: _File, path: Path, groups: Sequence[str]) -> None:
+    def _groups(self, file: _File, path: Path, groups: Sequence[str], *, besides: str | None = None) -> None:
         if self._register is not None:
             for number, name in enumerate(groups):
+                if name == besides:
+                    continue
                 self._must_know(file, (*path, number), "group", name, self._register.groups)
 
     def _approve(self, file: _File, path: Path, approve: schema.Approve) -> None:
@@ -418,6 +461,7 @@ class _Checker:
             return found
         for file in self._files:
             for number, rule in enumerate(file.model.rules):
+                found += self._told(file, ("rules", number), rule)
                 approval = policies.rules[rule.id].terms.approval
                 if approval is not None:
                     found += self._reach(file, ("rules", number, "approve", "steps"), rule, approval, self._register)

@@ -236,11 +236,19 @@ class AskBoolean(_Model):
 Ask = Annotated[AskText | AskInteger | AskBoolean, Field(discriminator="type")]
 
 
+class ExtensionTerms(_Model):
+    """How often access may be continued by a new request, and how long it may last in all, from its first start."""
+
+    count: int = Field(ge=1, le=20)
+    total: Duration
+
+
 class DurationTerms(_Model):
     """How long, and from when.
 
     `activate_within`: the clock starts when the person first opens the target, at the latest then. `start_within`: how far ahead
-    a request may name its start; left out, access begins with the approval.
+    a request may name its start; left out, access begins with the approval. `end: soft`: after the end what is open runs on for
+    `grace`, while nothing new is opened. `warn`: so long before the end the person is told.
     """
 
     min: Duration | None = None
@@ -248,11 +256,19 @@ class DurationTerms(_Model):
     max: Duration
     activate_within: Duration | None = None
     start_within: Duration | None = None
+    extensions: ExtensionTerms | None = None
+    end: Literal["hard", "soft"] = "hard"
+    grace: Duration | None = None
+    warn: Duration | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "DurationTerms":
         if not (self.min or 1) <= self.default <= self.max:
             raise ValueError("`default` must lie between `min` and `max`")
+        if (self.end == "soft") != (self.grace is not None):
+            raise ValueError("`end: soft` and `grace` go together: a soft end has a grace, a hard one has none")
+        if self.extensions is not None and self.extensions.total <= self.default:
+            raise ValueError("the `total` of `extensions` leaves no room to extend even the default")
         return self
 
 
@@ -270,6 +286,22 @@ class ConflictWith(_Model):
     """The rule's own target when left out."""
     entitlement: Id
     within: Duration
+
+
+class NotifyTerms(_Model):
+    """Who hears of it: the members of these groups, of what is named in `on`."""
+
+    witnesses: list[Id] = Field(min_length=1, max_length=20)
+    on: list[Literal["filed", "granted", "ended", "held"]] = Field(
+        default=["filed", "granted", "ended"], min_length=1, max_length=4
+    )
+
+
+class DelayTerms(_Model):
+    """How long a grant waits after its approval, and who may stop it meanwhile: `owner` (the target's institution) or groups."""
+
+    time_lock: Duration
+    veto: list[Id] = Field(default_factory=list, max_length=20)
 
 
 class ApproveStep(_Model):
@@ -325,6 +357,8 @@ class Rule(_Model):
     conflicts: list[ConflictWith] = Field(default_factory=list, max_length=20)
     approve: Literal["none"] | Approve
     """Said out loud, never by omission."""
+    delay: DelayTerms | None = None
+    notify: NotifyTerms | None = None
     token: TokenTerms | None = None
 
 

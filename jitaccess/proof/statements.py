@@ -1,10 +1,11 @@
 """What exactly does a person sign? The statements, version 1, and the challenge that binds a passkey to one.
 
 A WebAuthn assertion signs its challenge; ours is SHA-256("jitaccess/<purpose>/v1" || 0x00 || RFC 8785 form of the statement), so
-one purpose can never pass for another. A statement is one object with exactly the fields of its class and `v`, 1: `..._digest` is
-base64url SHA-256, `credential_id` and `nonce` (16 bytes or more) base64url, ids and names text that is not empty. It carries
-absolute time bounds because WebAuthn carries no time, whole UTC seconds, integers only, digests instead of personal text, and no
-words of any language. The exact bytes are stored and hashed again at every check; `parse` accepts only those bytes.
+one purpose can never pass for another. A statement is one object with exactly the fields of its class, and `v`, 1; fields that came
+after the first release stand in it only where they are used. `..._digest` is base64url SHA-256, `credential_id` and `nonce` (16
+bytes or more) base64url, ids and names text that is not empty. It carries absolute time bounds because WebAuthn carries no time,
+whole UTC seconds, integers only, digests instead of personal text, and no words of any language. The exact bytes are stored and
+hashed again at every check; `parse` accepts only those bytes.
 Spec: WebAuthn Level 3 section 7.2 step 11, RFC 8785.
 """
 
@@ -31,6 +32,7 @@ class Purpose(StrEnum):
     APPROVAL = "approval"
     CHANGE = "change"
     GENESIS = "genesis"
+    VETO = "veto"
 
 
 class Verdict(StrEnum):
@@ -65,6 +67,8 @@ class FilingStatement:
     earliest_start: int
     file_by: int
     nonce: str
+    extends: str | None = None
+    """The grant that this request would continue."""
 
     def to_bytes(self) -> bytes:
         """Return the exact bytes to sign over."""
@@ -106,6 +110,8 @@ class ApprovalStatement:
     step: str
     verdict: str
     nonce: str
+    extends: str | None = None
+    """The grant that would be continued."""
 
     def to_bytes(self) -> bytes:
         """Return the exact bytes to sign over."""
@@ -157,10 +163,43 @@ class ChangeStatement:
         return found
 
 
-Statement = FilingStatement | ApprovalStatement | ChangeStatement
-S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VetoStatement:
+    """A signature under a veto that was given before: it stopped one grant while that waited."""
+
+    instance: str
+    log_origin: str
+    grant_id: str
+    request_id: str
+    approvals_digest: str
+    vetoer: str
+    credential_id: str
+    given_at: int
+    sign_by: int
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "VetoStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        found = _read(cls, data)
+        if found.sign_by == 0:
+            raise ProofError("bad_bounds", "a veto is open for its signature for a bounded time", "sign_by")
+        return found
+
+
+Statement = FilingStatement | ApprovalStatement | ChangeStatement | VetoStatement
+S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement, VetoStatement)
 _OPTIONAL = frozenset({"holder_jkt", "before_digest"})
-_WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "max_duration_s", "approve_by"})
+_LATER = frozenset({"extends"})
+"""Members that came after the first release: absent when unused, so that older bytes stay what they are; never null."""
+_WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "max_duration_s", "approve_by"}) | {
+    "given_at",
+    "sign_by",
+}
 _OBJECTS = frozenset({"inputs", "terms"})
 _DIGESTS = frozenset(
     {
@@ -170,6 +209,7 @@ _DIGESTS = frozenset(
         "policy_digest",
         "subject_digest",
         "before_digest",
+        "approvals_digest",
     }
 )
 
@@ -179,6 +219,8 @@ def as_json(statement: Statement) -> dict[str, JsonValue]:
     value: dict[str, JsonValue] = {"v": STATEMENT_VERSION}
     for field in fields(statement):
         found = getattr(statement, field.name)
+        if found is None and field.name in _LATER:
+            continue
         value[field.name] = dict(found) if field.name in _OBJECTS else found
     return value
 
@@ -195,9 +237,13 @@ def _read(kind: type[S], data: bytes) -> S:
         raise ProofError("too_large", "a statement is at most 16 KiB")
     value = parse_canonical(data)
     names = {field.name for field in fields(kind)}
-    if not isinstance(value, dict) or set(value) != names | {"v"} or not _is(value["v"], STATEMENT_VERSION):
+    if (
+        not isinstance(value, dict)
+        or not (names - _LATER) | {"v"} <= set(value) <= names | {"v"}
+        or not _is(value["v"], STATEMENT_VERSION)
+    ):
         raise ProofError("not_a_statement", f"not a {kind.__name__} of version 1")
-    for name in names:
+    for name in names & set(value):
         _check_field(name, value[name])
     del value["v"]
     return kind(**cast("dict[str, object]", value))  # type: ignore[arg-type] # every field was checked above

@@ -471,6 +471,22 @@ class Grant(Sealed, Base):
     """When the person is told that the end is near; NULL once told. Book-keeping."""
 
 
+class Veto(Sealed, Base):
+    """Somebody stopped a grant while it waited; it counts at once, its signature follows."""
+
+    __tablename__ = "veto"
+    __table_args__ = (UniqueConstraint("grant_id", "person_id"),)
+    id: Mapped[str] = _key()
+    grant_id: Mapped[str] = mapped_column(ForeignKey("access_grant.id"), index=True)
+    person_id: Mapped[str]
+    account_id: Mapped[str]
+    given_at: Mapped[datetime]
+    passkey_id: Mapped[str | None]
+    statement: Mapped[bytes | None] = mapped_column(LargeBinary)
+    assertion: Mapped[JsonValue] = mapped_column(Json)
+    signed_at: Mapped[datetime | None]
+
+
 class Lease(Sealed, Base):
     """One issued credential and its end."""
 

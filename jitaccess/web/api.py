@@ -83,6 +83,8 @@ def grant_json(row: Grant) -> dict[str, Any]:
         "ends_at": to_epoch_s(row.ends_at) if row.ends_at else None,
         "activate_by": to_epoch_s(row.activate_by) if row.activate_by else None,
         "not_before": to_epoch_s(row.not_before) if row.not_before else None,
+        "closes_at": to_epoch_s(row.closes_at) if row.closes_at else None,
+        "extends": row.extends,
         "approvals_digest": row.approvals_digest,
     }
 

@@ -1,20 +1,137 @@
-"""The small parts of forms and pages that belong to the course of access: when it begins.
+"""Pages and API of the course of access: extending it, and what witnesses see and may stop.
 
-Times are read and shown in UTC, and said to be; what cannot be read is told in one sentence, never guessed.
+Stopping only takes away, so it is a plain form; extending is a request like any other, signed with the passkey.
 """
 
-from datetime import UTC, datetime
+from dataclasses import replace
 
-from flask_babel import gettext
+from flask import Blueprint, Response, jsonify, redirect, render_template
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker import request as requests
+from jitaccess.broker import veto
+from jitaccess.broker.context import Broker
+from jitaccess.broker.extend import chain_of, extending, prepare
+from jitaccess.broker.request import Ask
+from jitaccess.identity import people
+from jitaccess.policy.evaluate import Effect, Terms
+from jitaccess.policy.schema import parse_duration
+from jitaccess.store.tables import AccessRequest, Grant, Person
+from jitaccess.web import schemas
+from jitaccess.web.api import begun
+from jitaccess.web.doors import current, settle
+from jitaccess.web.speech import say
+
+STEPS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h")
 
 
-def posted_start(text: str) -> tuple[datetime | None, str | None]:
-    """Read `2026-11-24T08:00` (UTC) of a form; return the start, None for at once, and what is wrong with it."""
-    text = text.strip()
-    if not text:
-        return None, None
-    try:
-        found = datetime.strptime(text[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None, gettext("Give the start as a date and a time, or leave it empty.")
-    return found, None
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the pages and API over a broker."""
+    course = Blueprint("course", __name__)
+    _extending(course, broker)
+    _witnessing(course, broker)
+    _stopping(course, broker)
+    return course
+
+
+def _extending(course: Blueprint, broker: Broker) -> None:
+    @course.get("/grants/<grant_id>/extend")
+    def extend_show(grant_id: str) -> str:
+        me = current()
+        with broker.read() as view:
+            ask = settle(prepare(view, me.person.id, Ask("", "", {}, None, "", extends=grant_id)))
+            grant = view.require(Grant, grant_id)
+            terms = Terms.from_document(view.require(AccessRequest, grant.request_id).terms)
+            sofar = extending(chain_of(view, grant_id))
+            allowed = terms.course.extensions
+            left_s = min(terms.max_s, (allowed.total_s if allowed is not None else 0) - sofar.lasted_s)
+            durations = [parse_duration(text) for text in STEPS if terms.min_s <= parse_duration(text) <= left_s]
+            found = requests.preview(view, broker, me, replace(ask, duration_s=min(durations, default=None)))
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+            policies = broker.policies.active(view)
+        denied = found.decision.effect is Effect.DENY
+        return render_template(
+            "extend.html",
+            grant=grant,
+            target=policies.targets.get(grant.target),
+            durations=durations,
+            times_left=(allowed.count if allowed is not None else 0) - sofar.count,
+            signers={step: sorted(names[key] for key in keys) for step, keys in found.signers.items()},
+            refused=say(requests.sentence(found.decision.reasons[0])) if denied else None,
+        )
+
+    @course.post("/api/grants/<grant_id>/extension/begin")
+    def extend_begin(grant_id: str) -> Response:
+        given = schemas.body(schemas.Extension)
+        me = current()
+        ask = Ask("", "", {}, given.duration_s, given.reason, extends=grant_id)
+        with broker.begin(me.actor) as tx:
+            found = requests.begin_filing(tx, broker, me, ask)
+        return begun(settle(found))
+
+    @course.post("/api/grants/<grant_id>/extension/complete")
+    def extend_complete(grant_id: str) -> Response:
+        given = schemas.body(schemas.Answer)
+        me = current()
+        with broker.begin(me.actor, lock=[(Person, me.person.id)]) as tx:
+            found = requests.complete_filing(tx, broker, me, challenge_id=given.challenge_id, response=given.response)
+        filed = settle(found)
+        following = filed.grant.id if filed.grant is not None else None
+        return jsonify({"request_id": filed.request.id, "state": filed.request.state, "grant_id": following})
+
+
+def _witnessing(course: Blueprint, broker: Broker) -> None:
+    def page(**which: str) -> str:
+        me = current()
+        with broker.read() as view:
+            found = veto.witnessed(view, broker, me, **which)
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+            policies = broker.policies.active_or_none(view)
+            now = view.now
+        seen = settle(found)
+        target = policies.targets.get(seen.request.target) if policies is not None else None
+        return render_template("witness.html", seen=seen, row=seen.request, names=names, target=target, now=now)
+
+    @course.get("/witness/requests/<request_id>")
+    def witness_request(request_id: str) -> str:
+        return page(request_id=request_id)
+
+    @course.get("/witness/grants/<grant_id>")
+    def witness_grant(grant_id: str) -> str:
+        return page(grant_id=grant_id)
+
+
+def _stopping(course: Blueprint, broker: Broker) -> None:
+    def stop(grant_id: str) -> Grant:
+        me = current()
+        with broker.begin(me.actor, lock=[(Grant, grant_id)]) as tx:
+            found = veto.give(tx, broker, me, grant_id)
+        return settle(found)
+
+    @course.post("/grants/<grant_id>/veto")
+    def veto_form(grant_id: str) -> BaseResponse:
+        return redirect(f"/witness/grants/{stop(grant_id).id}", 303)
+
+    @course.post("/api/grants/<grant_id>/veto")
+    def veto_call(grant_id: str) -> Response:
+        schemas.body(schemas.Empty)
+        grant = stop(grant_id)
+        return jsonify({"grant_id": grant.id, "state": grant.state, "cause": grant.cause})
+
+    @course.post("/api/grants/<grant_id>/veto/begin")
+    def signature_begin(grant_id: str) -> Response:
+        schemas.body(schemas.Empty)
+        me = current()
+        with broker.begin(me.actor) as tx:
+            found = veto.begin_signature(tx, broker, me, grant_id)
+        return begun(settle(found))
+
+    @course.post("/api/grants/<grant_id>/veto/complete")
+    def signature_complete(grant_id: str) -> Response:
+        given = schemas.body(schemas.Answer)
+        me = current()
+        with broker.begin(me.actor) as tx:
+            found = veto.complete_signature(
+                tx, broker, me, grant_id=grant_id, challenge_id=given.challenge_id, response=given.response
+            )
+        return jsonify({"veto_id": settle(found).id})

@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, redirect, render_template, request
 from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, changes, hold, logview, revoke
+from jitaccess.broker import approve, changes, extend, hold, logview, revoke, veto
 from jitaccess.broker import request as requests
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask
@@ -26,9 +26,9 @@ from jitaccess.policy.evaluate import AskTerm, Effect
 from jitaccess.policy.schema import parse_duration
 from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import display
-from jitaccess.web.course import posted_start
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
 from jitaccess.web.speech import say
+from jitaccess.web.starts import posted_start
 
 DURATIONS = ("15m", "30m", "1h", "2h", "4h", "8h")
 
@@ -148,6 +148,8 @@ def _home(broker: Broker, me: Any) -> dict[str, Any]:
         grants = revoke.grants_of(view, me.person.id, limit=20)
         asked = requests.of_person(view, me.person.id, limit=10)
         waiting = len(approve.inbox(view, broker, me))
+        stoppable = veto.waiting(view, broker, me)
+        extendable = {grant.id for grant in grants if extend.offered(view, grant)}
         now = view.now
     live = [grant for grant in grants if grant.state in revoke.LIVE_GRANTS]
     return {
@@ -156,6 +158,8 @@ def _home(broker: Broker, me: Any) -> dict[str, Any]:
         "pending": [row for row in asked if row.state == "PENDING"],
         "decided": [row for row in asked if row.state not in ("PENDING", "APPROVED")][:5],
         "waiting": waiting,
+        "stoppable": stoppable,
+        "extendable": extendable,
         "targets": policies.targets if policies is not None else {},
         "now": to_epoch_s(now),
     }

@@ -1,13 +1,17 @@
 """What may be posted to the JSON API? Strict shapes; unknown fields are refused before any work is done (R66)."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jitaccess.errors import JitError, Kind
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else value
 
 
 class _Body(BaseModel):
@@ -48,6 +52,13 @@ class AskBody(_Body):
     reason: str = Field(default="", max_length=4000)
     start_at: int | None = Field(default=None, ge=0, le=253_402_300_799)
     """UTC seconds; left out: at once."""
+
+
+class Extension(_Body):
+    """How much longer, and why; forms send the seconds as text."""
+
+    duration_s: Annotated[int, BeforeValidator(_whole)] = Field(ge=1, le=90 * 86_400)
+    reason: str = Field(default="", max_length=4000)
 
 
 class Verdict(_Body):

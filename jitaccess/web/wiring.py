@@ -8,6 +8,7 @@ from jitaccess.web import (
     approving,
     approving_api,
     auditor,
+    course,
     doors,
     handover,
     languages,
@@ -29,6 +30,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(approving.blueprint(broker))
     app.register_blueprint(auditor.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
+    app.register_blueprint(course.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))

@@ -1,5 +1,6 @@
 """The terms around a grant: are they read, merged to the strictest, explained, and is a change of them classified?"""
 
+import copy
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from jitaccess.policy.change import ChangeClass, classify
 from jitaccess.policy.course import PLAIN, Course
-from jitaccess.policy.evaluate import Code, Effect, Holding, Terms, decide
+from jitaccess.policy.evaluate import Code, Effect, Extending, Holding, Terms, decide
 from jitaccess.policy.explain import explain
 from tests.support.policy_sets import MONDAY, context, person, policies, problems, register, rule
 
@@ -183,3 +184,155 @@ def test_a_farther_start_widens(was: str | None, now: str | None, expected: Chan
         return {"duration": {"default": "30m", "max": "1h"} | ({"start_within": within} if within else {})}
 
     assert kind(terms(was), terms(now)) is expected
+
+
+# ---------------------------------------------------------------- extensions, ends, witnesses, delays
+
+FULL: dict[str, Any] = {
+    "duration": {
+        "default": "30m", "max": "1h", "extensions": {"count": 2, "total": "3h"}, "end": "soft", "grace": "10m",
+        "warn": "5m",
+    },
+    "notify": {"witnesses": ["heads"], "on": ["filed", "ended"]},
+    "delay": {"time_lock": "15m", "veto": ["owner", "heads"]},
+}  # fmt: skip
+FULL_DOCUMENT = {
+    "extensions": {"count": 2, "total_s": 10_800},
+    "grace_s": 600,
+    "warn_s": 300,
+    "notify": {"ended": ["heads"], "filed": ["heads"]},
+    "delay": {"time_lock_s": 900, "veto": ["heads", "owner"]},
+}
+PEOPLE = register(person("ana", "staff"), person("hed", "heads"), person("own", institution="infra"))
+
+
+def course(*rules: dict[str, Any]) -> dict[str, Any]:
+    found = decide(policies(*rules), context())
+    assert found.terms is not None
+    assert Terms.from_document(found.terms.to_document()) == found.terms
+    return found.terms.course.to_document()
+
+
+def test_every_term_is_read_and_written() -> None:
+    assert course(rule(**FULL)) == FULL_DOCUMENT
+    assert policies(rule(**FULL), register=PEOPLE).warnings == ()
+
+
+def test_what_gives_is_merged_to_the_least_and_what_restricts_to_the_most() -> None:
+    other = {
+        "duration": {
+            "default": "30m", "max": "1h", "extensions": {"count": 3, "total": "2h"}, "end": "soft", "grace": "5m",
+            "warn": "9m",
+        },
+        "notify": {"witnesses": ["owners"], "on": ["ended"]},
+        "delay": {"time_lock": "5m", "veto": ["owners"]},
+    }  # fmt: skip
+    assert course(rule("a", **FULL), rule("b", **other)) == {
+        "extensions": {"count": 2, "total_s": 7_200},
+        "grace_s": 300,
+        "warn_s": 540,
+        "notify": {"ended": ["heads", "owners"], "filed": ["heads"]},
+        "delay": {"time_lock_s": 900, "veto": ["heads", "owner", "owners"]},
+    }
+    # A rule that says nothing of extensions and of a soft end allows none.
+    assert course(rule("a", **FULL), rule("b")) == {
+        name: value for name, value in FULL_DOCUMENT.items() if name not in ("extensions", "grace_s")
+    }
+
+
+@pytest.mark.parametrize(
+    ("extending", "duration_s", "code"),
+    [
+        (Extending(0, 3_600), 3_600, None),
+        (Extending(1, 7_200), 3_600, None),
+        (Extending(1, 7_201), 3_600, Code.EXTENSION_TOTAL),
+        (Extending(2, 3_600), 60, Code.EXTENSION_LIMIT),
+        (Extending(0, 3_600), 3_601, Code.TOO_LONG),
+    ],
+)
+def test_extensions_are_bounded_in_number_length_and_sum(extending: Extending, duration_s: int, code: Any) -> None:
+    asked = context(extending=extending, duration_s=duration_s, start=MONDAY + timedelta(hours=1))
+    found = decide(policies(rule(**FULL)), asked)
+    assert (found.reasons[0].code if found.reasons else None) is code
+
+
+def test_without_the_term_nothing_is_extended() -> None:
+    assert decide(policies(rule()), context(extending=Extending(0, 60))).reasons[0].code is Code.NOT_EXTENDABLE
+
+
+def duration(**parts: Any) -> dict[str, Any]:
+    return rule(duration={"default": "30m", "max": "1h"} | parts)
+
+
+@pytest.mark.covers("R27")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (duration(end="soft"), "duration: `end: soft` and `grace` go together"),
+        (duration(grace="5m"), "duration: `end: soft` and `grace` go together"),
+        (duration(end="weak"), "duration.end: found \"weak\", expected 'hard' or 'soft'"),
+        (
+            duration(end="soft", grace="7h1m"),
+            'duration.grace: with `max` longer than the entitlement "use" allows (8h)',
+        ),
+        (duration(extensions={"count": 0, "total": "2h"}), "duration.extensions.count: found 0, expected greater than"),
+        (duration(extensions={"count": 1, "total": "30m"}), "duration: the `total` of `extensions` leaves no room"),
+        (duration(extensions={"count": 1, "total": "9h"}), "duration.extensions.total: longer than the entitlement"),
+        (
+            duration(extensions={"cout": 1, "total": "2h"}),
+            'duration.extensions.cout: unknown key: "cout"; did you mean',
+        ),
+        (rule(delay={"time_lock": "5"}), "delay.time_lock: found '5', expected a duration with units"),
+        (rule(delay={"time_lock": "5m", "vetoes": []}), 'delay.vetoes: unknown key: "vetoes"; did you mean "veto"?'),
+        (
+            rule(delay={"time_lock": "5m", "veto": ["haeds"]}),
+            'delay.veto[0]: unknown group "haeds"; did you mean "heads"?',
+        ),
+        (rule(delay={"time_lock": "5m", "veto": ["owners"]}), 'delay.veto[0]: "owners" is nobody who could veto'),
+        (rule(notify={"witnesses": []}), "notify.witnesses: found a list, expected"),
+        (rule(notify={"witnesses": ["haeds"]}), 'notify.witnesses[0]: unknown group "haeds"; did you mean "heads"?'),
+        (rule(notify={"witnesses": ["heads"], "on": ["opened"]}), "notify.on[0]: found \"opened\", expected 'filed'"),
+    ],
+)
+def test_terms_that_cannot_mean_what_they_say_are_refused_at_their_place(wrong: dict[str, Any], message: str) -> None:
+    found = "\n".join(told(wrong, register=PEOPLE))
+    assert f"rules[0].{message}" in found
+    assert all(problem.line > 1 and problem.column > 1 for problem in problems(wrong, register=PEOPLE))
+
+
+def test_witnesses_that_nobody_is_among_are_a_warning() -> None:
+    (warning,) = policies(rule(notify={"witnesses": ["owners"]}), register=PEOPLE).warnings
+    assert 'nobody is in "owners" to be told' in warning.message
+
+
+@pytest.mark.covers("R29")
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("duration.extensions", None, NARROWING),
+        ("duration.extensions", {"count": 1, "total": "3h"}, NARROWING),
+        ("duration.extensions", {"count": 3, "total": "2h"}, WIDENING),
+        ("duration.grace", "9m", NARROWING),
+        ("duration.grace", "11m", WIDENING),
+        ("duration.warn", "6m", NARROWING),
+        ("duration.warn", None, WIDENING),
+        ("notify", None, WIDENING),
+        ("notify", {"witnesses": ["heads"], "on": ["filed", "ended", "held"]}, NARROWING),
+        ("notify", {"witnesses": ["owners"], "on": ["filed", "ended"]}, WIDENING),
+        ("delay", None, WIDENING),
+        ("delay", {"time_lock": "20m", "veto": ["owner", "heads", "owners"]}, NARROWING),
+        ("delay", {"time_lock": "20m", "veto": ["owner"]}, WIDENING),
+        ("delay", {"time_lock": "10m", "veto": ["owner", "heads"]}, WIDENING),
+    ],
+)
+def test_changes_of_the_course_are_classified(path: str, value: Any, expected: ChangeClass) -> None:
+    changed = copy.deepcopy(FULL)
+    *parents, last = path.split(".")
+    place = changed[parents[0]] if parents else changed
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    assert kind(FULL, changed) is expected
+    if path != "duration.warn":
+        assert kind({}, FULL) is WIDENING

@@ -13,7 +13,7 @@ from jitaccess.web.display import NOTHING, parse_duration_text, parse_time
 from tests.web.conftest import Site
 
 TIMES = {"earliest_start", "latest_end", "approve_by"}
-LISTS = {"groups", "distinct", "never"}
+LISTS = {"groups", "distinct", "never", "veto", "filed", "granted", "ended", "held"}
 COUNTS = {"count", "active_per_person", "per_day"}
 
 

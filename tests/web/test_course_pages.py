@@ -2,7 +2,10 @@
 
 import re
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
+from jitaccess.language import DEFAULT_ZONE
+from jitaccess.web.display import time_text
 from tests.support.policy_swap import Rules, swap
 from tests.web.conftest import Site
 
@@ -25,10 +28,11 @@ def test_the_start_goes_from_the_form_through_the_check_into_what_is_signed(site
     swap(site.world, ahead)
     site.as_("arta")
     start = (site.world.broker.db.now() + timedelta(hours=5)).replace(second=0, microsecond=0)
-    checked = site.form("/request/check", **FIELDS, start=start.strftime("%Y-%m-%dT%H:%M"))
+    here = start.astimezone(ZoneInfo(DEFAULT_ZONE))
+    checked = site.form("/request/check", **FIELDS, start=here.strftime("%Y-%m-%dT%H:%M"))
     html = checked.get_data(as_text=True)
     assert checked.status_code == 200
-    assert start.strftime("%d %b %Y, %H:%M:00 UTC") in html
+    assert time_text(int(start.timestamp()), zone=DEFAULT_ZONE) in html
     assert re.search(rf"start_at\W+{int(start.timestamp())}\b", html)
     body = {"target": "treasury", "entitlement": "viewer", "duration_s": 900, "reason": "month end"}
     filed = site.ceremony("arta", "/api/requests", body | {"start_at": int(start.timestamp())})
@@ -44,3 +48,67 @@ def test_a_start_that_cannot_be_read_is_told_in_a_sentence(site: Site) -> None:
     wrong = site.form("/request/check", **FIELDS, start="tomorrow")
     assert wrong.status_code == 422
     assert "Give the start as a date and a time" in wrong.get_data(as_text=True)
+
+
+def test_extending_is_one_page_and_one_signature(site: Site) -> None:
+    grant = site.world.filed(duration_s=900).grant
+    assert grant is not None
+    site.as_("arta")
+    assert f"/grants/{grant.id}/extend" in site.get("/").get_data(as_text=True)
+    page = site.get(f"/grants/{grant.id}/extend").get_data(as_text=True)
+    assert "Nobody: you get it at once." in page
+    assert "2 extensions" in page
+    wrong = site.ceremony("arta", f"/api/grants/{grant.id}/extension", {"duration_s": "x", "reason": "not done"})
+    assert wrong.status_code in {400, 422}
+    filed = site.ceremony("arta", f"/api/grants/{grant.id}/extension", {"duration_s": "900", "reason": "not done"})
+    assert filed.status_code == 200, filed.json
+    following = next(one for one in site.get("/api/grants").json if one["id"] == filed.json["grant_id"])
+    assert (following["state"], following["extends"]) == ("SCHEDULED", grant.id)
+    assert f"/grants/{grant.id}/extend" not in site.get("/").get_data(as_text=True)
+    assert site.get(f"/grants/{grant.id}/extend").status_code == 409
+    assert site.as_("blerim").get(f"/grants/{grant.id}/extend").status_code == 404
+
+
+def delayed(rules: Rules) -> None:
+    rules["look-at-payments"] |= {
+        "delay": {"time_lock": "10m", "veto": ["owner"]},
+        "notify": {"witnesses": ["treasury-heads"]},
+    }
+
+
+def test_the_owner_sees_what_waits_stops_it_with_one_tap_and_signs_afterwards(site: Site) -> None:
+    swap(site.world, delayed)
+    filed = site.world.filed()
+    assert filed.grant is not None
+    page = f"/witness/grants/{filed.grant.id}"
+    assert page in site.as_("drita").get("/").get_data(as_text=True)
+    before = site.get(page).get_data(as_text=True)
+    assert f"/grants/{filed.grant.id}/veto" in before
+    assert site.form(f"/grants/{filed.grant.id}/veto").status_code == 303
+    after = site.get(page).get_data(as_text=True)
+    assert "vetoed" in after
+    assert "Sign the veto" in after
+    assert site.ceremony("drita", f"/api/grants/{filed.grant.id}/veto").status_code == 200
+    assert "Sign the veto" not in site.get(page).get_data(as_text=True)
+    assert site.post(f"/api/grants/{filed.grant.id}/veto").status_code == 410
+
+
+def test_a_witness_looks_and_cannot_stop_it(site: Site) -> None:
+    swap(site.world, delayed)
+    filed = site.world.filed()
+    assert filed.grant is not None
+    seen = site.as_("blerim").get(f"/witness/requests/{filed.request.id}").get_data(as_text=True)
+    assert "quarterly payments" in seen
+    assert "/veto" not in seen
+    assert site.form(f"/grants/{filed.grant.id}/veto").status_code == 404
+
+
+def test_a_soft_end_is_shown_as_what_it_is(site: Site) -> None:
+    def soft(rules: Rules) -> None:
+        rules["look-at-payments"]["duration"] |= {"end": "soft", "grace": "5m"}
+
+    swap(site.world, soft)
+    site.world.filed(duration_s=900)
+    assert "What is open then runs on until" in site.as_("arta").get("/").get_data(as_text=True)
+    site.world.advance(timedelta(minutes=16))
+    assert "Nothing new is opened" in site.as_("arta").get("/").get_data(as_text=True)

@@ -1,0 +1,24 @@
+"""When shall access begin? Reading the start of a form.
+
+The form's time is in the zone in which the same page shows times, and the page names it; what cannot be read is told in one sentence, never
+guessed.
+"""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from flask_babel import gettext
+
+from jitaccess.web.speech import zone_now
+
+
+def posted_start(text: str) -> tuple[datetime | None, str | None]:
+    """Read `2026-11-24T08:00` of a form, in the reader's zone; return the start, None for at once, and what is wrong with it."""
+    text = text.strip()
+    if not text:
+        return None, None
+    try:
+        found = datetime.strptime(text[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=ZoneInfo(zone_now()))
+    except ValueError:
+        return None, gettext("Give the start as a date and a time, or leave it empty.")
+    return found.astimezone(UTC), None
