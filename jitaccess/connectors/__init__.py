@@ -16,6 +16,7 @@ from jitaccess.errors import JitError, Kind
 ENTRY_POINTS = "jitaccess.connectors"
 OWN: Mapping[str, str] = {
     "token": "jitaccess.connectors.token:KIND",
+    "postgresql": "jitaccess.connectors.postgresql:KIND",
 }
 """Name -> where its `ConnectorKind` is; the same lines stand in pyproject.toml."""
 

@@ -183,7 +183,7 @@ class Quarantined:
 
     done: bool
     statement: str = ""
-    """Where it was not: the exact statement that the target's owner has to run."""
+    """The exact statement that the target's owner still has to run; where `done`, the account is locked but not gone."""
 
 
 Proofs = Mapping[str, Mapping[str, JsonValue]]

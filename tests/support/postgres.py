@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,6 +81,8 @@ class Server:
     _process: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
     _made: set[str] = field(default_factory=set)
+    binaries: Path | None = None
+    """Where its programs are, when it is our own."""
 
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of one database, password included."""
@@ -118,6 +120,24 @@ def _plain(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def start_of(kind: str, settings: Mapping[str, str], prepare: Callable[[Path], None] | None = None) -> Server:
+    """Return a server of our own from `system` or `wheel` binaries, with these settings; raises NoPostgres.
+
+    `prepare` may put files into the folder before the start; its user is to own them.
+    """
+    binaries = {"system": _system_binaries, "wheel": _wheel_binaries}[kind]()
+    if binaries is None:
+        raise NoPostgres(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="jit-pg-"))
+    try:
+        if prepare is not None:
+            prepare(folder)
+        return _start_own(binaries, folder, durable=False, settings=settings)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def start(*, durable: bool = False) -> Server:
     """Return a server ready for use, with fsync only where it is measured; raises NoPostgres."""
     given = os.environ.get("TEST_DATABASE_URL")
@@ -134,8 +154,8 @@ def start(*, durable: bool = False) -> Server:
         raise
 
 
-def _start_own(binaries: Path, folder: Path, *, durable: bool) -> Server:
-    account = _unprivileged() if os.geteuid() == 0 else None
+def _start_own(binaries: Path, folder: Path, *, durable: bool, settings: Mapping[str, str] | None = None) -> Server:
+    account = unprivileged() if os.geteuid() == 0 else None
     if account and not _reachable(binaries):
         shutil.copytree(binaries.parent, folder / "install", symlinks=True)
         binaries = folder / "install" / binaries.name
@@ -172,10 +192,11 @@ def _start_own(binaries: Path, folder: Path, *, durable: bool) -> Server:
         flags["max_connections"] = "60"
         if not durable:
             flags |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        settings = [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
-        process = _spawn([binaries / "postgres", "-D", cluster, *settings], account, log)
+        flags |= {name: value.replace("{folder}", str(folder)) for name, value in (settings or {}).items()}
+        given = [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
+        process = _spawn([binaries / "postgres", "-D", cluster, *given], account, log)
         if _ready(url, process):
-            return Server(url, process, folder)
+            return Server(url, process, folder, binaries=binaries)
     raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")
 
 
@@ -194,7 +215,8 @@ def _ready(url: URL, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def unprivileged() -> pwd.struct_passwd:
+    """Return the user that servers run as where the tests run as root."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

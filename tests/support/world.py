@@ -188,6 +188,7 @@ class World:
         """Give everything back."""
         if self.ticker is not None:
             self.ticker.stop()
+        self.broker.targets.close()
         self.broker.db.close()
 
 
@@ -199,21 +200,21 @@ class Prepared:
     seeded: Seeded
 
 
-def prepare(url: str, folder: Path) -> Prepared:
-    """Seed a database once."""
+def prepare(url: str, folder: Path, *, policies: Path = ROOT / "policies", now: datetime = START) -> Prepared:
+    """Seed a database once, with the policies of a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     wrapping_key = create_wrapping_key(folder / "wrapping.key")
-    policy = read_policies(ROOT / "policies")
+    policy = read_policies(policies)
     settings = settings_for(url, folder)
-    return Prepared(folder, seed(settings, FrozenClock(START), wrapping_key, policy, enrolled=EVERYBODY))
+    return Prepared(folder, seed(settings, FrozenClock(now), wrapping_key, policy, enrolled=EVERYBODY))
 
 
-def open_world(url: str, prepared: Prepared, folder: Path, **changes: Any) -> World:
-    """Open a world on a database that already holds the prepared instance."""
+def open_world(url: str, prepared: Prepared, folder: Path, *, clock: Any = None, **changes: Any) -> World:
+    """Open a world on a database that already holds the prepared instance; `clock`: another than a frozen one."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "wrapping.key").exists():
         shutil.copy(prepared.folder / "wrapping.key", folder / "wrapping.key")
-    clock = FrozenClock(START + timedelta(minutes=1))
+    clock = clock or FrozenClock(START + timedelta(minutes=1))
     broker = open_broker(settings_for(url, folder, **changes), clock)
     broker.may_grant.set()
     copies = {key: _copy(passkey) for key, passkey in prepared.seeded.passkeys.items()}

@@ -1,0 +1,229 @@
+"""PostgreSQL on the bench: Debian's 15 over TLS with a certificate authority of its own, and 18 from a wheel, built without TLS."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from jitaccess.connectors.contract import Credential, Secret
+from jitaccess.connectors.postgresql import KIND
+from jitaccess.store.ids import new_secret
+from tests.support import postgres
+from tests.support.bench import Bench, LoginRefused, NotInstalled
+from tests.support.ports import free_port
+
+
+class PostgresqlSession:
+    """A person's connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+
+    def alive(self) -> bool:
+        """Read what the entitlement allows."""
+        try:
+            self.connection.execute("SELECT count(*) FROM data.thing").fetchone()
+        except psycopg.Error:
+            return False
+        return True
+
+    def leave_behind(self, names: Sequence[str]) -> None:
+        """Make a table, a view, a type, a function and a schema for each name."""
+        for name in names:
+            there = sql.Identifier(name[:60])
+            for statement in (
+                "CREATE SCHEMA {0}",
+                "CREATE TABLE {0}.{0} (id serial PRIMARY KEY, note text)",
+                "CREATE TABLE data.{0} (id serial PRIMARY KEY, note text)",
+                "CREATE VIEW data.{1} AS SELECT note FROM data.{0}",
+                "CREATE TYPE data.{2} AS ENUM ('a', 'b')",
+                "CREATE FUNCTION data.{0}(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA data GRANT ALL ON TABLES TO PUBLIC",
+            ):
+                text = sql.SQL(statement).format(
+                    there, sql.Identifier(f"v{name}"[:60]), sql.Identifier(f"t{name}"[:60])
+                )
+                self.connection.execute(text)
+
+
+class PostgresqlBench:
+    """One server."""
+
+    kind = KIND
+    entitlement = "writer"
+
+    def __init__(self, source: str, *, tls: bool) -> None:
+        self.label = f"postgresql ({source})"
+        self._source = source
+        self._tls = tls
+        self._secret = new_secret()
+        self.server: postgres.Server
+        self._folder: Path
+
+    def start(self, folder: Path) -> None:
+        """Start it with a database `app`, a schema `data` and two roles, and run what `setup` prints."""
+        self._folder = folder
+        settings = {"max_prepared_transactions": "5", "authentication_timeout": "5s"}
+        if self._tls:
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": "{folder}/tls/server.pem",
+                "ssl_key_file": "{folder}/tls/server.key",
+            }
+        try:
+            self.server = postgres.start_of(self._source, settings, self._certify if self._tls else None)
+        except postgres.NoPostgres as missing:
+            raise NotInstalled(str(missing)) from missing
+        with self.owner("postgres") as connection:
+            (version,) = connection.execute("SHOW server_version").fetchone() or ("",)
+            self.label = f"postgresql {version.split()[0]}{' over TLS' if self._tls else ''}"
+            connection.execute("CREATE DATABASE app")
+            connection.execute("CREATE DATABASE other")
+            connection.execute("CREATE ROLE app_write NOLOGIN")
+            connection.execute("GRANT CREATE ON DATABASE app, other TO app_write")
+        with self.owner() as connection:
+            connection.execute("CREATE SCHEMA data; CREATE TABLE data.thing (id int, note text)")
+            connection.execute("GRANT USAGE, CREATE ON SCHEMA data TO app_write")
+            connection.execute("GRANT SELECT, INSERT, UPDATE, TRIGGER ON data.thing TO app_write")
+        self._run_setup()
+
+    def _certify(self, folder: Path) -> None:
+        """Write a certificate authority and a server certificate for 127.0.0.1."""
+        ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench CA")])
+        now = datetime.now(UTC)
+
+        def certificate(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+            made = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(public)
+            made = made.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
+            return made.not_valid_after(now + timedelta(days=1))
+
+        ca = certificate(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
+        alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+        server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
+        server = certificate(server_name, key.public_key()).add_extension(alternative, False)
+        place = folder / "tls"
+        place.mkdir()
+        files = {
+            "ca.pem": ca.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+            "server.pem": server.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+            "server.key": key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        }
+        for name, content in files.items():
+            (place / name).write_bytes(content)
+        (place / "server.key").chmod(0o600)
+        (self._folder / "ca.pem").write_bytes(files["ca.pem"])
+        if os.geteuid() == 0:
+            owner = postgres.unprivileged()
+            for path in (place, *place.iterdir()):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+
+    def _run_setup(self) -> None:
+        """Run the printed script with the server's own psql; the broker's password is typed twice, as a person would."""
+        assert self.server.binaries is not None
+        script = self._folder / "setup.sql"
+        text = KIND.setup(KIND.config.model_validate(dict(self.config())))
+        script.write_text(f"{text}\nGRANT CREATE ON DATABASE postgres, other TO jit_quarantine;\n")
+        url = self.server.admin_url
+        psql = [self.server.binaries / "psql", "-X", "-q", "-f", script]
+        done = subprocess.run(
+            [*psql, "-h", "127.0.0.1", "-p", str(url.port), "-U", "postgres", "-d", "app"],
+            input=f"{self._secret}\n{self._secret}\n",
+            env={"PGPASSWORD": str(url.password), "PATH": os.environ["PATH"]},
+            text=True,
+            capture_output=True,
+            start_new_session=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def stop(self) -> None:
+        """Stop it."""
+        self.server.stop()
+
+    def config(self) -> Mapping[str, object]:
+        """Return its configuration."""
+        where = {"tls": "verify-full", "root_ca": str(self._folder / "ca.pem")} if self._tls else {"tls": "none"}
+        return {
+            "kind": "postgresql",
+            "host": "127.0.0.1",
+            "port": self.server.admin_url.port,
+            "database": "app",
+            "secret": "bench",
+            "entitlements": {"writer": {"roles": ["app_write"], "connection_limit": 20}},
+            **where,
+        }
+
+    def secret(self) -> Secret:
+        """Return the broker's password."""
+        return Secret(self._secret)
+
+    def nowhere(self) -> Mapping[str, object]:
+        """Name a port where nothing listens."""
+        return {**self.config(), "port": free_port()}
+
+    def given(self) -> Mapping[str, str]:
+        """Nothing is handed in."""
+        return {}
+
+    @contextmanager
+    def login(self, credential: Credential) -> Iterator[PostgresqlSession]:
+        """Come in with the command that the person is shown, and the password."""
+        assert credential.secret is not None
+        conninfo = re.fullmatch(r'psql "(.*)"', credential.command)
+        assert conninfo is not None
+        assert credential.secret.reveal() not in credential.command
+        try:
+            connection = psycopg.connect(conninfo[1], password=credential.secret.reveal(), autocommit=True)
+        except psycopg.OperationalError as error:
+            raise LoginRefused(str(error)) from error
+        with connection:
+            yield PostgresqlSession(connection)
+
+    @contextmanager
+    def owner(self, database: str = "app") -> Iterator[psycopg.Connection[Any]]:
+        """Come in as the server's owner."""
+        url = make_url(self.server.url(database)).set(drivername="postgresql")
+        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+            yield connection
+
+    def accounts(self) -> set[str]:
+        """List the roles that were not there at the start."""
+        known = {"postgres", "app_write", "jit_broker", "jit_quarantine"}
+        with self.owner() as connection:
+            rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").fetchall()
+        return {str(name) for (name,) in rows} - known
+
+    def stray(self) -> str:
+        """Make a login role."""
+        name = f'stray "{new_secret()[:6]}'
+        with self.owner() as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+        return name
+
+    def can_log_in(self, account: str) -> bool:
+        """Look at the role."""
+        with self.owner() as connection:
+            found = connection.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", [account]).fetchone()
+        return bool(found and found[0])
+
+
+def benches() -> list[Bench]:
+    """Return 15 from Debian and 18 from the wheel."""
+    return [PostgresqlBench("system", tls=True), PostgresqlBench("wheel", tls=False)]

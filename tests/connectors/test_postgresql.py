@@ -1,0 +1,320 @@
+"""PostgreSQL: what a person may do with a lease, and everything of it ends: sessions, rights, leftovers, in every database."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from jitaccess.broker import handover
+from jitaccess.broker.issue import Opened
+from jitaccess.broker.sweep import Ticker
+from jitaccess.clock import SystemClock
+from jitaccess.connectors.contract import Connector, Credential, Effect, Secret, Unreachable
+from jitaccess.domain.lifecycle import LeaseState
+from jitaccess.settings import Targets
+from jitaccess.store.tables import Lease
+from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
+from tests.support.world import World, open_world, prepare
+
+KINDS = ("postgresql",)
+WAIT_S = 30.0
+PROMISED_MS = 5_000
+
+
+@pytest.fixture
+def connector(bench: Bench) -> Iterator[Connector]:
+    """Open a connector as the broker does."""
+    found = open_connector(bench)
+    yield found
+    found.close()
+
+
+def born(bench: Bench, connector: Connector) -> tuple[Effect, Credential]:
+    effect = connector.plan(spec_of(bench))
+    return effect, connector.apply(effect, soon())
+
+
+def end(connector: Connector, *effects: Effect) -> None:
+    connector.cut(effects)
+    connector.clean(effects)
+
+
+def await_(what: Any) -> None:
+    waited = 0.0
+    while not what() and waited < WAIT_S:
+        time.sleep(0.02)
+        waited += 0.02
+    assert what()
+
+
+# ---------------------------------------------------------------- from the request to the end
+
+
+@pytest.fixture
+def world(bench: Bench, tmp_path: Path) -> Iterator[World]:
+    """Give a broker that runs by the real clock, with one database as a target."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    target = {"name": "Ledger", "owner": "infra", "entitlements": {"writer": {"max_duration": "1h"}}}
+    rule = {
+        "id": "write",
+        "for": {"groups": ["treasury-staff"]},
+        "to": {"target": "ledger", "entitlements": ["writer"]},
+        "duration": {"default": "2s", "max": "1h"},
+        "approve": "none",
+    }
+    document = {
+        "version": 1,
+        "institutions": {key: {"name": key} for key in ("mof", "infra", "nao")},
+        "targets": {"ledger": {**target, "connector": bench.config()}},
+        "rules": [rule],
+    }
+    (folder / "policy.yaml").write_text(json.dumps(document))
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "bench").write_text(bench.secret().reveal())
+    (secrets / "bench").chmod(0o600)
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    clock = SystemClock()
+    prepared = prepare(url, tmp_path, policies=folder, now=clock.now())
+    world = open_world(url, prepared, tmp_path, clock=clock, targets=Targets(secrets_dir=secrets))
+    world.ticker = Ticker(world.broker)
+    world.ticker.start()
+    yield world
+    world.close()
+
+
+def hand_over(world: World, duration_s: int) -> Opened:
+    grant = world.filed(target="ledger", entitlement="writer", duration_s=duration_s).grant
+    assert grant is not None
+    arta = world.current("arta")
+    begun = handover.begin(world.broker, arta, grant.id)
+    found = handover.complete(
+        world.broker, arta, grant.id, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+    )
+    assert isinstance(found, Opened), found
+    return found
+
+
+def lease(world: World, key: str) -> Lease:
+    with world.broker.read() as view:
+        return view.require(Lease, key)
+
+
+@pytest.mark.covers("R49", "R50", "R55", "TRAP-10", "T-16")
+def test_idle_busy_and_disguised_sessions_end_with_the_lease_and_nobody_comes_back(bench: Bench, world: World) -> None:
+    for attempt in range(3):
+        found = hand_over(world, 3)
+        lag = _three_sessions(bench, world, found)
+        if lag <= PROMISED_MS or attempt == 2:
+            break
+    print(f"{bench.label}: logins and sessions ended {lag} ms after the end of the lease")
+    assert lag <= PROMISED_MS
+    assert bench.accounts() == set()
+
+
+def _three_sessions(bench: Bench, world: World, found: Opened) -> int:
+    credential = found.credential
+    stop, in_after, gone = threading.Event(), list[str](), threading.Event()
+
+    def knocking() -> None:
+        while not stop.wait(0.01):
+            was_gone = gone.is_set()
+            with suppress(LoginRefused), bench.login(credential) as session:
+                if was_gone and session.alive():
+                    in_after.append("in")
+
+    knocker = threading.Thread(target=knocking)
+    with bench.login(credential) as idle, bench.login(credential) as busy, bench.login(credential) as disguised:
+        disguised.connection.execute("SET ROLE app_write")  # type: ignore[attr-defined] # a PostgreSQL session
+        disguised.connection.execute("BEGIN; LOCK TABLE data.thing IN ROW EXCLUSIVE MODE")  # type: ignore[attr-defined] # as above
+        broken = threading.Event()
+
+        def long_query() -> None:
+            try:
+                busy.connection.execute("SELECT pg_sleep(60)")  # type: ignore[attr-defined] # a PostgreSQL session
+            except psycopg.Error:
+                broken.set()
+
+        query = threading.Thread(target=long_query)
+        query.start()
+        knocker.start()
+        await_(lambda: lease(world, found.lease.id).state == LeaseState.REVOKED)
+        gone.set()
+        assert broken.wait(WAIT_S)
+        assert not idle.alive()
+        assert not disguised.alive()
+        query.join()
+    time.sleep(0.5)
+    stop.set()
+    knocker.join()
+    assert in_after == []
+    proof: Any = lease(world, found.lease.id).proof
+    assert proof["cut"] == {"login": "locked", "sessions": 0, "prepared": 0}
+    assert proof["clean"] == {"account": "absent"}
+    lag: int = proof["lag_ms"]
+    return lag
+
+
+@pytest.mark.covers("R56", "T-10")
+def test_the_end_of_one_lease_leaves_an_overlapping_one_of_the_same_person_alone(
+    bench: Bench, world: World, connector: Connector
+) -> None:
+    short, long = hand_over(world, 2), hand_over(world, 3600)
+    with bench.login(long.credential) as session:
+        await_(lambda: lease(world, short.lease.id).state == LeaseState.REVOKED)
+        assert session.alive()
+    end(connector, Effect("postgresql", f"jit-{long.lease.id}"))
+
+
+# ---------------------------------------------------------------- what is left behind
+
+
+@pytest.mark.covers("R50", "T-15")
+def test_a_definers_function_left_behind_runs_with_no_more_rights(bench: Any, connector: Connector) -> None:
+    first, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE TABLE data.mine AS SELECT 'kept'::text AS note; "
+            "CREATE FUNCTION data.grab() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT note FROM data.mine'; "
+            "GRANT EXECUTE ON FUNCTION data.grab() TO PUBLIC"
+        )
+    end(connector, first)
+    second, credential = born(bench, connector)
+    with bench.login(credential) as session, pytest.raises(psycopg.Error):
+        session.connection.execute("SELECT data.grab()")
+    end(connector, second)
+    with bench.owner() as owner:
+        rows = owner.execute(
+            "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relname = 'mine'"
+        ).fetchall()
+    assert rows == [(first.name, "jit_quarantine")], "data is kept, out of everybody's way"
+
+
+@pytest.mark.covers("R50")
+def test_a_trigger_left_behind_does_not_fire_with_the_rights_of_others(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE FUNCTION data.trap() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN EXECUTE 'CREATE ROLE trapped SUPERUSER'; RETURN NEW; END $$; "
+            "CREATE TRIGGER trap BEFORE INSERT ON data.thing FOR EACH ROW EXECUTE FUNCTION data.trap()"
+        )
+    end(connector, effect)
+    with bench.owner() as owner:
+        owner.execute("INSERT INTO data.thing VALUES (1, 'by the owner, a superuser')")
+    assert "trapped" not in bench.accounts()
+
+
+@pytest.mark.covers("R50", "T-15")
+def test_rights_and_things_in_another_database_go_too(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    command = credential.command.replace("dbname=app", "dbname=other")
+    with bench.login(Credential(credential.secret, credential.username, command)) as session:
+        session.connection.execute("CREATE SCHEMA mine_here; CREATE TABLE mine_here.t (id int)")
+        session.connection.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    connector.cut([effect])
+    assert connector.clean([effect])[effect.name]["kept"] == 2
+    assert effect.name not in bench.accounts()
+
+
+@pytest.mark.covers("R50", "R51")
+def test_a_right_that_somebody_else_gave_by_hand_keeps_the_locked_role_until_it_is_taken_back(
+    bench: Any, connector: Connector
+) -> None:
+    effect, _ = born(bench, connector)
+    with bench.owner("other") as owner:
+        owner.execute("CREATE TABLE IF NOT EXISTS public.theirs (id int)")
+        owner.execute(f'GRANT SELECT ON public.theirs TO "{effect.name}"')
+        connector.cut([effect])
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+            connector.clean([effect])
+        assert not bench.can_log_in(effect.name)
+        owner.execute(f'REVOKE SELECT ON public.theirs FROM "{effect.name}"')
+    connector.clean([effect])
+    assert effect.name not in bench.accounts()
+
+
+@pytest.mark.covers("R50")
+def test_a_prepared_transaction_ends_with_its_person(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "BEGIN; LOCK TABLE data.thing IN SHARE ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s mine'"
+        )
+    end(connector, effect)
+    with bench.owner() as owner:
+        assert owner.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone() == (0,)
+    assert effect.name not in bench.accounts()
+
+
+@pytest.mark.covers("R57")
+def test_what_was_tampered_with_is_seen(bench: Any, connector: Connector) -> None:
+    spec = spec_of(bench)
+    effect = connector.plan(spec)
+    credential = connector.apply(effect, soon())
+    before = connector.observe().accounts[effect.name]
+    with bench.login(credential) as session:
+        session.connection.execute(f"ALTER ROLE \"{effect.name}\" PASSWORD 'my own'")
+        session.connection.execute("CREATE TABLE data.x (id int)")
+    with bench.owner() as owner:
+        owner.execute(f"ALTER ROLE \"{effect.name}\" VALID UNTIL 'infinity' CREATEDB")
+    after, expected = connector.observe().accounts[effect.name], connector.expects(effect, spec.ends_at)
+    assert after.expires_at is None
+    assert after.rights - expected.rights == {"CREATEDB"}
+    assert after.owns - expected.owns == {"1 of pg_class in app"}
+    assert before.fingerprint
+    assert after.fingerprint != before.fingerprint
+    end(connector, effect)
+
+
+# ---------------------------------------------------------------- the way there
+
+
+@pytest.mark.covers("R48", "R55")
+def test_the_server_sees_a_verifier_and_never_the_password(bench: Any, connector: Connector) -> None:
+    with bench.owner() as owner:
+        effect, credential = born(bench, connector)
+        (stored,) = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [effect.name]).fetchone()
+    assert credential.secret is not None
+    assert stored.startswith("SCRAM-SHA-256$")
+    assert credential.secret.reveal() not in stored
+    end(connector, effect)
+
+
+def test_a_broker_that_is_too_mighty_says_so(bench: Any, connector: Connector) -> None:
+    with bench.owner() as owner:
+        owner.execute(
+            "ALTER ROLE jit_broker CREATEDB; GRANT SELECT ON data.thing TO jit_broker; ALTER ROLE app_write CREATEROLE"
+        )
+        found = connector.probe()
+        owner.execute(
+            "ALTER ROLE jit_broker NOCREATEDB; REVOKE SELECT ON data.thing FROM jit_broker; ALTER ROLE app_write NOCREATEROLE"
+        )
+    assert "too mighty: jit_broker is CREATEDB" in found
+    assert "too mighty: a lease of app_write could give itself rights that outlive it" in found
+    assert any("grants on 1 of pg_class in app" in line for line in found)
+
+
+def test_a_server_that_shows_a_certificate_of_somebody_else_is_not_spoken_to(bench: Any, tmp_path: Path) -> None:
+    config = dict(bench.config())
+    if config["tls"] == "none":
+        with pytest.raises(ValueError, match="loopback"):
+            bench.kind.config.model_validate(config | {"host": "db.example"})
+        return
+    for change in ({"root_ca": ""}, {"host": "localhost"}):
+        with pytest.raises(Unreachable):
+            open_connector(bench, config | change).observe()
+
+
+def test_a_wrong_secret_is_unreachable_and_not_repeated_to_anybody(bench: Bench) -> None:
+    with pytest.raises(Unreachable) as raised:
+        open_connector(bench, None, Secret("wrong-secret-of-the-broker")).observe()
+    assert "wrong-secret" not in repr(raised.value)
