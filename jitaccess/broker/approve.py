@@ -11,6 +11,7 @@ from typing import cast
 
 from sqlalchemy import bindparam, select
 
+from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.request import redecide
@@ -52,6 +53,16 @@ class Approved:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What an approver may add to "approve"."""
+
+    max_duration_s: int | None = None
+    """A shorter time than the one asked for; None leaves it."""
+    comment: str = ""
+    """Words for the requester; kept beside the log, bound to it by a salted hash."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalFacts:
     """Everything that the approval page shows before anything is signed."""
 
@@ -65,10 +76,24 @@ class ApprovalFacts:
     """What this person said already."""
 
 
+UNCHANGED = Choice()
+
+
 def statement_of(
-    broker: Broker, request: AccessRequest, *, approver: str, credential_id: str, step: str, verdict: str, nonce: str
+    broker: Broker,
+    request: AccessRequest,
+    *,
+    approver: str,
+    credential_id: str,
+    step: str,
+    verdict: str,
+    nonce: str,
+    max_duration_s: int | None = None,
 ) -> ApprovalStatement:
-    """Build the statement from the request's row: at approval to be signed, at issue to be compared with what was signed."""
+    """Build the statement from the request's row: at approval to be signed, at issue to be compared with what was signed.
+
+    `max_duration_s` is the shorter time that this approver gives, as `shorter` allows it; None means what was asked for.
+    """
     return ApprovalStatement(
         instance=broker.site.instance_id,
         log_origin=broker.site.log_origin,
@@ -84,7 +109,7 @@ def statement_of(
         holder_jkt=None,
         earliest_start=to_epoch_s(request.earliest_start),
         latest_end=to_epoch_s(request.latest_end),
-        max_duration_s=request.duration_s,
+        max_duration_s=max_duration_s or request.duration_s,
         approve_by=to_epoch_s(request.approve_by),
         approver=approver,
         credential_id=credential_id,
@@ -93,6 +118,13 @@ def statement_of(
         nonce=nonce,
         extends=request.extends,
     )
+
+
+def shorter(request: AccessRequest, terms: Terms, seconds: int | None) -> int:
+    """Return the duration that an approver may sign: `seconds` within the terms' least and what was asked for, else the latter."""
+    if seconds is not None and terms.min_s <= seconds <= request.duration_s:
+        return seconds
+    return request.duration_s
 
 
 def votes_of(view: View, request_id: str) -> list[Approval]:
@@ -167,17 +199,42 @@ def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
     ]
 
 
-def begin_approval(tx: Tx, broker: Broker, current: Current, *, request_id: str) -> Ceremony | Refused:
-    """Let an approver sign "approve" for the step that is open to this person."""
+def begin_approval(
+    tx: Tx, broker: Broker, current: Current, *, request_id: str, choice: Choice = UNCHANGED
+) -> Ceremony | Refused:
+    """Let an approver sign "approve" for the step that is open to this person, as asked or for a shorter time."""
     request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
     found = _may_sign(tx, broker, current, request)
     if isinstance(found, Refused) or request is None:
         return _refused(tx, current, request, cast(Refused, found))
-    return _begin(tx, broker, current, request, step=found, verdict=Verdict.APPROVE)
+    wrong = _choice_problem(broker, request, choice)
+    if wrong is not None:
+        return wrong
+    return _begin(tx, broker, current, request, step=found, verdict=Verdict.APPROVE, choice=choice)
+
+
+def _choice_problem(broker: Broker, request: AccessRequest, choice: Choice) -> Refused | None:
+    seconds = choice.max_duration_s
+    terms = Terms.from_document(request.terms)
+    if seconds is not None and not terms.min_s <= seconds <= request.duration_s:
+        return Refused(
+            Kind.INVALID,
+            "duration_out_of_bounds",
+            "Choose a time that is not longer than was asked for and not shorter than the rules allow.",
+            "max_duration_s",
+        )
+    return comment_problem(choice.comment, broker.settings.limits.reason_chars)
 
 
 def _begin(
-    tx: Tx, broker: Broker, current: Current, request: AccessRequest, *, step: str, verdict: Verdict
+    tx: Tx,
+    broker: Broker,
+    current: Current,
+    request: AccessRequest,
+    *,
+    step: str,
+    verdict: Verdict,
+    choice: Choice = UNCHANGED,
 ) -> Ceremony:
     statement = statement_of(
         broker,
@@ -187,6 +244,7 @@ def _begin(
         step=step,
         verdict=verdict.value,
         nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+        max_duration_s=choice.max_duration_s,
     )
     return begin_assertion(
         tx,
@@ -195,6 +253,7 @@ def _begin(
         purpose=Purpose.APPROVAL.value,
         subject_id=request.id,
         statement=statement.to_bytes(),
+        extra={"shortened": statement.max_duration_s < request.duration_s, "comment": choice.comment.strip()},
     )
 
 
@@ -251,6 +310,8 @@ def complete_approval(
     if isinstance(step, Refused) or request is None:
         return _refused(tx, current, request, cast(Refused, step))
     statement = _signed(verified)
+    added = cast("dict[str, JsonValue]", verified.extra)
+    terms = Terms.from_document(request.terms)
     wanted = statement_of(
         broker,
         request,
@@ -259,6 +320,7 @@ def complete_approval(
         step=step,
         verdict=Verdict.APPROVE.value,
         nonce=statement.nonce,
+        max_duration_s=shorter(request, terms, statement.max_duration_s if added["shortened"] else None),
     )
     fields = differences(statement, wanted)  # 3
     if fields:
@@ -266,7 +328,7 @@ def complete_approval(
             Kind.CONFLICT, "differs_from_signed", "The request is not the one that was shown. Look again.", fields[0]
         )
         return _refused(tx, current, request, other)
-    approval = _store(tx, current, request, verified, statement)  # 4
+    approval = _store(tx, current, request, verified, statement, comment=str(added["comment"]))  # 4
     broker.verified.learn(verified)
     people = register(tx)
     count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes_of(tx, request.id)))  # 5
@@ -291,8 +353,17 @@ def _signed(verified: VerifiedAssertion) -> ApprovalStatement:
 
 
 def _store(
-    tx: Tx, current: Current, request: AccessRequest, verified: VerifiedAssertion, statement: ApprovalStatement
+    tx: Tx,
+    current: Current,
+    request: AccessRequest,
+    verified: VerifiedAssertion,
+    statement: ApprovalStatement,
+    *,
+    comment: str,
 ) -> Approval:
+    shortened: dict[str, JsonValue] = (
+        {"max_duration_s": statement.max_duration_s} if statement.max_duration_s < request.duration_s else {}
+    )
     event = tx.record(
         EventType.APPROVAL_SIGNED,
         subject={**subject_of(request), "approver": current.person.id, "passkey": verified.passkey.id},
@@ -302,7 +373,9 @@ def _store(
             "statement": sha256_b64u(verified.statement or b""),
             "assertion": Assertion.from_json(cast(JsonValue, verified.assertion)).digest(),
             "policy_digest": request.policy_digest,
+            **shortened,
         },
+        texts=as_texts(comment),
     )
     return tx.insert(
         Approval,
@@ -325,7 +398,7 @@ def _store(
 # ---------------------------------------------------------------- refusing
 
 
-def deny(tx: Tx, broker: Broker, current: Current, request_id: str) -> AccessRequest | Refused:
+def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: str = "") -> AccessRequest | Refused:
     """Refuse a request with one tap: it takes effect at once; its signature is asked for afterwards (design.md section 5a).
 
     Refusing is never harder than granting: whoever could sign any step may, in whatever order, also after having approved.
@@ -343,11 +416,15 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str) -> AccessReq
         return _refused(tx, current, request, nothing)
     if request.state != RequestState.PENDING.value:
         return Refused(Kind.GONE, "not_pending", "This request was decided already.")
+    wrong = comment_problem(comment, broker.settings.limits.reason_chars)
+    if wrong is not None:
+        return wrong
     mine = next((vote for vote in votes_of(tx, request.id) if vote.person_id == current.person.id), None)
     event = tx.record(
         EventType.DENIAL_GIVEN,
         subject={**subject_of(request), "approver": current.person.id},
         body={"step": step, "signed": False, "after_approval": mine is not None},
+        texts=as_texts(comment),
     )
     if mine is None:
         tx.insert(

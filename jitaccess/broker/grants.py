@@ -21,6 +21,7 @@ from jitaccess.policy.course import OWNER, PLAIN, Course
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, digest_b64u, sha256_b64u
+from jitaccess.proof.statements import ApprovalStatement
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Approval, Grant
 
@@ -119,16 +120,27 @@ def may_veto(view: View, broker: Broker, grant: Grant) -> frozenset[str]:
     return owners.union(*(people.members(group) for group in named)) & people.able
 
 
+def smallest_signed(request: AccessRequest, approvals: Sequence[Approval]) -> int:
+    """Return for how many seconds access is given: what was asked for, or the least that an approver signed."""
+    signed = [
+        ApprovalStatement.parse(found.statement).max_duration_s
+        for found in approvals
+        if found.verdict == "approve" and found.statement is not None
+    ]
+    return min([request.duration_s, *signed])
+
+
 def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequence[Approval]) -> Grant:
     """Write the grant of an approved request. Its clock starts now, at the start asked for, or at activation (T-11)."""
     terms = Terms.from_document(request.terms)
+    duration_s = smallest_signed(request, approvals)
     key = tx.new_id()
     not_before = first_start(tx, request, terms)
     # What continues a grant goes on where that one closes: its clock waits for nobody.
     wait_s = terms.activate_within_s if request.extends is None else None
     later = wait_s is not None or not_before is not None
     course = kept_course(tx, terms)
-    window = schedule.Window() if later else schedule.window(request, course, tx.now)
+    window = schedule.Window() if later else schedule.window(request, course, tx.now, duration_s=duration_s)
     digest = approvals_digest(approvals)
     state = GrantState.SCHEDULED if later else GrantState.ACTIVE
     event = tx.record(
@@ -142,7 +154,7 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
         },
         body={
             "state": state.value,
-            "duration_s": request.duration_s,
+            "duration_s": duration_s,
             "approvals": len(approvals),
             "approvals_digest": digest,
             "policy_digest": request.policy_digest,
@@ -159,7 +171,7 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
         target=request.target,
         entitlement=request.entitlement,
         state=state.value,
-        duration_s=request.duration_s,
+        duration_s=duration_s,
         starts_at=window.starts_at,
         ends_at=window.ends_at,
         activate_by=None if wait_s is None else (not_before or tx.now) + timedelta(seconds=wait_s),

@@ -13,7 +13,7 @@ from typing import cast
 
 from sqlalchemy import bindparam, select
 
-from jitaccess.broker.approve import as_votes, statement_of, votes_of
+from jitaccess.broker.approve import as_votes, shorter, statement_of, votes_of
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
@@ -36,7 +36,7 @@ from jitaccess.policy.evaluate import Effect as PolicyEffect
 from jitaccess.proof.assertion import StoredKey
 from jitaccess.proof.canonical import b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.statements import FilingStatement, Statement, Verdict, differences
+from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.find import Find, one_of
 from jitaccess.store.ids import hash_secret, new_secret
@@ -105,7 +105,8 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
 
     1 the grant runs · 2 no hold · 3 the person, account and passkey may act · 4 the request is this grant's, field by field ·
     5 the filing's signature, and the request's row against its statement · 6 the policy of now, on equal terms · 7 each approval's
-    signature, and the row against its statement; the approvers' rights of now; the quorum · 8 the grant within the signed bounds.
+    signature, and the row against its statement; the approvers' rights of now; the quorum · 8 the grant within the signed bounds,
+    as long as the smallest duration that was signed.
     """
     refused = _runs(view, grant) or held(view, broker, grant.target) or _grant_held(view, grant)  # 1, 2
     if refused is not None:
@@ -130,12 +131,14 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
             return refused
         # Terms without approval equal the policy's of now (6), so there is nothing to look for.
         votes = votes_of(view, request.id) if terms.approval is not None else []
-        refused = _approvals(view, broker, request, terms, votes)  # 7
+        signed_s = _approvals(view, broker, request, terms, votes)  # 7
     except ProofError as error:
         return _differs(error.field or error.reason)
-    if refused is None and approvals_digest(votes) != grant.approvals_digest:
-        refused = _differs("approvals_digest")
-    refused = refused or _bounds(grant, request, terms) or continues(view, grant)  # 8
+    if isinstance(signed_s, Refused):
+        return signed_s
+    if approvals_digest(votes) != grant.approvals_digest:
+        return _differs("approvals_digest")
+    refused = _bounds(grant, request, terms, signed_s) or continues(view, grant)  # 8
     if refused is not None:
         return refused
     target = broker.policies.active(view).targets[grant.target]
@@ -177,16 +180,7 @@ def _same_subject(grant: Grant, request: AccessRequest) -> Refused | None:
     """4: grant (sealed) and request speak of the same thing."""
     if request.state != RequestState.APPROVED.value:
         return _differs("state")
-    for name in (
-        "person_id",
-        "account_id",
-        "target",
-        "entitlement",
-        "duration_s",
-        "policy_digest",
-        "latest_end",
-        "extends",
-    ):
+    for name in ("person_id", "account_id", "target", "entitlement", "policy_digest", "latest_end", "extends"):
         if getattr(grant, name) != getattr(request, name):
             return _differs(name)
     return None
@@ -264,25 +258,32 @@ def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, pa
 
 def _approvals(
     view: View, broker: Broker, request: AccessRequest, terms: Terms, votes: Sequence[Approval]
-) -> Refused | None:
-    """7: every signature, over the statement that this row gives now; the rights of now; enough different persons."""
+) -> int | Refused:
+    """7: every signature, over the statement that this row gives now; the rights of now; enough different persons.
+
+    Returns for how many seconds access may be given: what was filed, or the least that an approver signed.
+    """
+    shortest = request.duration_s
     if terms.approval is None:
-        return None
+        return shortest
     signers = could_sign(terms.approval, register=register(view), requester=request.person_id)
     for vote in votes:
         if vote.verdict != Verdict.APPROVE.value:
             return Refused(Kind.FORBIDDEN, "denied", "Somebody refused this request.", "verdict")
-        refused = _approval(view, broker, request, vote)
-        if refused is not None:
-            return refused
+        signed = _approval(view, broker, request, terms, vote)
+        if isinstance(signed, Refused):
+            return signed
+        shortest = min(shortest, signed.max_duration_s)
         if vote.person_id not in signers.get(vote.step, frozenset()):
             return Refused(
                 Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
             )
-    return _quorum(terms.approval, request, votes)
+    return _quorum(terms.approval, request, votes) or shortest
 
 
-def _approval(view: View, broker: Broker, request: AccessRequest, vote: Approval) -> Refused | None:
+def _approval(
+    view: View, broker: Broker, request: AccessRequest, terms: Terms, vote: Approval
+) -> ApprovalStatement | Refused:
     passkey = view.get(Passkey, vote.passkey_id)
     if passkey is None or passkey.person_id != vote.person_id or vote.statement is None:
         return _differs("credential_id")
@@ -299,8 +300,9 @@ def _approval(view: View, broker: Broker, request: AccessRequest, vote: Approval
         step=vote.step,
         verdict=vote.verdict,
         nonce=signed.nonce,
+        max_duration_s=shorter(request, terms, signed.max_duration_s),
     )
-    return _unlike(vote.statement, signed, wanted)
+    return _unlike(vote.statement, signed, wanted) or signed
 
 
 def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[Approval]) -> Refused | None:
@@ -310,8 +312,10 @@ def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[App
     return Refused(Kind.FORBIDDEN, "quorum_not_met", "This has not enough different approvals. Ask anew.", "approvals")
 
 
-def _bounds(grant: Grant, request: AccessRequest, terms: Terms) -> Refused | None:
-    """8: the window lies within what was signed."""
+def _bounds(grant: Grant, request: AccessRequest, terms: Terms, signed_s: int) -> Refused | None:
+    """8: the window lies within what was signed, and lasts as long as the smallest duration signed."""
+    if grant.duration_s != signed_s:
+        return _differs("duration_s")
     if grant.not_before is not None and grant.not_before < request.earliest_start:
         return _differs("not_before")
     if grant.not_before is None and grant.created_at < request.earliest_start:
@@ -329,7 +333,7 @@ def _bounds(grant: Grant, request: AccessRequest, terms: Terms) -> Refused | Non
     if grant.ends_at > request.latest_end:
         return _differs("latest_end")
     closes_at = grant.closes_at or grant.ends_at
-    if closes_at - grant.starts_at > timedelta(seconds=request.duration_s):
+    if closes_at - grant.starts_at > timedelta(seconds=signed_s):
         return _differs("duration_s")
     if grant.ends_at - closes_at > timedelta(seconds=terms.course.grace_s or 0):
         return _differs("terms.grace_s")

@@ -17,6 +17,7 @@ from typing import cast
 
 from sqlalchemy import select
 
+from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity.enrolment import tell
@@ -60,6 +61,8 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             grant = view.unchecked_get(Grant, row.subject_id)
             if grant is None:
                 return None
+            if row.kind == "grant_ready":
+                return _ready(view, broker, person, grant)
             what = _what(view, broker, grant.target, grant.entitlement)
             return Letter(person.email, f"Your access {_state(row.kind, grant)}: {what}", f"{what}\n\n{origin}/\n")
         case "witness_filed" | "witness_granted" | "witness_ended" | "veto_possible":
@@ -136,6 +139,28 @@ def _what(view: View, broker: Broker, target: str, entitlement: str) -> str:
     return f"{facts.name}: {facts.entitlements[entitlement].label}"
 
 
+def _ready(view: View, broker: Broker, person: Person, grant: Grant) -> Letter:
+    what = _what(view, broker, grant.target, grant.entitlement)
+    request = view.get(AccessRequest, grant.request_id)
+    body = f"{what}\nfor {format_duration(grant.duration_s)}\n"
+    if request is not None and grant.duration_s < request.duration_s:
+        body = (
+            f"{what}\nAn approver shortened it to {format_duration(grant.duration_s)}; "
+            f"you asked for {format_duration(request.duration_s)}.\n"
+        )
+    words = _comments(view, grant.request_id)
+    return Letter(person.email, f"Your access is ready: {what}", f"{body}{words}\n{broker.site.origin}/\n")
+
+
+def _comments(view: View, request_id: str) -> str:
+    """Return what approvers wrote, one a line, each with its author."""
+    found = ""
+    for key, text in comments_of(view, request_id).items():
+        author = view.unchecked_get(Person, key)
+        found += f"\n{visible(author.name) if author is not None else 'An approver'} wrote: {visible(text)}\n"
+    return found
+
+
 def _about_request(view: View, broker: Broker, kind: str, person: Person, request: AccessRequest) -> Letter:
     requester = view.unchecked_get(Person, request.person_id)
     name = visible(requester.name) if requester is not None else "Somebody"
@@ -152,7 +177,8 @@ def _about_request(view: View, broker: Broker, kind: str, person: Person, reques
         )
     else:
         subject = f"Your request is {request.state.lower()}: {what}"
-        body = f"{what}\n\n{broker.site.origin}/requests/{request.id}\n"
+        words = _comments(view, request.id)
+        body = f"{what}\n{words}\n{broker.site.origin}/requests/{request.id}\n"
     return Letter(person.email, subject, body)
 
 

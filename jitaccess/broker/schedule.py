@@ -50,11 +50,16 @@ class Window:
     warn_at: datetime | None = None
 
 
-def window(bounds: AccessRequest | Grant, course: JsonValue, start: datetime) -> Window:
-    """Return the window of a clock that starts at `start`: never beyond `latest_end`, whatever the grace."""
+def window(
+    bounds: AccessRequest | Grant, course: JsonValue, start: datetime, *, duration_s: int | None = None
+) -> Window:
+    """Return the window of a clock that starts at `start`: never beyond `latest_end`, whatever the grace.
+
+    `duration_s` is the smallest duration that was signed, where it is less than what `bounds` says.
+    """
     kept = cast("dict[str, int]", course or {})
     grace_s, warn_s = kept.get("grace_s"), kept.get("warn_s")
-    closes_at = min(start + timedelta(seconds=bounds.duration_s), bounds.latest_end)
+    closes_at = min(start + timedelta(seconds=duration_s or bounds.duration_s), bounds.latest_end)
     ends_at = closes_at if grace_s is None else min(closes_at + timedelta(seconds=grace_s), bounds.latest_end)
     warn_at = None if warn_s is None else max(start, closes_at - timedelta(seconds=warn_s))
     return Window(start, None if grace_s is None else closes_at, ends_at, warn_at)

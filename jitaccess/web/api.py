@@ -10,6 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from jitaccess.broker import approve, changes, hold, revoke
 from jitaccess.broker import request as requests
+from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import approver_groups
 from jitaccess.broker.request import Ask
@@ -381,7 +382,16 @@ def _requests(api: Blueprint, broker: Broker) -> None:
                 settle(approve.facts(view, broker, request_id, me))
                 row = view.require(AccessRequest, request_id)
             votes = approve.votes_of(view, request_id)
-        signed = [{"step": vote.step, "verdict": vote.verdict, "person_id": vote.person_id} for vote in votes]
+            written = comments_of(view, request_id)
+        signed = [
+            {
+                "step": vote.step,
+                "verdict": vote.verdict,
+                "person_id": vote.person_id,
+                "comment": written.get(vote.person_id, ""),
+            }
+            for vote in votes
+        ]
         return jsonify({**request_json(row), "votes": signed})
 
     @api.post("/requests/<request_id>/withdraw")

@@ -7,18 +7,23 @@ passkey answers; refusing is one tap.
 import json
 from typing import Any, cast
 
-from flask import Blueprint, Response, abort, redirect, render_template
+from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import approve, logview
-from jitaccess.broker.approve import ApprovalFacts
+from jitaccess.broker.approve import ApprovalFacts, Choice
+from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
+from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.proof.statements import ApprovalStatement, as_json
 from jitaccess.store.tables import AccessRequest, Challenge
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
+
+SHORTER_S = (28_800, 14_400, 7_200, 3_600, 1_800, 900, 600, 300)
+"""Times that an approver may choose instead of a longer one that was asked for: 8 h to 5 min."""
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -45,14 +50,14 @@ def blueprint(broker: Broker) -> Blueprint:
         """Tapping "Approve": the statement is built and shown whole; the passkey prompt opens by itself."""
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.begin_approval(tx, broker, me, request_id=request_id)
+            found = approve.begin_approval(tx, broker, me, request_id=request_id, choice=_choice())
         return _approval_page(broker, request_id, settle(found))
 
     @pages.post("/approvals/<request_id>/deny")
     def deny(request_id: str) -> BaseResponse:
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.deny(tx, broker, me, request_id)
+            found = approve.deny(tx, broker, me, request_id, comment=_comment())
         settle(found)
         return redirect(f"/approvals/{request_id}", 303)
 
@@ -82,12 +87,29 @@ def blueprint(broker: Broker) -> Blueprint:
     return pages
 
 
+def _comment() -> str:
+    return request.form.get("comment", "").strip().replace("\r\n", "\n")
+
+
+def _choice() -> Choice:
+    """Read what the approver chose beside "Approve"; what does not fit is refused by the verb."""
+    seconds = request.form.get("max_duration_s", "")
+    return Choice(int(seconds) if seconds.isdigit() and len(seconds) < 9 else None, _comment())
+
+
+def _shorter_steps(facts: ApprovalFacts) -> list[int]:
+    """Return the sensible times below the one that was asked for, the longest first."""
+    terms = Terms.from_document(facts.request.terms)
+    return [seconds for seconds in SHORTER_S if terms.min_s <= seconds < facts.request.duration_s]
+
+
 def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
     me = current()
     with broker.read() as view:
         facts: ApprovalFacts = settle(approve.facts(view, broker, request_id, me))
         policies = broker.policies.active_or_none(view)
         names = {key: person.name for key, person in people.register(view).persons.items()}
+        written = comments_of(view, request_id)
     targets = policies.targets if policies is not None else {}
     row = facts.request
     shown: dict[str, Any] | None = None
@@ -102,6 +124,8 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         statement=shown,
         preview=None if shown is not None else _before_signing(broker, facts, me),
         terms=display.terms_rows(row.terms),
+        shorter=_shorter_steps(facts),
+        comments=written,
         ceremony=None
         if ceremony is None
         else json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from jitaccess.broker import approve
+from jitaccess.broker.approve import Choice
 from jitaccess.broker.context import Broker
 from jitaccess.store.tables import AccessRequest
 from jitaccess.web import schemas
@@ -23,10 +24,11 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @api.post("/requests/<request_id>/approval/begin")
     def approval_begin(request_id: str) -> Response:
-        schemas.body(schemas.Verdict)
+        given = schemas.body(schemas.Verdict)
         me = current()
+        choice = Choice(given.max_duration_s, given.comment)
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.begin_approval(tx, broker, me, request_id=request_id)
+            found = approve.begin_approval(tx, broker, me, request_id=request_id, choice=choice)
         return begun(settle(found))
 
     @api.post("/requests/<request_id>/approval/complete")
@@ -48,10 +50,10 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @api.post("/requests/<request_id>/deny")
     def deny(request_id: str) -> Response:
-        schemas.body(schemas.Empty)
+        given = schemas.body(schemas.Denial)
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.deny(tx, broker, me, request_id)
+            found = approve.deny(tx, broker, me, request_id, comment=given.comment)
         return jsonify({"state": settle(found).state})
 
     @api.post("/requests/<request_id>/denial/begin")

@@ -16,7 +16,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import approve, changes, extend, hold, logview, revoke, veto
 from jitaccess.broker import request as requests
+from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.grants import smallest_signed
 from jitaccess.broker.request import Ask
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
@@ -234,10 +236,19 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
                 settle(approve.facts(view, broker, request_id, me))
                 row = view.require(AccessRequest, request_id)
             votes = approve.votes_of(view, request_id)
+            written = comments_of(view, request_id)
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)
         targets = policies.targets if policies is not None else {}
-        return render_template("request_show.html", row=row, votes=votes, names=names, targets=targets)
+        return render_template(
+            "request_show.html",
+            row=row,
+            votes=votes,
+            names=names,
+            targets=targets,
+            comments=written,
+            given_s=smallest_signed(row, votes) if row.state == "APPROVED" else None,
+        )
 
 
 def _durations(most: int) -> list[tuple[str, int]]:

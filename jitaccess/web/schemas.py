@@ -65,6 +65,15 @@ class Verdict(_Body):
     """An approver's verdict; denying has its own address."""
 
     verdict: str = Field(default="approve", pattern="^approve$")
+    max_duration_s: int | None = Field(default=None, ge=1, le=90 * 86_400)
+    """A shorter time than the one asked for."""
+    comment: str = Field(default="", max_length=4000)
+
+
+class Denial(_Body):
+    """A refusal, with words for the requester."""
+
+    comment: str = Field(default="", max_length=4000)
 
 
 class HoldBody(_Body):

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from jitaccess.app import open_broker
 from jitaccess.broker import approve, request
-from jitaccess.broker.approve import Approved
+from jitaccess.broker.approve import UNCHANGED, Approved, Choice
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask, Filed
 from jitaccess.broker.sweep import Ticker
@@ -145,11 +145,11 @@ class World:
         assert isinstance(found, Filed), found
         return found
 
-    def approve(self, key: str, request_id: str) -> Approved | Refused:
+    def approve(self, key: str, request_id: str, choice: Choice = UNCHANGED) -> Approved | Refused:
         """Approve a request, signed."""
         current = self.current(key)
         with self.broker.begin(current.actor) as tx:
-            begun = approve.begin_approval(tx, self.broker, current, request_id=request_id)
+            begun = approve.begin_approval(tx, self.broker, current, request_id=request_id, choice=choice)
         if isinstance(begun, Refused):
             return begun
         response = self.answer(key, begun)
@@ -158,9 +158,9 @@ class World:
                 tx, self.broker, current, request_id=request_id, challenge_id=begun.challenge_id, response=response
             )
 
-    def approved(self, key: str, request_id: str) -> Approved:
+    def approved(self, key: str, request_id: str, choice: Choice = UNCHANGED) -> Approved:
         """Approve a request that must take it."""
-        found = self.approve(key, request_id)
+        found = self.approve(key, request_id, choice)
         assert isinstance(found, Approved), found
         return found
 

@@ -166,3 +166,33 @@ def test_approving_over_the_api_ends_in_a_grant(site: Site) -> None:
     assert second.json["state"] == "APPROVED"
     evidence = site.get(f"/approvals/{filed.request.id}/evidence").json
     assert len(evidence["approvals"]) == 2
+
+
+@pytest.mark.covers("R24", "R19")
+def test_a_shorter_time_chosen_on_the_page_is_what_is_shown_and_signed(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser", duration_s=1800)
+    site.as_("blerim")
+    page = BeautifulSoup(site.get(f"/approvals/{filed.request.id}").get_data(as_text=True), "html.parser")
+    offered = [str(option["value"]) for option in page.select('select[name="max_duration_s"] option')]
+    assert offered == ["", "900", "600", "300"]
+    html = site.form(f"/approvals/{filed.request.id}/prepare", max_duration_s="600", comment="Only July.").get_data(
+        as_text=True
+    )
+    with site.world.broker.read() as view:
+        challenge = view.first(select(Challenge).order_by(Challenge.created_at.desc(), Challenge.id.desc()))
+    assert challenge is not None
+    assert rebuilt(html).to_bytes() == challenge.statement
+    assert rebuilt(html).max_duration_s == 600
+
+
+def test_what_an_approver_wrote_is_shown_to_the_requester(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser", duration_s=1800)
+    body = {"max_duration_s": 600, "comment": "<b>Only July.</b>"}
+    path = f"/api/requests/{filed.request.id}/approval"
+    assert site.as_("blerim").ceremony("blerim", path, body).status_code == 200
+    assert site.as_("drita").ceremony("drita", path).json["state"] == "APPROVED"
+    html = site.as_("arta").get(f"/requests/{filed.request.id}").get_data(as_text=True)
+    assert "&lt;b&gt;Only July.&lt;/b&gt;" in html
+    assert "shortened to 10 min" in html
+    found = site.get(f"/api/requests/{filed.request.id}").json
+    assert [vote["comment"] for vote in found["votes"]] == ["<b>Only July.</b>", ""]
