@@ -118,6 +118,16 @@ class Limits(_Section):
     """Rates and sizes (R26, R66)."""
 
     requests_per_person_hour: int = Field(default=30, ge=1)
+    open_per_requester: int = Field(default=20, ge=1)
+    """Requests of one person that wait at the same time."""
+    open_per_target: int = Field(default=200, ge=1)
+    """Requests for one target that wait at the same time."""
+    open_per_approver: int = Field(default=50, ge=1)
+    """Requests that one approver was asked about and that still wait; with more, a notice waits for an hour."""
+    messages_per_approver_hour: int = Field(default=30, ge=1)
+    """Requests that one approver is told of within an hour; the notices of more wait for an hour."""
+    denials_before_hold: int = Field(default=5, ge=2)
+    """Refusals by approvers within 24 hours that put a requester on hold."""
     sign_in_per_address_minute: int = Field(default=60, ge=1)
     reason_chars: int = Field(default=500, ge=20, le=2000)
 

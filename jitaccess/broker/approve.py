@@ -5,16 +5,20 @@ everything is derived anew: the approver's right, the request's state and time, 
 is counted in one serialised transaction; two approvals in the same second make exactly one grant (T-07).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import func, select
 
+from jitaccess.broker import asking, reading
 from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held
+from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
+from jitaccess.broker.votes import as_votes, votes_of, votes_on
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.approval import ApprovalTerms, could_sign, open_to, tally
 from jitaccess.domain.events import EventType
@@ -32,14 +36,8 @@ from jitaccess.proof.errors import ProofError
 from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
-from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Person
-
-VOTES = Find(
-    Approval,
-    select(Approval).where(Approval.request_id == bindparam("request_id")).order_by(Approval.given_at, Approval.id),
-)
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Outbox, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,8 @@ class Choice:
     """A shorter time than the one asked for; None leaves it."""
     comment: str = ""
     """Words for the requester; kept beside the log, bound to it by a salted hash."""
+    read_back: Mapping[str, str] = field(default_factory=dict)
+    """The figures that the terms have read back, as the approver gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +127,6 @@ def shorter(request: AccessRequest, terms: Terms, seconds: int | None) -> int:
     return request.duration_s
 
 
-def votes_of(view: View, request_id: str) -> list[Approval]:
-    """Return the verdicts on a request in the order in which they were given."""
-    return view.find(VOTES, request_id=request_id)
-
-
-def votes_on(view: View, request_ids: Sequence[str]) -> dict[str, list[Approval]]:
-    """Return the verdicts on several requests in one read: request id -> in the order in which they were given."""
-    found: dict[str, list[Approval]] = {}
-    if request_ids:
-        given = select(Approval).where(Approval.request_id.in_(request_ids)).order_by(Approval.given_at, Approval.id)
-        for vote in view.all(given):
-            found.setdefault(vote.request_id, []).append(vote)
-    return found
-
-
-def as_votes(approvals: Sequence[Approval]) -> list[Vote]:
-    """Return verdicts as the quorum counts them."""
-    return [Vote(found.person_id, found.institution, found.step, found.verdict) for found in approvals]
-
-
 def terms_of(request: AccessRequest) -> ApprovalTerms:
     """Return the approval terms of a request; raises INTERNAL for one that needs none."""
     approval = Terms.from_document(request.terms).approval
@@ -162,14 +142,15 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     approval = terms_of(request)
     votes = votes_of(view, request.id)
-    signers = could_sign(approval, register=register(view), requester=request.person_id)
+    waited = _waited(request, view.now)
+    signers = could_sign(approval, register=register(view), requester=request.person_id, waited_s=waited)
     me = current.person.id
     involved = me == request.person_id or any(me in people for people in signers.values())
     mine = next((vote for vote in votes if vote.person_id == me), None)
     if not involved and mine is None and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     steps = (
-        open_to(me, approval, register=register(view), requester=request.person_id, votes=as_votes(votes))
+        _open_steps(view, request, approval, me, as_votes(votes))
         if request.state == RequestState.PENDING.value and view.now < request.approve_by
         else ()
     )
@@ -177,26 +158,62 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine)
 
 
-def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
-    """Return pending requests of which this person may sign a step now, the most urgent first."""
-    found = view.all(
-        select(AccessRequest)
-        .where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
-        .order_by(AccessRequest.approve_by)
+def _waited(request: AccessRequest, at: datetime) -> int:
+    return asking.waited_s(request, Terms.from_document(request.terms), at)
+
+
+def _open_steps(
+    view: View, request: AccessRequest, approval: ApprovalTerms, person_id: str, votes: Sequence[Vote]
+) -> tuple[str, ...]:
+    """Return the steps that a person may sign now, by the register, the wait, and who was asked where no others may sign."""
+    return open_to(
+        person_id,
+        approval,
+        register=register(view),
+        requester=request.person_id,
+        votes=votes,
+        waited_s=_waited(request, view.now),
+        asked=asking.by_step(asking.asked_of(view, request.id)) if asking.narrowed(approval) else None,
     )
-    people = register(view)
-    votes = votes_on(view, [request.id for request in found])
-    return [
-        request
-        for request in found
-        if open_to(
-            current.person.id,
-            terms_of(request),
-            register=people,
-            requester=request.person_id,
-            votes=as_votes(votes.get(request.id, ())),
-        )
-    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request of which a person may sign a step now."""
+
+    request: AccessRequest
+    steps: tuple[str, ...]
+    asked: bool
+    """Whether this person was asked; others may sign too where the terms let them."""
+
+
+def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
+    """Return pending requests of which this person may sign a step now: those asked about first, then the most urgent."""
+    return [found.request for found in waiting_for(view, current.person.id)]
+
+
+def waiting_for(view: View, person_id: str) -> list[Waiting]:
+    """Return what waits for a person; three queries, however many requests wait."""
+    pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
+    requests = view.all(select(AccessRequest).where(*pending).order_by(AccessRequest.approve_by))
+    if not requests:
+        return []
+    votes = votes_on(view, [request.id for request in requests])
+    told = set(
+        view.rows(
+            select(Outbox.subject_id).where(Outbox.person_id == person_id, Outbox.kind == "approval_wanted")
+            .join(AccessRequest, AccessRequest.id == Outbox.subject_id).where(*pending)
+        ).scalars()
+    )  # fmt: skip
+    found: list[Waiting] = []
+    for request in requests:
+        approval = Terms.from_document(request.terms).approval
+        if approval is None:
+            continue
+        steps = _open_steps(view, request, approval, person_id, as_votes(votes.get(request.id, ())))
+        if steps:
+            found.append(Waiting(request, steps, request.id in told))
+    return sorted(found, key=lambda waiting: not waiting.asked)
 
 
 def begin_approval(
@@ -223,7 +240,9 @@ def _choice_problem(broker: Broker, request: AccessRequest, choice: Choice) -> R
             "Choose a time that is not longer than was asked for and not shorter than the rules allow.",
             "max_duration_s",
         )
-    return comment_problem(choice.comment, broker.settings.limits.reason_chars)
+    return reading.problem(request, terms, choice.read_back) or comment_problem(
+        choice.comment, broker.settings.limits.reason_chars
+    )
 
 
 def _begin(
@@ -253,7 +272,11 @@ def _begin(
         purpose=Purpose.APPROVAL.value,
         subject_id=request.id,
         statement=statement.to_bytes(),
-        extra={"shortened": statement.max_duration_s < request.duration_s, "comment": choice.comment.strip()},
+        extra={
+            "shortened": statement.max_duration_s < request.duration_s,
+            "comment": choice.comment.strip(),
+            "read_back": [*sorted(choice.read_back)],
+        },
     )
 
 
@@ -278,11 +301,21 @@ def _may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest |
         return Refused(Kind.GONE, "too_late", "This request waited too long and has expired.")
     approval = terms_of(request)
     votes = as_votes(votes_of(tx, request.id))
-    steps = open_to(current.person.id, approval, register=register(tx), requester=request.person_id, votes=votes)  # 4
+    steps = _open_steps(tx, request, approval, current.person.id, votes)  # 4
     if not steps:
         if any(vote.person == current.person.id for vote in votes):
             return Refused(Kind.CONFLICT, "already_signed", "You signed this already.")
-        signers = could_sign(approval, register=register(tx), requester=request.person_id)
+        signers = could_sign(
+            approval, register=register(tx), requester=request.person_id, waited_s=_waited(request, tx.now)
+        )
+        if asking.narrowed(approval) and open_to(
+            current.person.id,
+            replace(approval, reach=()),
+            register=register(tx),
+            requester=request.person_id,
+            votes=votes,
+        ):
+            return Refused(Kind.FORBIDDEN, "not_asked", "Others were drawn by lot to answer this request.")
         if any(current.person.id in people for people in signers.values()):
             return Refused(
                 Kind.CONFLICT, "not_your_turn", "Another signature is needed first, or your institution signed already."
@@ -328,21 +361,27 @@ def complete_approval(
             Kind.CONFLICT, "differs_from_signed", "The request is not the one that was shown. Look again.", fields[0]
         )
         return _refused(tx, current, request, other)
+    unread = sorted(set(reading.due(request, terms)) - set(cast("list[str]", added["read_back"])))
+    if unread:
+        return _refused(tx, current, request, _not_read(unread[0]))
     approval = _store(tx, current, request, verified, statement, comment=str(added["comment"]))  # 4
     broker.verified.learn(verified)
-    people = register(tx)
     count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes_of(tx, request.id)))  # 5
     if not count.met:
-        signers = could_sign(terms_of(request), register=people, requester=request.person_id)
-        told = {vote.person for vote in count.counted}
-        for person in sorted({p for name in count.open_steps for p in signers[name]} - told):
-            tell(tx, "approval_wanted", person, request.id)
+        asking.ask_open(tx, broker, request, as_votes(votes_of(tx, request.id)))
         return Approved(request, approval, None, count.open_steps)
     approvals = [vote for vote in votes_of(tx, request.id) if vote.verdict == Verdict.APPROVE.value]
     advance(
         tx, request, RequestState.APPROVED, body={"approvals": len(approvals), "automatic": False}, decided_at=tx.now
     )
     return Approved(request, approval, create_grant(tx, broker, request, approvals), ())
+
+
+def _not_read(figure: str) -> Refused:
+    """The figure became due after the ceremony began: the request's row was changed meanwhile."""
+    return Refused(
+        Kind.CONFLICT, "read_back", "Look at the request again and give the figure back.", f"read_back.{figure}"
+    )
 
 
 def _signed(verified: VerifiedAssertion) -> ApprovalStatement:
@@ -361,9 +400,12 @@ def _store(
     *,
     comment: str,
 ) -> Approval:
-    shortened: dict[str, JsonValue] = (
+    added: dict[str, JsonValue] = (
         {"max_duration_s": statement.max_duration_s} if statement.max_duration_s < request.duration_s else {}
     )
+    read = reading.due(request, Terms.from_document(request.terms))
+    if read:
+        added["read_back"] = [*sorted(read)]
     event = tx.record(
         EventType.APPROVAL_SIGNED,
         subject={**subject_of(request), "approver": current.person.id, "passkey": verified.passkey.id},
@@ -373,7 +415,7 @@ def _store(
             "statement": sha256_b64u(verified.statement or b""),
             "assertion": Assertion.from_json(cast(JsonValue, verified.assertion)).digest(),
             "policy_digest": request.policy_digest,
-            **shortened,
+            **added,
         },
         texts=as_texts(comment),
     )
@@ -410,7 +452,9 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
     nothing = Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     if request is None or Terms.from_document(request.terms).approval is None:
         return nothing
-    signers = could_sign(terms_of(request), register=register(tx), requester=request.person_id)
+    signers = could_sign(
+        terms_of(request), register=register(tx), requester=request.person_id, waited_s=_waited(request, tx.now)
+    )
     step = next((name for name, people in signers.items() if current.person.id in people), None)
     if step is None:
         return _refused(tx, current, request, nothing)
@@ -441,7 +485,26 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
         )
     advance(tx, request, RequestState.DENIED, body={"by": "approver"}, decided_at=tx.now)
     tell(tx, "request_decided", request.person_id, request.id)
+    _hold_if_refused_often(tx, broker, request.person_id)
     return request
+
+
+def _hold_if_refused_often(tx: Tx, broker: Broker, person_id: str) -> None:
+    """Put a requester on hold whom approvers refused as often within a day as the limit says (R26); releasing takes signatures."""
+    refused = tx.scalar(
+        select(func.count(Approval.request_id.distinct()))
+        .join(AccessRequest, AccessRequest.id == Approval.request_id)
+        .where(
+            AccessRequest.person_id == person_id,
+            Approval.verdict == Verdict.DENY.value,
+            Approval.given_at > tx.now - timedelta(days=1),
+        )
+    )
+    if refused >= broker.settings.limits.denials_before_hold:
+        tx.record(
+            EventType.ALARM_RAISED, subject={"person": person_id}, body={"what": "refused_often", "count": refused}
+        )
+        place(tx, broker, kind=HoldKind.PERSON, subject_id=person_id, cause="refused often", by="limits")
 
 
 def begin_denial_signature(tx: Tx, broker: Broker, current: Current, request_id: str) -> Ceremony | Refused:

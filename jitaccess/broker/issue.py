@@ -13,7 +13,8 @@ from typing import cast
 
 from sqlalchemy import bindparam, select
 
-from jitaccess.broker.approve import as_votes, shorter, statement_of, votes_of
+from jitaccess.broker.approve import shorter, statement_of
+from jitaccess.broker.asking import may_have_signed
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
@@ -22,9 +23,10 @@ from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
+from jitaccess.broker.votes import as_votes, votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Unreachable, Unusable
-from jitaccess.domain.approval import ApprovalTerms, could_sign, tally
+from jitaccess.domain.approval import ApprovalTerms, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
@@ -266,7 +268,6 @@ def _approvals(
     shortest = request.duration_s
     if terms.approval is None:
         return shortest
-    signers = could_sign(terms.approval, register=register(view), requester=request.person_id)
     for vote in votes:
         if vote.verdict != Verdict.APPROVE.value:
             return Refused(Kind.FORBIDDEN, "denied", "Somebody refused this request.", "verdict")
@@ -274,7 +275,7 @@ def _approvals(
         if isinstance(signed, Refused):
             return signed
         shortest = min(shortest, signed.max_duration_s)
-        if vote.person_id not in signers.get(vote.step, frozenset()):
+        if not may_have_signed(view, request, terms, vote):
             return Refused(
                 Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
             )

@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity.enrolment import tell
 from jitaccess.policy.schema import format_duration
@@ -56,7 +57,9 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
     match row.kind:
         case "approval_wanted" | "request_decided":
             request = view.get(AccessRequest, row.subject_id)
-            return None if request is None else _about_request(view, broker, row.kind, person, request)
+            if request is None or (row.kind == "approval_wanted" and request.state != RequestState.PENDING.value):
+                return None  # answered meanwhile: a notice that was kept back is not sent any more
+            return _about_request(view, broker, row.kind, person, request)
         case "grant_ready" | "grant_scheduled" | "grant_ending" | "grant_ended":
             grant = view.unchecked_get(Grant, row.subject_id)
             if grant is None:

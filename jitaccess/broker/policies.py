@@ -13,7 +13,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register
 from jitaccess.policy.change import ChangeClass, PolicyChange, classify
 from jitaccess.policy.course import OWNER
-from jitaccess.policy.evaluate import PolicySet
+from jitaccess.policy.evaluate import CompiledRule, PolicySet
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import PolicySetRow
 from jitaccess.told import told
@@ -110,12 +110,20 @@ def _groups_of(policies: PolicySet) -> set[str]:
     found: set[str] = set()
     for rule in policies.rules.values():
         found |= rule.groups
-        for step in rule.terms.steps:
-            found |= set(step.groups)
+        found |= _signing_groups(rule)
         course = rule.terms.course
         found |= {group for _, groups in course.notify for group in groups}
         found |= set(course.delay.veto if course.delay is not None else ()) - {OWNER}
     return found
+
+
+def _signing_groups(rule: CompiledRule) -> set[str]:
+    """Return the groups whose members may sign for a rule, those it escalates to included."""
+    approval = rule.terms.approval
+    if approval is None:
+        return set()
+    named = {group for step in approval.steps for group in step.groups}
+    return named | {part.group for reach in approval.reach for part in reach.escalate}
 
 
 def approver_groups(view: View, policies: Policies) -> frozenset[str]:
@@ -123,4 +131,4 @@ def approver_groups(view: View, policies: Policies) -> frozenset[str]:
     active = policies.active_or_none(view)
     if active is None:
         return frozenset()
-    return frozenset(group for rule in active.rules.values() for step in rule.terms.steps for group in step.groups)
+    return frozenset[str]().union(*(_signing_groups(rule) for rule in active.rules.values()))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import func, select
 
+from jitaccess.broker import asking
 from jitaccess.broker.ask import Ask as Ask
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.extend import answer_by, base_gone, chain_of, changed_base, extending, own_access, prepare
@@ -38,7 +39,6 @@ from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import AccessRequest, Grant, Person
 from jitaccess.told import told
 
-DEFAULT_PENDING_S = 3600
 MAX_INPUTS = 20
 
 
@@ -173,13 +173,16 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         return _refused(tx, current, ask, slow, None)
     policies = broker.policies.active(tx)
     decision = decide(policies, context(tx, policies, credential_class(current.passkey), current.person.id, ask))
-    if decision.effect is Effect.DENY:
+    if decision.effect is Effect.DENY or decision.terms is None:
         return _refused(tx, current, ask, denial_of(decision), decision)
     twin = _equal_pending(tx, current.person.id, ask, decision.duration_s)
     if twin is not None:
         return Refused(
             Kind.CONFLICT, "already_pending", "You asked for exactly this already; it waits for approval.", twin.id
         )
+    crowded = asking.crowded(tx, broker, decision.terms, person_id=current.person.id, target=ask.target)
+    if crowded is not None:
+        return _refused(tx, current, ask, crowded, decision)
     salt = new_bytes(16)
     now_s = to_epoch_s(tx.now)
     statement = FilingStatement(
@@ -261,6 +264,9 @@ def complete_filing(
         return Refused(
             Kind.CONFLICT, "already_pending", "You asked for exactly this already; it waits for approval.", twin.id
         )
+    crowded = asking.crowded(tx, broker, decision.terms, person_id=current.person.id, target=ask.target)
+    if crowded is not None:
+        return _refused(tx, current, ask, crowded, decision)
     request = _store(
         tx, current, statement, verified.assertion, verified.passkey.id, extra, decision, decision.terms
     )  # 5
@@ -269,8 +275,7 @@ def complete_filing(
     if not decision.terms.steps:  # 6
         advance(tx, request, RequestState.APPROVED, body={"approvals": 0, "automatic": True}, decided_at=tx.now)
         return Filed(request, create_grant(tx, broker, request, ()))
-    for person in sorted(_who_may_start(tx, request)):
-        tell(tx, "approval_wanted", person, request.id)
+    asking.ask_open(tx, broker, request, ())
     return Filed(request, None)
 
 
@@ -321,7 +326,8 @@ def _store(
         policy_digest=statement.policy_digest,
         earliest_start=from_epoch_s(statement.earliest_start),
         latest_end=from_epoch_s(latest_end(now_s, terms, statement.duration_s, start=statement.earliest_start)),
-        approve_by=answer_by(tx, from_epoch_s(now_s + (terms.pending_s or DEFAULT_PENDING_S)), statement.extends),
+        approve_by=answer_by(tx, from_epoch_s(now_s + asking.pending_s(terms)), statement.extends),
+        escalate_at=asking.first_escalation(terms, tx.now),
         state=RequestState.PENDING.value,
         filing_statement=statement.to_bytes(),
         filing_assertion=cast(JsonValue, dict(assertion)),
@@ -330,16 +336,6 @@ def _store(
         created_at=tx.now,
         extends=statement.extends,
     )
-
-
-def _who_may_start(view: View, request: AccessRequest) -> frozenset[str]:
-    """Return who could sign a step that is open at once: they are told first, the others when it is their turn."""
-    approval = Terms.from_document(request.terms).approval
-    if approval is None:
-        return frozenset()
-    signers = could_sign(approval, register=register(view), requester=request.person_id)
-    first = [step.name for step in approval.steps if step.after is None]
-    return frozenset(person for name in first for person in signers[name])
 
 
 def _equal_pending(view: View, person_id: str, ask: Ask, duration_s: int) -> AccessRequest | None:

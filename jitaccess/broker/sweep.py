@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import notify
+from jitaccess.broker.asking import escalate_due
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
@@ -47,6 +48,7 @@ class SweepReport:
     grants: int = 0
     unused: int = 0
     requests: int = 0
+    escalated: int = 0
     leases: int = 0
     started: int = 0
     warned: int = 0
@@ -137,6 +139,7 @@ def sweep_once(broker: Broker, revoker: Revoker, *, wait_s: float = CUT_LIMIT_S)
         "unused": _guarded("end unused grants", lambda: end_unused_grants(broker)),
         "warned": _guarded("warn before an end", lambda: warn_due_grants(broker)),
         "requests": _guarded("expire requests", lambda: expire_requests(broker)),
+        "escalated": _guarded("ask other people", lambda: escalate_due(broker)),
         "leases": _guarded("finish revocations", lambda: revoker.run(wait_s)),
     }
     return SweepReport(**found)

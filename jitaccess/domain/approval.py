@@ -14,12 +14,51 @@ NEVER_KINDS = frozenset({"requester", "subordinates_of_requester", "managers_of_
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """After so long a wait the members of one more group may sign, and are asked."""
+
+    after_s: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Who of those who may sign a step is asked, and who else may after a time. A step without one asks everybody."""
+
+    step: str
+    people: int | None = None
+    """How many are drawn by lot; None asks everybody."""
+    others: bool = True
+    """Whether those who were not asked may sign too."""
+    escalate: tuple[Escalation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """A figure that an approver has to read and give back: an input, or `entitlement`."""
+
+    figure: str
+    above: int | None = None
+    """Only for greater numbers; None means always."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalTerms:
     """What has to be signed."""
 
     steps: tuple[Step, ...]
     distinct: frozenset[str] = frozenset({"person"})
     never: frozenset[str] = frozenset({"requester"})
+    reach: tuple[Reach, ...] = ()
+    read_back: tuple[ReadBack, ...] = ()
+
+    def reach_of(self, step: str) -> Reach:
+        """Return whom a step asks."""
+        return next((found for found in self.reach if found.step == step), Reach(step))
+
+    def escalated(self, step: str, waited_s: int) -> frozenset[str]:
+        """Return the groups that may sign a step too, after so long a wait."""
+        return frozenset(found.group for found in self.reach_of(step).escalate if found.after_s <= waited_s)
 
 
 def barred(requester: str, *, register: RegisterView, never: frozenset[str]) -> frozenset[str]:
@@ -32,18 +71,26 @@ def barred(requester: str, *, register: RegisterView, never: frozenset[str]) -> 
     return found
 
 
-def eligible(step: Step, *, register: RegisterView, requester: str, never: frozenset[str]) -> frozenset[str]:
+def eligible(
+    step: Step,
+    *,
+    register: RegisterView,
+    requester: str,
+    never: frozenset[str],
+    escalated: frozenset[str] = frozenset(),
+) -> frozenset[str]:
     """Return the ids of all who could sign a step now: active, not on hold, and named by it.
 
-    Named are the members of any of its groups; with an institution beside them, those of them who belong to it; with an
-    institution alone, all its people.
+    Named are the members of any of its groups and of the groups it was escalated to; with an institution beside them, those of
+    them who belong to it; with an institution alone, all its people.
     """
-    return _able(step, register) - barred(requester, register=register, never=never)
+    return _able(step, register, escalated) - barred(requester, register=register, never=never)
 
 
-def _able(step: Step, register: RegisterView) -> frozenset[str]:
-    named = frozenset[str]().union(*(register.members(group) for group in step.groups))
+def _able(step: Step, register: RegisterView, escalated: frozenset[str] = frozenset()) -> frozenset[str]:
+    named = frozenset[str]().union(*(register.members(group) for group in (*step.groups, *escalated)))
     if step.institution is not None:
+        # Escalation brings other people, never another institution: what the step asks of its signers stays.
         of_institution = register.of_institution(step.institution)
         named = named & of_institution if step.groups else of_institution
     return named & register.able
@@ -55,9 +102,19 @@ def tally(terms: ApprovalTerms, *, requester: str, votes: Sequence[Vote]) -> Tal
 
 
 def open_to(
-    approver: str, terms: ApprovalTerms, *, register: RegisterView, requester: str, votes: Sequence[Vote]
+    approver: str,
+    terms: ApprovalTerms,
+    *,
+    register: RegisterView,
+    requester: str,
+    votes: Sequence[Vote],
+    waited_s: int = 0,
+    asked: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[str, ...]:
-    """Return the names of the steps that this person may sign now, in the terms' order."""
+    """Return the names of the steps that this person may sign now, in the terms' order.
+
+    `waited_s` is how long the request has waited; `asked` says who was asked for each step, for steps that no others may sign.
+    """
     now = tally(terms, requester=requester, votes=votes)
     person = register.persons.get(approver)
     if person is None or any(vote.person == approver for vote in votes):
@@ -68,14 +125,26 @@ def open_to(
         step.name
         for step in terms.steps
         if step.name in now.open_steps
-        and approver in eligible(step, register=register, requester=requester, never=terms.never)
+        and approver in signers_of(step, terms, register=register, requester=requester, waited_s=waited_s)
+        and (terms.reach_of(step.name).others or approver in (asked or {}).get(step.name, frozenset()))
     )
 
 
-def could_sign(terms: ApprovalTerms, *, register: RegisterView, requester: str) -> Mapping[str, frozenset[str]]:
+def signers_of(
+    step: Step, terms: ApprovalTerms, *, register: RegisterView, requester: str, waited_s: int
+) -> frozenset[str]:
+    """Return the ids of all who could sign one step for this requester after so long a wait."""
+    escalated = terms.escalated(step.name, waited_s)
+    return eligible(step, register=register, requester=requester, never=terms.never, escalated=escalated)
+
+
+def could_sign(
+    terms: ApprovalTerms, *, register: RegisterView, requester: str, waited_s: int = 0
+) -> Mapping[str, frozenset[str]]:
     """Return step name -> ids of all who could sign it for this requester."""
     return {
-        step.name: eligible(step, register=register, requester=requester, never=terms.never) for step in terms.steps
+        step.name: signers_of(step, terms, register=register, requester=requester, waited_s=waited_s)
+        for step in terms.steps
     }
 
 

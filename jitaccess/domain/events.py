@@ -40,6 +40,8 @@ class EventType(StrEnum):
     REQUEST_EXPIRED = "request.expired"
     REQUEST_SUPERSEDED = "request.superseded"
     REQUEST_REDECIDED = "request.redecided"
+    APPROVAL_ASKED = "approval.asked"
+    APPROVAL_ESCALATED = "approval.escalated"
     APPROVAL_SIGNED = "approval.signed"
     APPROVAL_REFUSED = "approval.refused"
     DENIAL_GIVEN = "denial.given"

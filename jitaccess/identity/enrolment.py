@@ -104,8 +104,8 @@ def complete(
     return made
 
 
-def tell(tx: Tx, kind: str, person_id: str, subject_id: str) -> None:
-    """Write a notice to a person into the outbox of this transaction."""
+def tell(tx: Tx, kind: str, person_id: str, subject_id: str, *, after: timedelta | None = None) -> None:
+    """Write a notice to a person into the outbox of this transaction; `after` keeps it back for a while."""
     tx.insert(
         Outbox,
         id=tx.new_id(),
@@ -114,5 +114,5 @@ def tell(tx: Tx, kind: str, person_id: str, subject_id: str) -> None:
         subject_id=subject_id,
         created_at=tx.now,
         attempts=0,
-        next_at=tx.now,
+        next_at=tx.now if after is None else tx.now + after,
     )

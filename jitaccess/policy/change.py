@@ -140,6 +140,12 @@ def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | Non
         kept = after.get(step["name"])
         if kept is None or {**kept, "count": 0} != {**step, "count": 0} or kept["count"] < step["count"]:
             return False
+    # More people who may sign after a time, or less that is read back, widens; so does, above, any change in whom a step asks.
+    escalations = was.get("escalate", [])
+    if any(found not in escalations for found in now.get("escalate", [])):
+        return False
+    if any(found not in now.get("read_back", []) for found in was.get("read_back", [])):
+        return False
     return (
         set(now["distinct"]) >= set(was["distinct"])
         and set(now["never"]) >= set(was["never"])

@@ -81,6 +81,23 @@ class _Delay(_Model):
     veto: list[str] = Field(default_factory=list)
 
 
+class _Escalation(_Model):
+    after_s: int
+    group: str
+
+
+class _Reach(_Model):
+    step: str
+    people: int | None = None
+    others: bool = True
+    escalate: list[_Escalation] = Field(default_factory=list)
+
+
+class _ReadBack(_Model):
+    figure: str
+    above: int | None = None
+
+
 class _Expect(_Model):
     effect: Literal["permit", "deny"]
     rules: list[str] | None = None
@@ -105,6 +122,8 @@ class _Expect(_Model):
     warn: Duration | None = None
     notify: dict[str, list[str]] | None = None
     delay: _Delay | None = None
+    reach: list[_Reach] | None = None
+    read_back: list[_ReadBack] | None = None
 
 
 class _Case(_Model):
@@ -312,10 +331,15 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "warn": terms.get("warn_s"),
             "notify": terms.get("notify"),
             "delay": terms.get("delay"),
+            "reach": approve.get("reach", []),
+            "read_back": approve.get("read_back", []),
         }
-    wanted = expect.model_dump(exclude_unset=True, exclude={"steps"})
-    if expect.steps is not None:
-        wanted["steps"] = [step.model_dump() for step in expect.steps]
+    lists = ("steps", "reach", "read_back")
+    wanted = expect.model_dump(exclude_unset=True, exclude=set(lists))
+    for name in lists:
+        rows = getattr(expect, name)
+        if rows is not None:
+            wanted[name] = [row.model_dump() for row in rows]
     return tuple(
         f"{name}: expected {wanted[name]!r}, found {found.get(name)!r}"
         for name in wanted

@@ -16,8 +16,9 @@ from enum import IntEnum, StrEnum
 from typing import Any, assert_never, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jitaccess.domain.approval import ApprovalTerms
+from jitaccess.domain.approval import ApprovalTerms, Reach
 from jitaccess.domain.register import PersonView
+from jitaccess.policy import asking
 from jitaccess.policy import course as courses
 from jitaccess.policy.conditions import BadCondition, Circumstances, Condition, ConditionFailed
 from jitaccess.policy.course import PLAIN, Conflict, Course
@@ -163,6 +164,7 @@ class Terms:
                 "steps": [_step_document(step) for step in self.approval.steps],
                 "distinct": [*sorted(self.approval.distinct)],
                 "never": [*sorted(self.approval.never)],
+                **asking.to_document(self.approval),
             }
         return document if self.course is PLAIN else document | self.course.to_document()
 
@@ -190,6 +192,8 @@ class Terms:
                 ),
                 frozenset(approve["distinct"]),
                 frozenset(approve["never"]),
+                asking.reach_from(approve),
+                asking.read_back_of(approve),
             ),
             course=Course.from_document(value),
         )
@@ -733,6 +737,7 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
     if not approvals:
         return None
     steps: dict[str, Step] = {}
+    reach: dict[str, Reach] = {}
     for approval in approvals:
         named: dict[str | None, str | None] = {None: None}
         for step in _in_order(approval.steps):
@@ -744,10 +749,14 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
             named[step.name] = name
             most = max(known.count, step.count) if known else step.count
             steps[name] = Step(name, most, step.groups, step.institution, after)
+            own = replace(approval.reach_of(step.name), step=name)
+            reach[name] = asking.both(reach[name], own) if known else own
     return ApprovalTerms(
         tuple(steps.values()),
         frozenset[str]().union(*(approval.distinct for approval in approvals)),
         frozenset[str]().union(*(approval.never for approval in approvals)),
+        tuple(found for name, found in reach.items() if found != Reach(name)),
+        asking.all_read_back(approvals),
     )
 
 
@@ -815,7 +824,11 @@ def _rule(
         # Raises for steps that cannot mean anything, such as a count of 0 (T-01).
         count(steps, distinct=frozenset(approve["distinct"]), requester="", votes=())
         approval = ApprovalTerms(
-            steps, frozenset(approve["distinct"]) | {"person"}, frozenset(approve["never"]) | {"requester"}
+            steps,
+            frozenset(approve["distinct"]) | {"person"},
+            frozenset(approve["never"]) | {"requester"},
+            asking.reach_of_rule(approve, steps),
+            asking.read_back_of(approve),
         )
     caps = [target.entitlements[name].max_s for name in found["entitlements"]]
     return CompiledRule(

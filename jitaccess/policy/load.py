@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, indispensable, satisfiable_without
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy import schema
+from jitaccess.policy.asking import ENTITLEMENT
 from jitaccess.policy.conditions import BadCondition, Condition
 from jitaccess.policy.course import OWNER, Conflict, Course, Delay, Extensions, notices
 from jitaccess.policy.evaluate import PolicySet
@@ -29,7 +30,7 @@ from jitaccess.told import Told, told
 MAX_FILES = 200
 NOT_BUILT = frozenset(
     {
-        "escalate", "risk", "revoke", "break_glass",
+        "risk", "revoke", "break_glass",
         "change_control", "reconcile", "uses", "idle",
     }
 )  # fmt: skip
@@ -173,6 +174,7 @@ _Models = tuple[type[BaseModel], ...]
 _ENTRIES: Mapping[str, _Models] = {
     "windows": (schema.Window,), "targets": (schema.Target,), "institutions": (schema.Institution,),
     "entitlements": (schema.Entitlement,), "rules": (schema.Rule,), "denials": (schema.Denial,),
+    "escalate": (schema.Escalation,), "read_back": (schema.ReadBack,),
     "steps": (schema.ApproveStep,), "conflicts": (schema.ConflictWith,), "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
 }  # fmt: skip
 """What an entry of a list or mapping of this name is."""
@@ -338,6 +340,7 @@ class _Checker:
         approve = rule.approve if isinstance(rule.approve, schema.Approve) else None
         if approve is not None:
             self._approve(file, (*path, "approve"), approve)
+            self._asking(file, (*path, "approve"), approve, {ask.name: ask.type for ask in rule.ask})
         return self._course(file, path, rule) | {
             "groups": [*sorted(set(rule.for_.groups))],
             "credential": rule.for_.credential,
@@ -447,6 +450,22 @@ class _Checker:
         except ProofError as error:
             self._wrong(file, (*path, "steps"), f"{error} ({error.field})" if error.field else str(error))
 
+    def _asking(self, file: _File, path: Path, approve: schema.Approve, inputs: Mapping[str, str]) -> None:
+        """Check whom a rule escalates to and what it has read back."""
+        steps = {step.name: step for step in approve.steps}
+        for number, escalation in enumerate(approve.escalate):
+            here: Path = (*path, "escalate", number)
+            self._groups(file, (*here, "to"), escalation.to)
+            if escalation.step is not None:
+                self._must_know(file, (*here, "step"), "step", escalation.step, steps)
+            if escalation.after >= approve.pending:
+                self._wrong(file, (*here, "after"), "not before the request expires (`pending`)")
+        for number, figure in enumerate(approve.read_back):
+            here = (*path, "read_back", number)
+            known = self._must_know(file, (*here, "figure"), "input", figure.figure, {**inputs, ENTITLEMENT: ""})
+            if known and figure.above is not None and inputs.get(figure.figure) != "integer":
+                self._wrong(file, (*here, "above"), "only a whole number can be above another")
+
     def _condition(self, file: _File, path: Path, text: str, inputs: Mapping[str, str]) -> None:
         try:
             Condition(text, inputs)
@@ -551,18 +570,31 @@ def _ask_document(ask: schema.AskText | schema.AskInteger | schema.AskBoolean) -
 
 
 def _approve_document(approve: schema.Approve) -> JsonValue:
-    return {
-        "steps": [
-            {
-                "name": step.name,
-                "count": step.count,
-                "groups": [*sorted(set(step.groups))],
-                "institution": step.institution,
-                "after": step.after,
-            }
-            for step in approve.steps
-        ],
+    document: dict[str, JsonValue] = {
+        "steps": [_step_document(step) for step in approve.steps],
         "distinct": [*sorted({"person", *approve.distinct})],
         "never": [*sorted({"requester", *approve.never})],
         "pending_s": approve.pending,
     }
+    # Members that a rule does not use are absent: sets without them keep their digest.
+    if approve.escalate:
+        document["escalate"] = [
+            {"after_s": found.after, "groups": [*sorted(set(found.to))], "step": found.step}
+            for found in approve.escalate
+        ]
+    if approve.read_back:
+        document["read_back"] = [{"figure": found.figure, "above": found.above} for found in approve.read_back]
+    return document
+
+
+def _step_document(step: schema.ApproveStep) -> JsonValue:
+    document: dict[str, JsonValue] = {
+        "name": step.name,
+        "count": step.count,
+        "groups": [*sorted(set(step.groups))],
+        "institution": step.institution,
+        "after": step.after,
+    }
+    if step.ask is not None:
+        document["ask"] = {"people": step.ask.people, "others": step.ask.others == "may_sign"}
+    return document

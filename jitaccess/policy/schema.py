@@ -304,6 +304,31 @@ class DelayTerms(_Model):
     veto: list[Id] = Field(default_factory=list, max_length=20)
 
 
+class AskSome(_Model):
+    """Of those who may sign only so many are asked, drawn by lot when it is their turn."""
+
+    people: int = Field(ge=1, le=100)
+    others: Literal["may_sign", "may_not_sign"] = "may_sign"
+    """Whether those who were not drawn may sign too, from their list of requests."""
+
+
+class Escalation(_Model):
+    """After so long without an answer other people are asked too, and may sign; the steps ask for as many as before."""
+
+    after: Duration
+    to: list[Id] = Field(min_length=1)
+    step: Id | None = None
+    """For one step; without it for every step of the rule."""
+
+
+class ReadBack(_Model):
+    """A figure that the approver must read and give back before signing: an input by its name, or `entitlement`."""
+
+    figure: Id
+    above: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
+    """Only for whole numbers greater than this."""
+
+
 class ApproveStep(_Model):
     """One thing that must be signed: by `count` people in any of the groups, of the institution, or both."""
 
@@ -313,11 +338,14 @@ class ApproveStep(_Model):
     """An institution, or `owner`: the target's."""
     count: int = Field(ge=1, le=20)
     after: Id | None = None
+    ask: AskSome | None = None
 
     @model_validator(mode="after")
     def _somebody(self) -> "ApproveStep":
         if not self.groups and self.institution is None:
             raise ValueError("a step names `groups`, an `institution`, or both")
+        if self.ask is not None and self.ask.people < self.count:
+            raise ValueError("`ask` must name at least as many people as have to sign")
         return self
 
 
@@ -329,6 +357,8 @@ class Approve(_Model):
     never: list[Literal["requester", "subordinates_of_requester", "managers_of_requester"]] = ["requester"]
     pending: Duration = 3600
     """How long the request waits; then it expires."""
+    escalate: list[Escalation] = Field(default_factory=list, max_length=10)
+    read_back: list[ReadBack] = Field(default_factory=list, max_length=10)
 
 
 class TokenTerms(_Model):

@@ -377,6 +377,7 @@ class AccessRequest(Base):
         Index("access_request_same", "person_id", "target", "entitlement", "created_at"),
         Index("access_request_right", "target", "entitlement", "created_at"),
         Index("access_request_created", "created_at"),
+        Index("access_request_escalate", "state", "escalate_at"),
     )
     id: Mapped[str] = _key()
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id"), index=True)
@@ -403,6 +404,22 @@ class AccessRequest(Base):
     decided_at: Mapped[datetime | None]
     extends: Mapped[str | None] = mapped_column(String(64))
     """The grant that this request would continue."""
+    escalate_at: Mapped[datetime | None]
+    """When other people are asked next, while it is PENDING."""
+
+
+class Asked(Sealed, Base):
+    """Who was asked to sign a step, each time that people were asked; where no others may sign, this says who may."""
+
+    __tablename__ = "asked"
+    id: Mapped[str] = mapped_column(String(160), primary_key=True)
+    """`<request>/<step>/<number>`"""
+    request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
+    step: Mapped[str]
+    how: Mapped[str]
+    """everybody | drawn | escalated"""
+    people: Mapped[JsonValue] = mapped_column(Json)
+    asked_at: Mapped[datetime]
 
 
 class Approval(Sealed, Base):
@@ -590,7 +607,10 @@ class Outbox(Base):
     """A notice to be sent, written by the transaction that caused it; rendered when sent, so it holds no text."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("outbox_due", "sent_at", "next_at"),)
+    __table_args__ = (
+        Index("outbox_due", "sent_at", "next_at"),
+        Index("outbox_person", "person_id", "kind", "created_at"),
+    )
     id: Mapped[str] = _key()
     kind: Mapped[str]
     person_id: Mapped[str]

@@ -14,6 +14,7 @@ from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import approver_groups
 from jitaccess.broker.request import Ask
+from jitaccess.broker.votes import votes_of
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
@@ -381,7 +382,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
             if row is None or (row.person_id != me.person.id and not people.is_auditor(view, me.person.id)):
                 settle(approve.facts(view, broker, request_id, me))
                 row = view.require(AccessRequest, request_id)
-            votes = approve.votes_of(view, request_id)
+            votes = votes_of(view, request_id)
             written = comments_of(view, request_id)
         signed = [
             {

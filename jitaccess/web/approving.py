@@ -10,7 +10,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, logview
+from jitaccess.broker import approve, logview, reading
 from jitaccess.broker.approve import ApprovalFacts, Choice
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -94,7 +94,22 @@ def _comment() -> str:
 def _choice() -> Choice:
     """Read what the approver chose beside "Approve"; what does not fit is refused by the verb."""
     seconds = request.form.get("max_duration_s", "")
-    return Choice(int(seconds) if seconds.isdigit() and len(seconds) < 9 else None, _comment())
+    read = {name.removeprefix("read."): text for name, text in request.form.items() if name.startswith("read.")}
+    return Choice(int(seconds) if seconds.isdigit() and len(seconds) < 9 else None, _comment(), read)
+
+
+def _figures(facts: ApprovalFacts) -> list[dict[str, Any]]:
+    """Return the figures that have to be read back: ticked, or typed where they are numbers."""
+    row = facts.request
+    return [
+        {
+            "name": name,
+            "value": reading.wanted(value),
+            "ticked": reading.is_ticked(value),
+            "pattern": "[ .,]*".join(reading.wanted(value)),
+        }
+        for name, value in reading.due(row, Terms.from_document(row.terms)).items()
+    ]
 
 
 def _shorter_steps(facts: ApprovalFacts) -> list[int]:
@@ -125,6 +140,7 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         preview=None if shown is not None else _before_signing(broker, facts, me),
         terms=display.terms_rows(row.terms),
         shorter=_shorter_steps(facts),
+        figures=_figures(facts),
         comments=written,
         ceremony=None
         if ceremony is None

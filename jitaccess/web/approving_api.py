@@ -26,7 +26,7 @@ def blueprint(broker: Broker) -> Blueprint:
     def approval_begin(request_id: str) -> Response:
         given = schemas.body(schemas.Verdict)
         me = current()
-        choice = Choice(given.max_duration_s, given.comment)
+        choice = Choice(given.max_duration_s, given.comment, given.read_back)
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
             found = approve.begin_approval(tx, broker, me, request_id=request_id, choice=choice)
         return begun(settle(found))

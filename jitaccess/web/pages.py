@@ -20,6 +20,7 @@ from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.grants import smallest_signed
 from jitaccess.broker.request import Ask
+from jitaccess.broker.votes import votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, passkeys, people, recovery, sessions
@@ -235,7 +236,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
             if row is None or row.person_id != me.person.id:
                 settle(approve.facts(view, broker, request_id, me))
                 row = view.require(AccessRequest, request_id)
-            votes = approve.votes_of(view, request_id)
+            votes = votes_of(view, request_id)
             written = comments_of(view, request_id)
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)

@@ -68,6 +68,8 @@ class Verdict(_Body):
     max_duration_s: int | None = Field(default=None, ge=1, le=90 * 86_400)
     """A shorter time than the one asked for."""
     comment: str = Field(default="", max_length=4000)
+    read_back: dict[str, str] = Field(default_factory=dict, max_length=20)
+    """The figures that the terms have read back, by name."""
 
 
 class Denial(_Body):

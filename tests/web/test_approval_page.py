@@ -1,5 +1,6 @@
 """Does the approval page show exactly what is signed, and can nothing that a requester wrote look like it? (R24, R18)"""
 
+import re
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
 from jitaccess.store.tables import Challenge
 from jitaccess.web.display import NOTHING, parse_duration_text, parse_time
+from tests.support.policy_swap import Rules, swap
 from tests.web.conftest import Site
 
 TIMES = {"earliest_start", "latest_end", "approve_by"}
 LISTS = {"groups", "distinct", "never", "veto", "filed", "granted", "ended", "held"}
-COUNTS = {"count", "active_per_person", "per_day"}
+COUNTS = {"count", "active_per_person", "per_day", "people", "above"}
 
 
 def shown(html: str) -> dict[str, str]:
@@ -37,6 +39,8 @@ def term(name: str, text: str) -> Any:
         return None
     if last.endswith("_s"):
         return parse_duration_text(text)
+    if last == "others":
+        return text == "True"
     return int(text) if last in COUNTS else text
 
 
@@ -196,3 +200,28 @@ def test_what_an_approver_wrote_is_shown_to_the_requester(site: Site) -> None:
     assert "shortened to 10 min" in html
     found = site.get(f"/api/requests/{filed.request.id}").json
     assert [vote["comment"] for vote in found["votes"]] == ["<b>Only July.</b>", ""]
+
+
+def test_above_the_threshold_the_page_asks_for_the_figure_and_the_server_checks_it(site: Site) -> None:
+    def dear(rules: Rules) -> None:
+        rules["release-payments"]["approve"]["read_back"] = [
+            {"figure": "amount_cents", "above": 100_000_000},
+            {"figure": "entitlement"},
+        ]
+
+    swap(site.world, dear)
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/approvals/{filed.request.id}"
+    page = BeautifulSoup(site.as_("blerim").get(path).get_data(as_text=True), "html.parser")
+    typed = page.select_one('input[name="read.amount_cents"][required]')
+    ticked = page.select_one('input[type="checkbox"][name="read.entitlement"][required]')
+    assert typed is not None
+    assert ticked is not None
+    assert re.fullmatch(str(typed["pattern"]), "1,250,000.00")
+    assert not re.fullmatch(str(typed["pattern"]), "1,250,000")
+    assert site.form(f"{path}/prepare", **{"read.amount_cents": "1"}).status_code == 400
+    read = {"read.amount_cents": "1,250,000.00", "read.entitlement": str(ticked["value"])}
+    assert site.form(f"{path}/prepare", **read).status_code == 200
+    deny = page.select_one("button[formaction]")
+    assert deny is not None
+    assert deny.has_attr("formnovalidate"), "refusing is never harder than granting"

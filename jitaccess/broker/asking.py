@@ -1,0 +1,276 @@
+"""Who is asked to sign, how many at once, and who next? Draws by lot, limits against prompt bombing, escalation (R26).
+
+Being asked gives no right by itself: a right comes from the terms and the register of now. Only where a step lets no others sign does
+the sealed record of who was asked narrow it. Nothing here lowers a count: a limit postpones a notice, or refuses a new request and
+says so; escalation brings more people. The wait is reckoned within what the requester signed, never from a row's own time alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import func, select
+
+from jitaccess.broker.context import Broker, subject_of
+from jitaccess.broker.votes import as_votes, votes_of
+from jitaccess.clock import from_epoch_s, to_epoch_s
+from jitaccess.domain.approval import ApprovalTerms, could_sign, signers_of, tally
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import RequestState
+from jitaccess.domain.register import RegisterView
+from jitaccess.domain.values import SYSTEM, Refused
+from jitaccess.errors import Kind
+from jitaccess.identity.enrolment import tell
+from jitaccess.identity.people import register
+from jitaccess.policy.evaluate import Terms
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.proof.quorum import Step, Tally, Vote
+from jitaccess.proof.statements import FilingStatement
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import shuffled
+from jitaccess.store.tables import AccessRequest, Approval, Asked, Outbox
+
+DEFAULT_PENDING_S = 3600
+"""How long a request waits where no rule says it."""
+CEREMONY_S = 300
+"""How long a filing may take at most (R3)."""
+KEPT_BACK = timedelta(hours=1)
+"""How long a notice above the limits waits."""
+NAMED_AT_MOST = 50
+"""Ids of people that an event's body lists; the sealed row lists all."""
+
+
+def pending_s(terms: Terms) -> int:
+    """Return how long a request under these terms waits."""
+    return terms.pending_s or DEFAULT_PENDING_S
+
+
+def waited_s(request: AccessRequest, terms: Terms, at: datetime) -> int:
+    """Return how many seconds a request had waited at an instant; 0 where nothing depends on it.
+
+    It waits from its row's time, which counts only within the ceremony whose end the requester signed as `file_by`.
+    """
+    if terms.approval is None or not any(reach.escalate for reach in terms.approval.reach):
+        return 0
+    return to_epoch_s(at) - _filed_s(request)
+
+
+def _filed_s(request: AccessRequest) -> int:
+    file_by = FilingStatement.parse(request.filing_statement).file_by
+    return min(max(to_epoch_s(request.created_at), file_by - CEREMONY_S), file_by)
+
+
+def first_escalation(terms: Terms, filed_at: datetime) -> datetime | None:
+    """Return when the first escalation of a new request is due."""
+    return _next_escalation(terms, to_epoch_s(filed_at), waited=-1)
+
+
+def _next_escalation(terms: Terms, filed_s: int, *, waited: int) -> datetime | None:
+    reaches = terms.approval.reach if terms.approval is not None else ()
+    later = [part.after_s for reach in reaches for part in reach.escalate if part.after_s > waited]
+    return from_epoch_s(filed_s + min(later)) if later else None
+
+
+# ---------------------------------------------------------------- who was asked
+
+
+def asked_of(view: View, request_id: str) -> list[Asked]:
+    """Return who was asked about a request, in order; raises SEAL_BROKEN."""
+    return view.all(select(Asked).where(Asked.request_id == request_id).order_by(Asked.asked_at, Asked.id))
+
+
+def by_step(asked: Sequence[Asked]) -> Mapping[str, frozenset[str]]:
+    """Return step -> everybody who was ever asked for it."""
+    found: dict[str, frozenset[str]] = {}
+    for row in asked:
+        found[row.step] = found.get(row.step, frozenset()) | frozenset(cast("list[str]", row.people))
+    return found
+
+
+def narrowed(approval: ApprovalTerms) -> bool:
+    """Say whether some step lets only those sign who were asked."""
+    return any(not reach.others for reach in approval.reach)
+
+
+def may_have_signed(view: View, request: AccessRequest, terms: Terms, vote: Approval) -> bool:
+    """Say whether a person, by the register of now, had the right to the step that was signed when it was signed."""
+    approval = terms.approval
+    step = next((step for step in approval.steps if step.name == vote.step), None) if approval is not None else None
+    if approval is None or step is None:
+        return False
+    waited = waited_s(request, terms, vote.given_at)
+    able = signers_of(step, approval, register=register(view), requester=request.person_id, waited_s=waited)
+    if vote.person_id not in able:
+        return False
+    return approval.reach_of(step.name).others or vote.person_id in by_step(asked_of(view, request.id)).get(
+        step.name, frozenset()
+    )
+
+
+# ---------------------------------------------------------------- limits
+
+
+def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target: str) -> Refused | None:
+    """Say why one more request cannot be taken now, or None: the requester, the target or all who could sign have too many open."""
+    if terms.approval is None:
+        return None  # it does not wait, and asks nobody
+    limits = broker.settings.limits
+    pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
+    mine = view.scalar(select(func.count()).where(*pending, AccessRequest.person_id == person_id))
+    if mine >= limits.open_per_requester:
+        return Refused(
+            Kind.RATE_LIMITED,
+            "too_many_open",
+            "You have as many requests waiting as is allowed. Withdraw one, or wait until one is answered.",
+        )
+    theirs = view.scalar(select(func.count()).where(*pending, AccessRequest.target == target))
+    if theirs >= limits.open_per_target:
+        return Refused(
+            Kind.RATE_LIMITED,
+            "target_busy",
+            "Too many requests for this system wait already. Try again when some were answered.",
+        )
+    signers = could_sign(terms.approval, register=register(view), requester=person_id)
+    for step in terms.approval.steps:
+        people = signers[step.name]
+        if step.after is None and people and people <= _busy(view, broker, people):
+            return Refused(
+                Kind.RATE_LIMITED,
+                "approvers_busy",
+                "Everybody who could sign this has many requests waiting. Try again in an hour, or call one of them.",
+            )
+    return None
+
+
+def _busy(view: View, broker: Broker, people: frozenset[str]) -> frozenset[str]:
+    """Return who of them is at a limit: requests asked about and still waiting, or requests told of within the hour."""
+    limits = broker.settings.limits
+    if len(people) > NAMED_AT_MOST:
+        return frozenset()  # so many people are not all at a limit; counting them all would cost more than it spares
+    wanted = (Outbox.kind == "approval_wanted", Outbox.person_id.in_(sorted(people)))
+    told = select(Outbox.person_id, func.count(Outbox.subject_id.distinct())).group_by(Outbox.person_id)
+    lately = told.where(*wanted, Outbox.created_at > view.now - timedelta(hours=1))
+    waiting = (
+        told.join(AccessRequest, AccessRequest.id == Outbox.subject_id)
+        .where(*wanted, AccessRequest.state == RequestState.PENDING.value)
+        .where(AccessRequest.approve_by > view.now)
+    )
+    many = {person for person, count in view.rows(lately) if count >= limits.messages_per_approver_hour}
+    return frozenset(many | {person for person, count in view.rows(waiting) if count >= limits.open_per_approver})
+
+
+# ---------------------------------------------------------------- asking
+
+
+def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vote]) -> int:
+    """Ask those whose turn it is and who were not asked yet; return how many. Call it whenever a request is filed, signed, or due.
+
+    1 the open steps · 2 at first: everybody, or those drawn · 3 later: whom an escalation that fell due adds · 4 recorded, then told.
+    """
+    terms = Terms.from_document(request.terms)
+    approval = terms.approval
+    if approval is None:
+        return 0
+    count = tally(approval, requester=request.person_id, votes=votes)
+    known = asked_of(tx, request.id)
+    waited = waited_s(request, terms, tx.now)
+    people = register(tx)
+    total = 0
+    for step in approval.steps:
+        if step.name not in count.open_steps:  # 1
+            continue
+        before = by_step(known).get(step.name)
+        able = _free(approval, people, request, count, signers_of(
+            step, approval, register=people, requester=request.person_id, waited_s=waited
+        ))  # fmt: skip
+        if before is None:  # 2
+            now = signers_of(step, approval, register=people, requester=request.person_id, waited_s=0) & able
+            total += _ask(tx, broker, request, step, *_first(approval, step, now, people), number=0)
+            before = by_step(asked_of(tx, request.id)).get(step.name, frozenset())
+        groups = approval.escalated(step.name, waited)
+        added = frozenset(p for group in groups for p in people.members(group)) & able - before  # 3
+        if added:
+            rounds = sum(row.step == step.name for row in asked_of(tx, request.id))
+            total += _ask(tx, broker, request, step, "escalated", sorted(added), number=rounds)
+    return total
+
+
+def _free(
+    approval: ApprovalTerms, people: RegisterView, request: AccessRequest, count: Tally, able: frozenset[str]
+) -> frozenset[str]:
+    """Return who of the able could still add a signature that counts."""
+    signed = {vote.person for vote in count.counted}
+    institutions = {vote.institution for vote in count.counted} if "institution" in approval.distinct else set()
+    return frozenset(p for p in able - signed if people.persons[p].institution not in institutions)
+
+
+def _first(approval: ApprovalTerms, step: Step, able: frozenset[str], people: RegisterView) -> tuple[str, list[str]]:
+    """Return how a step asks at first, and whom: everybody, or as many as the terms draw.
+
+    With distinct institutions the lot falls on different ones first, so that those who were drawn can meet the step by themselves.
+    """
+    wanted = approval.reach_of(step.name).people
+    if wanted is None or wanted >= len(able):
+        return "everybody", sorted(able)
+    order = shuffled(able)
+    if "institution" in approval.distinct:
+        seen: set[str] = set()
+        heads: list[str] = []
+        for person in order:
+            if people.persons[person].institution not in seen:
+                seen.add(people.persons[person].institution)
+                heads.append(person)
+        order = [*heads, *(person for person in order if person not in heads)]
+    return "drawn", sorted(order[:wanted])
+
+
+def _ask(
+    tx: Tx, broker: Broker, request: AccessRequest, step: Step, how: str, people: list[str], *, number: int
+) -> int:
+    """Record who is asked (4), and write their notices; those above a limit get theirs later."""
+    busy = _busy(tx, broker, frozenset(people))
+    body: dict[str, JsonValue] = {"step": step.name, "how": how, "people": len(people), "kept_back": len(busy)}
+    if len(people) <= NAMED_AT_MOST:
+        body["ids"] = [*people]
+    event = tx.record(EventType.APPROVAL_ASKED, subject=subject_of(request), body=body)
+    tx.insert(
+        Asked,
+        event,
+        id=f"{request.id}/{step.name}/{number}",
+        request_id=request.id,
+        step=step.name,
+        how=how,
+        people=[*people],
+        asked_at=tx.now,
+    )
+    for person in people:
+        tell(tx, "approval_wanted", person, request.id, after=KEPT_BACK if person in busy else None)
+    return len(people)
+
+
+def escalate_due(broker: Broker) -> int:
+    """Ask other people about requests that waited long enough; return how many requests. Each in a transaction of its own."""
+    with broker.read() as view:
+        due = (
+            select(AccessRequest.id)
+            .where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.escalate_at <= view.now)
+            .order_by(AccessRequest.escalate_at)
+            .limit(broker.settings.sweep.batch)
+        )
+        keys = view.rows(due).scalars().all()
+    for key in keys:
+        with broker.begin(SYSTEM, lock=[(AccessRequest, key)]) as tx:
+            _escalate(tx, broker, tx.require(AccessRequest, key))
+    return len(keys)
+
+
+def _escalate(tx: Tx, broker: Broker, request: AccessRequest) -> None:
+    if request.state != RequestState.PENDING.value or request.escalate_at is None or tx.now >= request.approve_by:
+        return  # answered, escalated by another worker, or about to expire
+    if request.escalate_at > tx.now:
+        return
+    terms = Terms.from_document(request.terms)
+    waited = waited_s(request, terms, tx.now)
+    asked = ask_open(tx, broker, request, as_votes(votes_of(tx, request.id)))
+    tx.record(EventType.APPROVAL_ESCALATED, subject=subject_of(request), body={"waited_s": waited, "people": asked})
+    tx.update(request, escalate_at=_next_escalation(terms, _filed_s(request), waited=waited))

@@ -1,0 +1,305 @@
+"""Who is asked, how many at once, and who next: drawn by lot, limited, escalated; on both databases."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from jitaccess.broker import approve, notify
+from jitaccess.broker.approve import Choice
+from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.domain.lifecycle import RequestState
+from jitaccess.domain.values import LOCAL, Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import people
+from jitaccess.store.tables import AccessRequest, Asked, Event, Hold, Outbox
+from tests.support.policy_swap import Rules, swap
+from tests.support.world import World
+
+
+def refusal(found: object) -> tuple[Kind, str]:
+    assert isinstance(found, Refused), found
+    return found.kind, found.code
+
+
+def told(world: World, request_id: str, *, due: bool = False) -> set[str]:
+    """Give who has a notice about a request; `due`: whose is sent now."""
+    with world.broker.read() as view:
+        rows = view.all(select(Outbox).where(Outbox.kind == "approval_wanted", Outbox.subject_id == request_id))
+        return {row.person_id for row in rows if not due or row.next_at <= view.now}
+
+
+def bodies(world: World, kind: str) -> list[dict[str, Any]]:
+    with world.broker.read() as view:
+        return [json.loads(row.leaf)["body"] for row in view.all(select(Event).where(Event.type == kind))]
+
+
+def more_heads(world: World, *keys: str, group: str = "treasury-heads") -> None:
+    with world.broker.begin(LOCAL) as tx:
+        for key in keys:
+            people.add_member(tx, group_id=group, member_id=world.person(key))
+
+
+def limited(world: World, **limits: int) -> None:
+    settings = world.broker.settings
+    changed = settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
+    world.broker = replace(world.broker, settings=changed)
+
+
+def lot(**ask: Any) -> Any:
+    def edit(rules: Rules) -> None:
+        rules["release-payments"]["approve"]["steps"][0]["ask"] = ask
+
+    return edit
+
+
+def keys_of(world: World, ids: set[str]) -> set[str]:
+    return {key for key, person in world.seeded.people.items() if person in ids}
+
+
+# ---------------------------------------------------------------- drawn by lot
+
+
+@pytest.mark.covers("R22", "R26")
+def test_only_those_who_were_drawn_are_told_and_the_others_may_sign_from_their_list(world: World) -> None:
+    more_heads(world, "milan", "besa")
+    swap(world, lot(people=1))
+    filed = world.filed(entitlement="releaser")
+    drawn = keys_of(world, told(world, filed.request.id))
+    assert len(drawn) == 1
+    assert drawn < {"blerim", "milan", "besa"}
+    assert bodies(world, "approval.asked")[0]["how"] == "drawn"
+    other = sorted({"blerim", "milan"} - drawn)[0]
+    with world.broker.read() as view:
+        waiting = approve.waiting_for(view, world.person(other))
+    assert [(found.request.id, found.asked) for found in waiting] == [(filed.request.id, False)]
+    world.approved(other, filed.request.id)
+    grant = world.approved("drita", filed.request.id).grant
+    assert grant is not None
+    assert isinstance(open_lease(world.broker, world.current("arta"), grant.id), Opened)
+
+
+@pytest.mark.covers("R22")
+def test_where_no_others_may_sign_the_lot_decides_who_may(world: World) -> None:
+    more_heads(world, "milan")
+    swap(world, lot(people=1, others="may_not_sign"))
+    filed = world.filed(entitlement="releaser")
+    drawn = keys_of(world, told(world, filed.request.id)).pop()
+    other = ({"blerim", "milan"} - {drawn}).pop()
+    assert refusal(world.approve(other, filed.request.id)) == (Kind.FORBIDDEN, "not_asked")
+    with world.broker.read() as view:
+        assert approve.waiting_for(view, world.person(other)) == []
+        assert [found.asked for found in approve.waiting_for(view, world.person(drawn))] == [True]
+    world.approved(drawn, filed.request.id)
+    grant = world.approved("drita", filed.request.id).grant
+    assert grant is not None
+    assert isinstance(open_lease(world.broker, world.current("arta"), grant.id), Opened)
+
+
+@pytest.mark.covers("R20", "R22")
+def test_who_was_drawn_cannot_be_changed_in_the_database(world: World) -> None:
+    more_heads(world, "milan")
+    swap(world, lot(people=1, others="may_not_sign"))
+    filed = world.filed(entitlement="releaser")
+    drawn = keys_of(world, told(world, filed.request.id)).pop()
+    other = ({"blerim", "milan"} - {drawn}).pop()
+    world.sql("UPDATE asked SET people = :people", people=json.dumps([world.person(other)]))
+    with pytest.raises(JitError) as caught:
+        world.approve(other, filed.request.id)
+    assert caught.value.kind is Kind.SEAL_BROKEN
+
+
+def test_with_distinct_institutions_the_lot_falls_on_different_ones(world: World) -> None:
+    more_heads(world, "milan", "agim")
+
+    def edit(rules: Rules) -> None:
+        line = rules["release-payments"]["approve"]["steps"][0]
+        line |= {"count": 2, "ask": {"people": 2, "others": "may_not_sign"}}
+
+    swap(world, edit)
+    for number in range(4):
+        filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        assert "milan" in keys_of(world, told(world, filed.request.id)), "blerim and agim are of one institution"
+
+
+# ---------------------------------------------------------------- escalation
+
+
+@pytest.mark.covers("R22")
+def test_after_its_time_other_people_are_asked_and_may_sign_and_as_many_as_before_have_to(world: World) -> None:
+    more_heads(world, "milan", group="duty-officers")
+    filed = world.filed(entitlement="releaser")
+    assert refusal(world.approve("milan", filed.request.id)) == (Kind.NOT_FOUND, "no_such_request")
+    world.advance(timedelta(minutes=19, seconds=59))
+    world.sweep()
+    assert told(world, filed.request.id) == {world.person("blerim")}
+    world.advance(timedelta(seconds=1))
+    world.sweep()
+    world.sweep()
+    assert told(world, filed.request.id) == {world.person("blerim"), world.person("milan")}
+    assert bodies(world, "approval.escalated") == [{"waited_s": 1200, "people": 1}]
+    assert world.approved("milan", filed.request.id).open_steps == ("owner",)
+    grant = world.approved("drita", filed.request.id).grant
+    assert grant is not None
+    assert isinstance(open_lease(world.broker, world.current("arta"), grant.id), Opened)
+
+
+@pytest.mark.covers("R20", "R22")
+def test_whoever_signed_before_the_escalation_had_no_right_then(world: World) -> None:
+    more_heads(world, "milan", group="duty-officers")
+    more_heads(world, "milan")
+    filed = world.filed(entitlement="releaser")
+    world.approved("milan", filed.request.id)
+    grant = world.approved("drita", filed.request.id).grant
+    assert grant is not None
+    world.advance(timedelta(minutes=5))
+    with world.broker.begin(LOCAL) as tx:
+        people.end_member(tx, group_id="treasury-heads", member_id=world.person("milan"))
+    found = open_lease(world.broker, world.current("arta"), grant.id)
+    assert refusal(found) == (Kind.FORBIDDEN, "approver_lost_right")
+
+
+def test_an_answered_request_is_not_escalated(world: World) -> None:
+    more_heads(world, "milan", group="duty-officers")
+    filed = world.filed(entitlement="releaser")
+    world.approved("blerim", filed.request.id)
+    world.advance(timedelta(minutes=20))
+    world.sweep()
+    assert world.person("milan") not in told(world, filed.request.id)
+
+
+# ---------------------------------------------------------------- limits
+
+
+@pytest.mark.covers("R26")
+def test_one_requester_has_a_bounded_number_of_requests_waiting(world: World) -> None:
+    limited(world, open_per_requester=1)
+    world.filed(entitlement="releaser")
+    other = {"order": "TR-000431", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "too_many_open")
+    assert bodies(world, "request.refused")[0]["reason"] == "too_many_open"
+    world.filed()
+    world.advance(timedelta(hours=1))
+    world.filed(entitlement="releaser", inputs=other)
+
+
+@pytest.mark.covers("R26")
+@pytest.mark.parametrize("limit", ["open_per_approver", "messages_per_approver_hour"])
+def test_when_everybody_who_could_sign_is_busy_the_request_is_refused_and_says_so(world: World, limit: str) -> None:
+    limited(world, **{limit: 1})
+    world.filed(entitlement="releaser")
+    other = {"order": "TR-000431", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "approvers_busy")
+
+
+@pytest.mark.covers("R26")
+def test_one_target_has_a_bounded_number_of_requests_waiting(world: World) -> None:
+    limited(world, open_per_target=1)
+    world.filed(entitlement="releaser")
+    other = {"order": "TR-000431", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "target_busy")
+
+
+@pytest.mark.covers("R26")
+def test_a_busy_approver_is_told_later_and_a_free_one_at_once(world: World) -> None:
+    first = world.filed(entitlement="releaser")
+    more_heads(world, "milan")
+    limited(world, messages_per_approver_hour=1)
+    second = world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    assert told(world, second.request.id, due=True) == {world.person("milan")}
+    assert told(world, second.request.id) == {world.person("milan"), world.person("blerim")}
+    assert bodies(world, "approval.asked")[-1]["kept_back"] == 1
+    with world.broker.read() as view:
+        waiting = {found.request.id for found in approve.waiting_for(view, world.person("blerim"))}
+    assert waiting == {first.request.id, second.request.id}
+
+
+@pytest.mark.covers("R26")
+def test_a_notice_that_was_kept_back_is_not_sent_once_the_request_was_answered(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    deny(world, "drita", filed.request.id)
+    with world.broker.read() as view:
+        row = view.first(select(Outbox).where(Outbox.kind == "approval_wanted"))
+        assert row is not None
+        assert notify.render(view, world.broker, row) is None
+
+
+def deny(world: World, key: str, request_id: str) -> None:
+    current = world.current(key)
+    with world.broker.begin(current.actor, lock=[(AccessRequest, request_id)]) as tx:
+        assert isinstance(approve.deny(tx, world.broker, current, request_id), AccessRequest)
+
+
+@pytest.mark.covers("R26")
+def test_a_requester_who_is_refused_again_and_again_is_put_on_hold(world: World) -> None:
+    limited(world, denials_before_hold=2)
+    held: list[int] = []
+    for number in range(2):
+        filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        deny(world, "drita", filed.request.id)
+        with world.broker.read() as view:
+            held.append(len(view.all(select(Hold).where(Hold.subject_id == world.person("arta")))))
+    assert held == [0, 1]
+    assert bodies(world, "alarm.raised")[-1] == {"what": "refused_often", "count": 2}
+
+
+# ---------------------------------------------------------------- reading the figure
+
+
+def dear(rules: Rules) -> None:
+    rules["release-payments"]["approve"]["read_back"] = [{"figure": "amount_cents", "above": 100_000_000}]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({}, False),
+        ({"amount_cents": "12500000"}, False),
+        ({"order": "TR-000417"}, False),
+        ({"amount_cents": "125000000"}, True),
+        ({"amount_cents": "1,250,000.00"}, True),
+        ({"amount_cents": " 1 250 000,00 "}, True),
+    ],
+)
+def test_above_the_threshold_the_figure_is_given_back_before_anything_is_signed(
+    world: World, given: Mapping[str, str], taken: bool
+) -> None:
+    swap(world, dear)
+    filed = world.filed(entitlement="releaser")
+    found = world.approve("blerim", filed.request.id, Choice(read_back=given))
+    if taken:
+        assert not isinstance(found, Refused)
+        assert bodies(world, "approval.signed")[0]["read_back"] == ["amount_cents"]
+        return
+    assert isinstance(found, Refused)
+    assert (found.code, found.field) == ("read_back", "read_back.amount_cents")
+    with world.broker.read() as view:
+        assert view.require(AccessRequest, filed.request.id).state == RequestState.PENDING
+
+
+def test_below_it_nothing_is_asked(world: World) -> None:
+    swap(world, dear)
+    filed = world.filed(entitlement="releaser", inputs={"order": "TR-000417", "amount_cents": 100_000_000})
+    world.approved("blerim", filed.request.id)
+    assert "read_back" not in bodies(world, "approval.signed")[0]
+
+
+def test_refusing_needs_no_reading(world: World) -> None:
+    swap(world, dear)
+    filed = world.filed(entitlement="releaser")
+    deny(world, "blerim", filed.request.id)
+
+
+def test_everybody_who_was_asked_is_recorded_under_a_seal(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    world.approved("blerim", filed.request.id)
+    with world.broker.read() as view:
+        rows = view.all(select(Asked).order_by(Asked.id))
+    assert [(row.step, row.how, row.people) for row in rows] == [
+        ("line", "everybody", [world.person("blerim")]),
+        ("owner", "everybody", [world.person("drita")]),
+    ]
