@@ -37,7 +37,7 @@ from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Outbox, Person
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Outbox, Passkey, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +221,9 @@ def begin_approval(
 ) -> Ceremony | Refused:
     """Let an approver sign "approve" for the step that is open to this person, as asked or for a shorter time."""
     request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
-    found = _may_sign(tx, broker, current, request)
+    found = may_sign(tx, broker, current, request)
     if isinstance(found, Refused) or request is None:
-        return _refused(tx, current, request, cast(Refused, found))
+        return refuse(tx, current, request, cast(Refused, found))
     wrong = _choice_problem(broker, request, choice)
     if wrong is not None:
         return wrong
@@ -280,7 +280,7 @@ def _begin(
     )
 
 
-def _may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
+def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
     """Return the step that this person may sign now, derived anew from the register, or why not.
 
     1 the person may act · 2 the request waits, in time (T-08) · 3 nobody approves his own, through whatever account (R21, T-05) ·
@@ -338,39 +338,80 @@ def complete_approval(
     )  # 1
     request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
     if isinstance(verified, Refused):
-        return _refused(tx, current, request, verified)
-    step = _may_sign(tx, broker, current, request)  # 2
+        return refuse(tx, current, request, verified)
+    step = may_sign(tx, broker, current, request)  # 2
     if isinstance(step, Refused) or request is None:
-        return _refused(tx, current, request, cast(Refused, step))
+        return refuse(tx, current, request, cast(Refused, step))
     statement = _signed(verified)
     added = cast("dict[str, JsonValue]", verified.extra)
-    terms = Terms.from_document(request.terms)
+    other = not_as_shown(
+        broker, request, statement, passkey=verified.passkey, step=step, shortened=bool(added["shortened"])
+    )  # 3
+    if other is not None:
+        return refuse(tx, current, request, other)
+    unread = sorted(
+        set(reading.due(request, Terms.from_document(request.terms))) - set(cast("list[str]", added["read_back"]))
+    )
+    if unread:
+        return refuse(tx, current, request, _not_read(unread[0]))
+    broker.verified.learn(verified)
+    signing = Signing(verified.passkey, verified.statement or b"", statement, cast(JsonValue, verified.assertion))
+    return count_in(tx, broker, current, request, signing, comment=str(added["comment"]))  # 4, 5
+
+
+def not_as_shown(
+    broker: Broker,
+    request: AccessRequest,
+    statement: ApprovalStatement,
+    *,
+    passkey: Passkey,
+    step: str,
+    shortened: bool = False,
+) -> Refused | None:
+    """Compare what was signed, field by field, with what the request's row gives now for this person and step."""
     wanted = statement_of(
         broker,
         request,
-        approver=current.person.id,
-        credential_id=verified.passkey.credential_id,
+        approver=passkey.person_id,
+        credential_id=passkey.credential_id,
         step=step,
         verdict=Verdict.APPROVE.value,
         nonce=statement.nonce,
-        max_duration_s=shorter(request, terms, statement.max_duration_s if added["shortened"] else None),
+        max_duration_s=shorter(
+            request, Terms.from_document(request.terms), statement.max_duration_s if shortened else None
+        ),
     )
-    fields = differences(statement, wanted)  # 3
-    if fields:
-        other = Refused(
-            Kind.CONFLICT, "differs_from_signed", "The request is not the one that was shown. Look again.", fields[0]
-        )
-        return _refused(tx, current, request, other)
-    unread = sorted(set(reading.due(request, terms)) - set(cast("list[str]", added["read_back"])))
-    if unread:
-        return _refused(tx, current, request, _not_read(unread[0]))
-    approval = _store(tx, current, request, verified, statement, comment=str(added["comment"]))  # 4
-    broker.verified.learn(verified)
-    count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes_of(tx, request.id)))  # 5
+    fields = differences(statement, wanted)
+    if not fields:
+        return None
+    return Refused(
+        Kind.CONFLICT, "differs_from_signed", "The request is not the one that was shown. Look again.", fields[0]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """An approval whose signature and rights the caller has checked: by itself, or as one of a set."""
+
+    passkey: Passkey
+    data: bytes
+    """The exact bytes of the statement."""
+    statement: ApprovalStatement
+    assertion: JsonValue
+    set_id: str | None = None
+
+
+def count_in(
+    tx: Tx, broker: Broker, current: Current, request: AccessRequest, signing: Signing, *, comment: str = ""
+) -> Approved:
+    """Store an approval with its evidence and count; met, the request is approved and its grant written in this transaction."""
+    approval = _store(tx, current, request, signing, comment=comment)
+    votes = votes_of(tx, request.id)
+    count = tally(terms_of(request), requester=request.person_id, votes=as_votes(votes))
     if not count.met:
-        asking.ask_open(tx, broker, request, as_votes(votes_of(tx, request.id)))
+        asking.ask_open(tx, broker, request, as_votes(votes))
         return Approved(request, approval, None, count.open_steps)
-    approvals = [vote for vote in votes_of(tx, request.id) if vote.verdict == Verdict.APPROVE.value]
+    approvals = [vote for vote in votes if vote.verdict == Verdict.APPROVE.value]
     advance(
         tx, request, RequestState.APPROVED, body={"approvals": len(approvals), "automatic": False}, decided_at=tx.now
     )
@@ -391,29 +432,27 @@ def _signed(verified: VerifiedAssertion) -> ApprovalStatement:
         raise JitError(Kind.INTERNAL, "The stored statement cannot be read.") from error
 
 
-def _store(
-    tx: Tx,
-    current: Current,
-    request: AccessRequest,
-    verified: VerifiedAssertion,
-    statement: ApprovalStatement,
-    *,
-    comment: str,
-) -> Approval:
-    added: dict[str, JsonValue] = (
-        {"max_duration_s": statement.max_duration_s} if statement.max_duration_s < request.duration_s else {}
-    )
+def _store(tx: Tx, current: Current, request: AccessRequest, signing: Signing, *, comment: str) -> Approval:
+    statement = signing.statement
+    added: dict[str, JsonValue] = {}
+    if statement.max_duration_s < request.duration_s:
+        added["max_duration_s"] = statement.max_duration_s
     read = reading.due(request, Terms.from_document(request.terms))
     if read:
         added["read_back"] = [*sorted(read)]
     event = tx.record(
         EventType.APPROVAL_SIGNED,
-        subject={**subject_of(request), "approver": current.person.id, "passkey": verified.passkey.id},
+        subject={
+            **subject_of(request),
+            "approver": current.person.id,
+            "passkey": signing.passkey.id,
+            "approval_set": signing.set_id,
+        },
         body={
             "step": statement.step,
             "institution": current.person.institution,
-            "statement": sha256_b64u(verified.statement or b""),
-            "assertion": Assertion.from_json(cast(JsonValue, verified.assertion)).digest(),
+            "statement": sha256_b64u(signing.data),
+            "assertion": Assertion.from_json(signing.assertion).digest(),
             "policy_digest": request.policy_digest,
             **added,
         },
@@ -429,11 +468,12 @@ def _store(
         institution=current.person.institution,
         step=statement.step,
         verdict=statement.verdict,
-        passkey_id=verified.passkey.id,
-        statement=verified.statement,
-        assertion=cast(JsonValue, verified.assertion),
+        passkey_id=signing.passkey.id,
+        statement=signing.data,
+        assertion=signing.assertion,
         given_at=tx.now,
         signed_at=tx.now,
+        set_id=signing.set_id,
     )
 
 
@@ -448,7 +488,7 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
     request = tx.get(AccessRequest, request_id) if len(request_id) <= 64 else None
     refused = may_act(tx, person_id=current.person.id, account_id=current.account.id)
     if refused is not None:
-        return _refused(tx, current, request, refused)
+        return refuse(tx, current, request, refused)
     nothing = Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     if request is None or Terms.from_document(request.terms).approval is None:
         return nothing
@@ -457,7 +497,7 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
     )
     step = next((name for name, people in signers.items() if current.person.id in people), None)
     if step is None:
-        return _refused(tx, current, request, nothing)
+        return refuse(tx, current, request, nothing)
     if request.state != RequestState.PENDING.value:
         return Refused(Kind.GONE, "not_pending", "This request was decided already.")
     wrong = comment_problem(comment, broker.settings.limits.reason_chars)
@@ -556,7 +596,8 @@ def _my_unsigned_denial(view: View, current: Current, request_id: str) -> tuple[
     return None
 
 
-def _refused(tx: Tx, current: Current, request: AccessRequest | None, refused: Refused) -> Refused:
+def refuse(tx: Tx, current: Current, request: AccessRequest | None, refused: Refused) -> Refused:
+    """Record a refusal to take an approval, with its code and field."""
     subject = subject_of(request) if request is not None else {}
     tx.record(
         EventType.APPROVAL_REFUSED,

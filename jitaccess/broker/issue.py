@@ -42,7 +42,7 @@ from jitaccess.proof.statements import ApprovalStatement, FilingStatement, State
 from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.find import Find, one_of
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease, Passkey, Person, Token
+from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Grant, Lease, Passkey, Person, Token
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
 from jitaccess.tokens.status import StatusRef
 from jitaccess.told import told
@@ -292,7 +292,15 @@ def _approval(
     if refused is not None:
         return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
     key = StoredKey(passkey.public_key_der, passkey.algorithm)
-    signed = broker.verified.approval(vote.statement, vote.assertion, key).statement
+    if vote.set_id is None:
+        signed = broker.verified.approval(vote.statement, vote.assertion, key).statement
+    else:
+        signed_set = view.get(ApprovalSet, vote.set_id)
+        if signed_set is None or signed_set.passkey_id != passkey.id or signed_set.assertion != vote.assertion:
+            return _differs("approval_set")
+        signed = broker.verified.approval_in_set(
+            vote.statement, signed_set.statement, signed_set.assertion, key
+        ).statement
     wanted = statement_of(
         broker,
         request,

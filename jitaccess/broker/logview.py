@@ -16,7 +16,7 @@ from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.identity.sessions import Current
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Approval, Event, Lease, Passkey, PolicySetRow
+from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Event, Lease, Passkey, PolicySetRow
 
 PAGE = 50
 
@@ -84,6 +84,11 @@ def evidence(view: View, request_id: str) -> dict[str, Any]:
             return {}
         return {"public_key_der_b64u": b64u_encode(passkey.public_key_der), "algorithm": passkey.algorithm}
 
+    def set_of(set_id: str | None) -> dict[str, Any]:
+        """Return the set that an approval was signed with: its assertion is over these bytes (ADR 0011)."""
+        row = view.get(ApprovalSet, set_id)
+        return {} if row is None else {"set_statement_b64u": b64u_encode(row.statement)}
+
     return {
         "filing": {
             "statement_b64u": b64u_encode(row.filing_statement),
@@ -95,6 +100,7 @@ def evidence(view: View, request_id: str) -> dict[str, Any]:
                 "statement_b64u": b64u_encode(cast(bytes, vote.statement)),
                 "assertion": vote.assertion,
                 "event": vote.event_id,
+                **set_of(vote.set_id),
                 **key_of(vote.passkey_id),
             }
             for vote in votes

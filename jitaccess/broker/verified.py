@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from jitaccess.identity.passkeys import VerifiedAssertion
-from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, verify_filing
+from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, verify_approval_in_set, verify_filing
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Purpose
@@ -67,6 +67,18 @@ class Verified:
         parsed = verify_approval(statement, found, key, origin=self._origin, rp_id=self._rp_id)
         return self._keep(name, Signed(parsed, found.digest()), len(statement))
 
+    def approval_in_set(
+        self, statement: bytes, set_statement: bytes, assertion: JsonValue, key: StoredKey
+    ) -> Signed[ApprovalStatement]:
+        """Check stored evidence of an approval signed in a set; raises ProofError exactly as `verify_approval_in_set` does."""
+        name = self._name(Purpose.APPROVAL_SET, statement, assertion, key, within=set_statement)
+        known = self._look(name)
+        if known is not None:
+            return cast("Signed[ApprovalStatement]", known)
+        found = Assertion.from_json(assertion)
+        parsed = verify_approval_in_set(statement, set_statement, found, key, origin=self._origin, rp_id=self._rp_id)
+        return self._keep(name, Signed(parsed, found.digest()), len(statement))
+
     def learn(self, found: VerifiedAssertion) -> None:
         """Remember what the door has just checked with both verifiers, so that the first issue need not do it a third time."""
         if found.statement is None or found.purpose not in (Purpose.FILE_REQUEST.value, Purpose.APPROVAL.value):
@@ -80,7 +92,9 @@ class Verified:
         else:
             self._keep(name, Signed(ApprovalStatement.parse(found.statement), digest), len(found.statement))
 
-    def _name(self, purpose: Purpose, statement: bytes, assertion: JsonValue, key: StoredKey) -> bytes:
+    def _name(
+        self, purpose: Purpose, statement: bytes, assertion: JsonValue, key: StoredKey, *, within: bytes = b""
+    ) -> bytes:
         """Return the digest of all that the answer depends on; each part has its length before it."""
         match assertion:
             case {
@@ -92,7 +106,7 @@ class Verified:
                 texts = (purpose.value, self._origin, self._rp_id, str(key.algorithm), client, data, signature)
             case _:
                 raise ProofError("not_an_assertion", "not a stored assertion")
-        parts = [statement, key.public_key_der, *[text.encode(errors="surrogatepass") for text in texts]]
+        parts = [statement, within, key.public_key_der, *[text.encode(errors="surrogatepass") for text in texts]]
         return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in parts])).digest()
 
     def _look(self, name: bytes) -> Signed[FilingStatement] | Signed[ApprovalStatement] | None:

@@ -43,6 +43,8 @@ class EventType(StrEnum):
     APPROVAL_ASKED = "approval.asked"
     APPROVAL_ESCALATED = "approval.escalated"
     APPROVAL_SIGNED = "approval.signed"
+    APPROVAL_SET_SIGNED = "approval_set.signed"
+    APPROVAL_SET_REFUSED = "approval_set.refused"
     APPROVAL_REFUSED = "approval.refused"
     DENIAL_GIVEN = "denial.given"
     DENIAL_SIGNED = "denial.signed"

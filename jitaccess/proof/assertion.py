@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode
+from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Purpose
+from jitaccess.proof.statements import ApprovalSetStatement, ApprovalStatement, FilingStatement, Purpose, Verdict
 from jitaccess.proof.statements import challenge as challenge_of
 
 ES256, EDDSA, RS256 = -7, -8, -257
@@ -207,6 +207,30 @@ def verify_approval(
     parsed = ApprovalStatement.parse(statement)
     check_assertion(assertion, key, challenge=challenge_of(Purpose.APPROVAL, statement), origin=origin, rp_id=rp_id)
     return parsed
+
+
+def verify_approval_in_set(
+    statement: bytes, set_statement: bytes, assertion: Assertion, key: StoredKey, *, origin: str, rp_id: str
+) -> ApprovalStatement:
+    """Check stored evidence of an approval that was signed as one of a set; return the single one. Raises ProofError.
+
+    1 the assertion is over the set, for the purpose of sets alone · 2 the set lists the digest of exactly these bytes · 3 both are
+    of one instance, log, approver and passkey, and the set is not open longer · 4 a set only approves.
+    """
+    parsed = ApprovalSetStatement.parse(set_statement)
+    wanted = challenge_of(Purpose.APPROVAL_SET, set_statement)
+    check_assertion(assertion, key, challenge=wanted, origin=origin, rp_id=rp_id)  # 1
+    if sha256_b64u(statement) not in parsed.approvals:  # 2
+        raise ProofError("not_in_set", "the signed set does not list this approval", "approvals")
+    single = ApprovalStatement.parse(statement)
+    for name in ("instance", "log_origin", "approver", "credential_id"):  # 3
+        if getattr(single, name) != getattr(parsed, name):
+            raise ProofError("not_in_set", "the set was signed for something else", name)
+    if parsed.approve_by > single.approve_by:
+        raise ProofError("not_in_set", "the set is open longer than the approval", "approve_by")
+    if single.verdict != Verdict.APPROVE.value:  # 4
+        raise ProofError("not_in_set", "a set only approves", "verdict")
+    return single
 
 
 def verify_filing(

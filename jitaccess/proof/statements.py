@@ -22,6 +22,8 @@ STATEMENT_VERSION = 1
 NONCE_BYTES = 16
 DIGEST_BYTES = 32
 MAX_STATEMENT_BYTES = 16 * 1024
+MIN_SET, MAX_SET = 2, 20
+"""How many approvals one signature may carry: each of them is shown."""
 Inputs = Mapping[str, str | int | bool]
 
 
@@ -33,6 +35,7 @@ class Purpose(StrEnum):
     CHANGE = "change"
     GENESIS = "genesis"
     VETO = "veto"
+    APPROVAL_SET = "approval-set"
 
 
 class Verdict(StrEnum):
@@ -191,8 +194,36 @@ class VetoStatement:
         return found
 
 
-Statement = FilingStatement | ApprovalStatement | ChangeStatement | VetoStatement
-S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement, VetoStatement)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalSetStatement:
+    """Several approvals signed at once: the digest of the exact bytes of every single ApprovalStatement, in the order shown."""
+
+    instance: str
+    log_origin: str
+    approver: str
+    credential_id: str
+    approvals: tuple[str, ...]
+    approve_by: int
+    """The earliest `approve_by` of them."""
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "ApprovalSetStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        found = _read(cls, data)
+        if not MIN_SET <= len(found.approvals) <= MAX_SET or len(set(found.approvals)) != len(found.approvals):
+            raise ProofError("bad_set", f"a set holds {MIN_SET} to {MAX_SET} different approvals", "approvals")
+        if found.approve_by == 0:
+            raise ProofError("bad_bounds", "an approval is open for a bounded time", "approve_by")
+        return found
+
+
+Statement = FilingStatement | ApprovalStatement | ChangeStatement | VetoStatement | ApprovalSetStatement
+S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement, VetoStatement, ApprovalSetStatement)
 _OPTIONAL = frozenset({"holder_jkt", "before_digest"})
 _LATER = frozenset({"extends"})
 """Members that came after the first release: absent when unused, so that older bytes stay what they are; never null."""
@@ -201,6 +232,7 @@ _WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "ma
     "sign_by",
 }
 _OBJECTS = frozenset({"inputs", "terms"})
+_DIGEST_LISTS = frozenset({"approvals"})
 _DIGESTS = frozenset(
     {
         "requester_assertion_digest",
@@ -221,6 +253,8 @@ def as_json(statement: Statement) -> dict[str, JsonValue]:
         found = getattr(statement, field.name)
         if found is None and field.name in _LATER:
             continue
+        if field.name in _DIGEST_LISTS:
+            found = list(found)
         value[field.name] = dict(found) if field.name in _OBJECTS else found
     return value
 
@@ -246,6 +280,8 @@ def _read(kind: type[S], data: bytes) -> S:
     for name in names & set(value):
         _check_field(name, value[name])
     del value["v"]
+    for name in names & _DIGEST_LISTS:
+        value[name] = cast("JsonValue", tuple(cast("list[str]", value[name])))
     return kind(**cast("dict[str, object]", value))  # type: ignore[arg-type] # every field was checked above
 
 
@@ -261,6 +297,10 @@ def _check_field(name: str, value: JsonValue) -> None:
         good = isinstance(value, dict) and all(isinstance(part, str | int) for part in value.values())
     elif name == "terms":
         good = isinstance(value, dict)
+    elif name in _DIGEST_LISTS:
+        good = isinstance(value, list) and bool(value) and all(isinstance(part, str) for part in value)
+        for part in value if good and isinstance(value, list) else ():
+            _check_bytes("approvals", cast(str, part))
     elif name in _OPTIONAL and value is None:
         good = True
     else:
@@ -273,7 +313,7 @@ def _check_field(name: str, value: JsonValue) -> None:
 
 def _check_bytes(name: str, text: str) -> None:
     """Check what stands for bytes: digests, the nonce, the credential's id."""
-    if name not in _DIGESTS | {"nonce", "credential_id"}:
+    if name not in _DIGESTS | _DIGEST_LISTS | {"nonce", "credential_id"}:
         return
     try:
         length = len(b64u_decode(text))
@@ -281,7 +321,7 @@ def _check_bytes(name: str, text: str) -> None:
         raise ProofError("bad_field", f"{name} is not base64url without padding", name) from error
     if name == "nonce" and length < NONCE_BYTES:
         raise ProofError("bad_nonce", "a nonce has at least 16 bytes", name)
-    if name in _DIGESTS and length != DIGEST_BYTES:
+    if name in _DIGESTS | _DIGEST_LISTS and length != DIGEST_BYTES:
         raise ProofError("bad_field", f"{name} is not a SHA-256 digest", name)
 
 

@@ -426,6 +426,7 @@ class Approval(Sealed, Base):
     """One approver's verdict with its evidence."""
 
     __tablename__ = "approval"
+    LATER = frozenset({"set_id"})
     __table_args__ = (UniqueConstraint("request_id", "person_id"),)
     id: Mapped[str] = _key()
     request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
@@ -441,6 +442,21 @@ class Approval(Sealed, Base):
     assertion: Mapped[JsonValue] = mapped_column(Json)
     given_at: Mapped[datetime]
     signed_at: Mapped[datetime | None]
+    set_id: Mapped[str | None] = mapped_column(String(64))
+    """The set that it was signed with; `assertion` is then the set's."""
+
+
+class ApprovalSet(Sealed, Base):
+    """Several approvals that one person signed at once; each is an Approval of its own with its exact statement (ADR 0011)."""
+
+    __tablename__ = "approval_set"
+    id: Mapped[str] = _key()
+    person_id: Mapped[str] = mapped_column(index=True)
+    account_id: Mapped[str]
+    passkey_id: Mapped[str]
+    statement: Mapped[bytes] = mapped_column(LargeBinary)
+    assertion: Mapped[JsonValue] = mapped_column(Json)
+    signed_at: Mapped[datetime]
 
 
 class Grant(Sealed, Base):

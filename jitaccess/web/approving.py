@@ -34,11 +34,17 @@ def blueprint(broker: Broker) -> Blueprint:
     def inbox() -> str:
         me = current()
         with broker.read() as view:
-            rows = approve.inbox(view, broker, me)
+            found = approve.waiting_for(view, me.person.id)
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)
         targets = policies.targets if policies is not None else {}
-        return render_template("approvals.html", rows=rows, names=names, targets=targets)
+        return render_template(
+            "approvals.html",
+            rows=[waiting.request for waiting in found],
+            asked={waiting.request.id for waiting in found if waiting.asked},
+            names=names,
+            targets=targets,
+        )
 
     @pages.get("/approvals/<request_id>")
     def approval_show(request_id: str) -> str:

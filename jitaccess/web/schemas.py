@@ -72,6 +72,12 @@ class Verdict(_Body):
     """The figures that the terms have read back, by name."""
 
 
+class ApprovalSetBody(_Body):
+    """The requests that are signed at once, in the order shown."""
+
+    request_ids: list[str] = Field(min_length=2, max_length=20)
+
+
 class Denial(_Body):
     """A refusal, with words for the requester."""
 

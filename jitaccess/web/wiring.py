@@ -7,6 +7,7 @@ from jitaccess.web import (
     api,
     approving,
     approving_api,
+    approving_set,
     auditor,
     course,
     doors,
@@ -32,5 +33,6 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(api.blueprint(broker))
     app.register_blueprint(course.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
+    app.register_blueprint(approving_set.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))

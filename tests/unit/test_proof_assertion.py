@@ -25,11 +25,12 @@ from jitaccess.proof.assertion import (
     StoredKey,
     check_assertion,
     verify_approval,
+    verify_approval_in_set,
     verify_filing,
 )
 from jitaccess.proof.canonical import b64u_decode, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Purpose
+from jitaccess.proof.statements import ApprovalSetStatement, ApprovalStatement, FilingStatement, Purpose
 from jitaccess.proof.statements import challenge as challenge_of
 
 RP_ID, ORIGIN = "jit.example.org", "https://jit.example.org"
@@ -328,3 +329,42 @@ def test_evidence_holds_for_its_statement_and_purpose_only() -> None:
         verify_approval(filing, filed, key, **place)
     assert caught.value.reason == "not_a_statement"
     assert b64u_decode(json.loads(signed.client_data_json)["challenge"]) == challenge_of(Purpose.APPROVAL, approval)
+
+
+@pytest.mark.covers("R19", "R23")
+def test_an_approval_holds_through_a_set_only_where_the_set_lists_its_exact_bytes() -> None:
+    key, place = stored(EC_KEY, ES256), {"origin": ORIGIN, "rp_id": RP_ID}
+    single = APPROVAL.to_bytes()
+    other = replace(APPROVAL, request_id="other").to_bytes()
+
+    def held(
+        refusing: str | None = None, data: bytes = single, purpose: Purpose = Purpose.APPROVAL_SET, **values: Any
+    ) -> None:
+        shape: dict[str, Any] = {
+            "instance": APPROVAL.instance,
+            "log_origin": APPROVAL.log_origin,
+            "approver": APPROVAL.approver,
+            "credential_id": APPROVAL.credential_id,
+            "approvals": (sha256_b64u(single), sha256_b64u(other)),
+            "approve_by": APPROVAL.approve_by,
+            "nonce": APPROVAL.nonce,
+        }
+        signed_set = ApprovalSetStatement(**(shape | values)).to_bytes()
+        signed = Vector(challenge=challenge_of(purpose, signed_set)).answer()
+        if refusing is None:
+            assert verify_approval_in_set(data, signed_set, signed, key, **place).to_bytes() == data
+            return
+        with pytest.raises(ProofError) as caught:
+            verify_approval_in_set(data, signed_set, signed, key, **place)
+        assert caught.value.reason == refusing
+
+    held()
+    held(data=other)
+    held("wrong_challenge", purpose=Purpose.APPROVAL)
+    held("not_in_set", approvals=(sha256_b64u(other), sha256_b64u(b"x")))
+    for name in ("instance", "log_origin", "approver"):
+        held("not_in_set", **{name: "another"})
+    held("not_in_set", credential_id="YW5vdGhlcg")
+    held("not_in_set", approve_by=APPROVAL.approve_by + 1)
+    denial = replace(APPROVAL, verdict="deny").to_bytes()
+    held("not_in_set", data=denial, approvals=(sha256_b64u(denial), sha256_b64u(other)))

@@ -11,16 +11,24 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval
+from jitaccess.proof.assertion import Assertion, StoredKey, verify_approval, verify_approval_in_set
 from jitaccess.proof.canonical import b64u_decode, b64u_encode, salted_digest
 from jitaccess.proof.checkpoint import open_checkpoint
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import Frontier, leaf_hash
 from jitaccess.proof.notes import VerifierKey
-from jitaccess.proof.statements import ApprovalStatement, ChangeStatement, FilingStatement, Purpose, challenge
+from jitaccess.proof.statements import (
+    ApprovalSetStatement,
+    ApprovalStatement,
+    ChangeStatement,
+    FilingStatement,
+    Purpose,
+    challenge,
+)
 
 HERE = Path(__file__).parent
 FORMATS: dict[str, Any] = json.loads((HERE / "formats.json").read_text(encoding="utf-8"))
+SET: dict[str, Any] = json.loads((HERE / "approval_set.json").read_text(encoding="utf-8"))
 EVIDENCE: dict[str, Any] = json.loads((HERE / "evidence.json").read_text(encoding="utf-8"))
 
 
@@ -31,10 +39,13 @@ EVIDENCE: dict[str, Any] = json.loads((HERE / "evidence.json").read_text(encodin
         ("filing", FilingStatement, Purpose.FILE_REQUEST),
         ("approval", ApprovalStatement, Purpose.APPROVAL),
         ("change", ChangeStatement, Purpose.CHANGE),
+        ("approval_set", ApprovalSetStatement, Purpose.APPROVAL_SET),
     ],
 )
 def test_statements_and_their_challenges(
-    name: str, kind: type[FilingStatement | ApprovalStatement | ChangeStatement], purpose: Purpose
+    name: str,
+    kind: type[FilingStatement | ApprovalStatement | ChangeStatement | ApprovalSetStatement],
+    purpose: Purpose,
 ) -> None:
     data = FORMATS[name]["bytes"].encode()
     assert kind.parse(data).to_bytes() == data
@@ -73,3 +84,15 @@ def test_the_evidence_of_an_approval() -> None:
     found = verify_approval(statement, assertion, key, origin=EVIDENCE["origin"], rp_id=EVIDENCE["rp_id"])
     assert found.to_bytes() == FORMATS["approval"]["bytes"].encode()
     assert assertion.digest() == FORMATS["assertion_digest"]
+
+
+@pytest.mark.covers("R19", "R23")
+def test_the_evidence_of_approvals_that_were_signed_as_one_set() -> None:
+    assertion = Assertion.from_json(SET["assertion"])
+    key = StoredKey(b64u_decode(SET["public_key_der"]), -7)
+    assert SET["set_statement"] == FORMATS["approval_set"]["bytes"]
+    for single in SET["statements"]:
+        found = verify_approval_in_set(
+            single.encode(), SET["set_statement"].encode(), assertion, key, origin=SET["origin"], rp_id=SET["rp_id"]
+        )
+        assert found.to_bytes() == single.encode()

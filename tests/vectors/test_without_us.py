@@ -55,6 +55,44 @@ def test_the_evidence_verifies_with_a_program_that_is_not_ours() -> None:
 
 
 @pytest.mark.covers("R23", "R70")
+def test_a_set_of_approvals_verifies_with_it_too() -> None:
+    code, said = run(HERE / "approval_set.json")
+    approver = "06fk0000000000000000000004"
+    assert code == 0
+    assert said.splitlines() == [
+        f"{approver} approve 06fk0000000000000000000002",
+        f"{approver} approve 06fk0000000000000000000009",
+    ]
+
+
+def other_single(evidence: dict[str, Any]) -> None:
+    evidence["statements"][1] = evidence["statements"][1].replace('"amount_cents":4200', '"amount_cents":42000')
+
+
+def one_left_out(evidence: dict[str, Any]) -> None:
+    del evidence["statements"][1]
+
+
+@pytest.mark.covers("R23")
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (other_single, "lists other approvals"),
+        (one_left_out, "lists other approvals"),
+        (put("set_statement", '"approve_by":1', '"approve_by":2'), "signed something else"),
+        (signature, "does not hold"),
+    ],
+)
+def test_it_tells_what_of_a_set_does_not_hold(tmp_path: Path, damage: Damage, words: str) -> None:
+    evidence = json.loads((HERE / "approval_set.json").read_text(encoding="utf-8"))
+    damage(evidence)
+    (tmp_path / "evidence.json").write_text(json.dumps(evidence), encoding="utf-8")
+    code, said = run(tmp_path / "evidence.json")
+    assert code == 1
+    assert words in said
+
+
+@pytest.mark.covers("R23", "R70")
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

@@ -1,6 +1,7 @@
 """Does an approval hold, and is its entry under a signed checkpoint? A sample of a checker that is not ours.
 
-Only the standard library and `cryptography`; run as `python without_us.py evidence.json`. Prints what was signed; exit code 1
+Only the standard library and `cryptography`; run as `python without_us.py evidence.json`, or `approval_set.json` for approvals that
+were signed as one set. Prints what was signed; exit code 1
 and the reason when something does not hold. Specs: WebAuthn Level 3 section 7.2, RFC 9162 section 2.1.3.2, C2SP signed-note.
 """
 
@@ -30,18 +31,35 @@ def need(holds, words):
 
 def check_approval(evidence):
     """Return the statement when the passkey signed exactly these bytes, on this site, present and verified."""
-    statement = evidence["statement"].encode()
+    check_signature(evidence, b"jitaccess/approval/v1", evidence["statement"].encode())
+    return [json.loads(evidence["statement"])]
+
+
+def check_set(evidence):
+    """Return every statement of a set when the passkey signed the list of their digests, and lists exactly these."""
+    check_signature(evidence, b"jitaccess/approval-set/v1", evidence["set_statement"].encode())
+    listed = json.loads(evidence["set_statement"])
+    need([b64u(one) for one in listed["approvals"]] == [sha256(one.encode()) for one in evidence["statements"]],
+         "the set lists other approvals")  # fmt: skip
+    singles = [json.loads(one) for one in evidence["statements"]]
+    for single in singles:
+        same = all(single[name] == listed[name] for name in ("instance", "log_origin", "approver", "credential_id"))
+        need(same and single["verdict"] == "approve", "the set is another person's")
+    return singles
+
+
+def check_signature(evidence, tag, statement):
+    """Check that the passkey signed exactly these bytes for this purpose, on this site, present and verified."""
     client = b64u(evidence["assertion"]["client_data_json"])
     data = b64u(evidence["assertion"]["authenticator_data"])
     said = json.loads(client)
     need(said["type"] == "webauthn.get", "not an assertion")
-    need(b64u(said["challenge"]) == sha256(b"jitaccess/approval/v1\x00" + statement), "signed something else")
+    need(b64u(said["challenge"]) == sha256(tag + b"\x00" + statement), "signed something else")
     need(said["origin"] == evidence["origin"] and not said.get("crossOrigin"), "signed elsewhere")
     need(data[:32] == sha256(evidence["rp_id"].encode()), "signed for another site")
     need(data[32] & 0x05 == 0x05, "person not present or not verified")
     key = load_der_public_key(b64u(evidence["public_key_der"]))
     key.verify(b64u(evidence["assertion"]["signature"]), data + sha256(client), ECDSA(SHA256()))
-    return json.loads(statement)
 
 
 def check_entry(evidence):
@@ -69,8 +87,12 @@ if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
         given = json.load(file)
     try:
-        signed_statement = check_approval(given)
-        check_entry(given)
+        if "set_statement" in given:
+            signed = check_set(given)
+        else:
+            signed = check_approval(given)
+            check_entry(given)
     except Exception as error:  # a sample's one door: say it and fail
         sys.exit(f"does not hold: {error or type(error).__name__}")
-    print(signed_statement["approver"], signed_statement["verdict"], signed_statement["request_id"])
+    for statement in signed:
+        print(statement["approver"], statement["verdict"], statement["request_id"])

@@ -1,0 +1,197 @@
+"""An approver signs several requests at once: one explicit set, every single one shown and stored (ADR 0011).
+
+The set's statement lists the digest of the exact bytes of every single approval statement. Rights, terms and fields are checked for each as
+for one signed by itself, all before any is counted: a set is taken whole or not at all. What has to be read back is signed alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from jitaccess.broker import reading
+from jitaccess.broker.approve import Approved, Signing, count_in, may_sign, not_as_shown, refuse, statement_of
+from jitaccess.broker.context import Broker
+from jitaccess.domain.events import EventType
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.passkeys import Ceremony, Response, VerifiedAssertion, begin_assertion, complete_assertion
+from jitaccess.identity.sessions import Current
+from jitaccess.policy.evaluate import Terms
+from jitaccess.proof.assertion import Assertion
+from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, sha256_b64u
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.statements import (
+    MAX_SET,
+    MIN_SET,
+    NONCE_BYTES,
+    ApprovalSetStatement,
+    ApprovalStatement,
+    Purpose,
+    Verdict,
+)
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import new_bytes
+from jitaccess.store.tables import AccessRequest, ApprovalSet, Challenge
+
+
+@dataclass(frozen=True, slots=True)
+class SetCeremony:
+    """A ceremony over a set, with the exact bytes of every single statement in the order shown."""
+
+    ceremony: Ceremony
+    singles: tuple[bytes, ...]
+
+
+def lock_of(request_ids: Sequence[str]) -> list[tuple[type[AccessRequest], str]]:
+    """Return the rows to lock, in an order that is everybody's."""
+    return [(AccessRequest, key) for key in sorted(set(request_ids)) if len(key) <= 64]
+
+
+def begin_set(tx: Tx, broker: Broker, current: Current, request_ids: Sequence[str]) -> SetCeremony | Refused:
+    """Let an approver sign several requests at once, each as it was asked. Call it in a Tx that locks their rows."""
+    if len(set(request_ids)) != len(request_ids) or not MIN_SET <= len(request_ids) <= MAX_SET:
+        return Refused(
+            Kind.INVALID, "set_size", "Choose at least two and at most twenty different requests.", "request_ids"
+        )
+    singles: list[ApprovalStatement] = []
+    for key in request_ids:
+        request = tx.get(AccessRequest, key) if len(key) <= 64 else None
+        step = _step(tx, broker, current, request)
+        if isinstance(step, Refused) or request is None:
+            return refuse(tx, current, request, cast(Refused, step))
+        singles.append(
+            statement_of(
+                broker,
+                request,
+                approver=current.person.id,
+                credential_id=current.passkey.credential_id,
+                step=step,
+                verdict=Verdict.APPROVE.value,
+                nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+            )
+        )
+    data = tuple(single.to_bytes() for single in singles)
+    statement = ApprovalSetStatement(
+        instance=broker.site.instance_id,
+        log_origin=broker.site.log_origin,
+        approver=current.person.id,
+        credential_id=current.passkey.credential_id,
+        approvals=tuple(sha256_b64u(single) for single in data),
+        approve_by=min(single.approve_by for single in singles),
+        nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+    )
+    ceremony = begin_assertion(
+        tx,
+        broker.site,
+        current,
+        purpose=Purpose.APPROVAL_SET.value,
+        statement=statement.to_bytes(),
+        extra={"singles": [b64u_encode(single) for single in data]},
+    )
+    return SetCeremony(ceremony, data)
+
+
+def _step(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
+    found = may_sign(tx, broker, current, request)
+    if isinstance(found, Refused) or request is None:
+        return found
+    if reading.due(request, Terms.from_document(request.terms)):
+        return Refused(Kind.CONFLICT, "sign_alone", "A figure of this request has to be read: sign it by itself.")
+    return found
+
+
+def requests_of(view: View, current: Current, challenge_id: str) -> list[str]:
+    """Return the ids of the requests of a set that this session began, for locking; empty for any other challenge."""
+    row = view.get(Challenge, challenge_id) if len(challenge_id) <= 64 else None
+    if row is None or row.session_id != current.session.id or row.purpose != Purpose.APPROVAL_SET.value:
+        return []
+    return [ApprovalStatement.parse(single).request_id for single in singles_of(row)]
+
+
+def singles_of(row: Challenge) -> tuple[bytes, ...]:
+    """Return the exact bytes of the single statements that a set's challenge was made for."""
+    return _singles(row.extra)
+
+
+def _singles(extra: JsonValue) -> tuple[bytes, ...]:
+    return tuple(b64u_decode(single) for single in cast("dict[str, list[str]]", extra)["singles"])
+
+
+def complete_set(
+    tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response
+) -> list[Approved] | Refused:
+    """Count a signed set, whole or not at all. Call it in a Tx that locks the rows of `requests_of`.
+
+    1 the signature, over the set's stored bytes · 2 the single statements are the listed ones · 3 the right to sign each, derived
+    anew, and each is what its row says now · 4 the set stored, then each stored and counted.
+    """
+    verified = complete_assertion(
+        tx, broker.site, current, purpose=Purpose.APPROVAL_SET.value, challenge_id=challenge_id, response=response
+    )  # 1
+    if isinstance(verified, Refused):
+        return _refused(tx, current, verified)
+    singles = _listed(verified)  # 2
+    checked: list[tuple[AccessRequest, bytes, ApprovalStatement]] = []
+    for data in singles:  # 3
+        single = ApprovalStatement.parse(data)
+        request = tx.get(AccessRequest, single.request_id)
+        step = _step(tx, broker, current, request)
+        if isinstance(step, Refused) or request is None:
+            return _refused(tx, current, cast(Refused, step), request)
+        other = not_as_shown(broker, request, single, passkey=verified.passkey, step=step)
+        if other is not None:
+            return _refused(tx, current, other, request)
+        checked.append((request, data, single))
+    signed = _store(tx, current, verified)  # 4
+    assertion = cast(JsonValue, verified.assertion)
+    return [
+        count_in(tx, broker, current, request, Signing(verified.passkey, data, single, assertion, signed.id))
+        for request, data, single in checked
+    ]
+
+
+def _listed(verified: VerifiedAssertion) -> tuple[bytes, ...]:
+    """Return the single statements that the signed set lists; what is kept beside a challenge proves nothing by itself."""
+    try:
+        statement = ApprovalSetStatement.parse(verified.statement or b"")
+    except ProofError as error:
+        raise JitError(Kind.INTERNAL, "The stored statement cannot be read.") from error
+    singles = _singles(verified.extra)
+    if tuple(sha256_b64u(single) for single in singles) != statement.approvals:
+        raise JitError(Kind.INTERNAL, "The stored statements are not those of the signed set.")
+    return singles
+
+
+def _store(tx: Tx, current: Current, verified: VerifiedAssertion) -> ApprovalSet:
+    key = tx.new_id()
+    data = verified.statement or b""
+    event = tx.record(
+        EventType.APPROVAL_SET_SIGNED,
+        subject={"approver": current.person.id, "passkey": verified.passkey.id, "approval_set": key},
+        body={
+            "statement": sha256_b64u(data),
+            "assertion": Assertion.from_json(cast(JsonValue, verified.assertion)).digest(),
+            "approvals": [*ApprovalSetStatement.parse(data).approvals],
+        },
+    )
+    return tx.insert(
+        ApprovalSet,
+        event,
+        id=key,
+        person_id=current.person.id,
+        account_id=current.account.id,
+        passkey_id=verified.passkey.id,
+        statement=data,
+        assertion=cast(JsonValue, verified.assertion),
+        signed_at=tx.now,
+    )
+
+
+def _refused(tx: Tx, current: Current, refused: Refused, request: AccessRequest | None = None) -> Refused:
+    """Record that a set was refused, and by which of its requests; nothing of it counts."""
+    tx.record(
+        EventType.APPROVAL_SET_REFUSED,
+        subject={"approver": current.person.id, "request": request.id if request is not None else None},
+        body={"reason": refused.code, "field": refused.field},
+    )
+    return refused

@@ -1,0 +1,157 @@
+"""Signing several requests at once: the page shows every single statement before the passkey answers (R24, ADR 0011).
+
+GET changes nothing. Without a script one chooses and looks; the signature itself needs the passkey's script like every other.
+"""
+
+import json
+from typing import Any
+
+from flask import Blueprint, Response, abort, jsonify, render_template, request
+
+from jitaccess.broker import approval_set, approve, reading
+from jitaccess.broker.approval_set import SetCeremony
+from jitaccess.broker.context import Broker
+from jitaccess.identity import people
+from jitaccess.identity.sessions import Current
+from jitaccess.policy.evaluate import Terms
+from jitaccess.proof.canonical import b64u_encode, sha256_b64u
+from jitaccess.proof.statements import MAX_SET, ApprovalSetStatement, ApprovalStatement, Purpose, Verdict, as_json
+from jitaccess.store.db import View
+from jitaccess.store.tables import AccessRequest, Challenge
+from jitaccess.web import display, schemas
+from jitaccess.web.doors import current, settle
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the pages and API calls of approval sets."""
+    pages = Blueprint("approving_set", __name__)
+
+    @pages.get("/approvals/set")
+    def choose() -> str:
+        """What could be signed together."""
+        me = current()
+        with broker.read() as view:
+            waiting = approve.waiting_for(view, me.person.id)
+            free = [w for w in waiting if not reading.due(w.request, Terms.from_document(w.request.terms))]
+            cards = [_card(w.request, _as_it_would_be(broker, me, w)) for w in free[:MAX_SET]]
+            return _page(broker, view, cards, None)
+
+    @pages.post("/approvals/set/prepare")
+    def prepare() -> str:
+        """Build the statements and show them whole; the passkey prompt opens by itself."""
+        me = current()
+        keys = request.form.getlist("request")
+        with broker.begin(me.actor, lock=approval_set.lock_of(keys)) as tx:
+            found = approval_set.begin_set(tx, broker, me, keys)
+        begun = settle(found)
+        with broker.read() as view:
+            cards = []
+            for data in begun.singles:
+                said = ApprovalStatement.parse(data)
+                card = _card(view.require(AccessRequest, said.request_id), dict(as_json(said)))
+                cards.append(card | {"digest": sha256_b64u(data)})
+            return _page(broker, view, cards, begun)
+
+    @pages.get("/approvals/set/statement/<challenge_id>")
+    def statement(challenge_id: str) -> Response:
+        """The exact bytes of the set, for the person who is about to sign it."""
+        return _download(_begun(broker, current(), challenge_id).statement or b"", "approval-set")
+
+    @pages.get("/approvals/set/statement/<challenge_id>/<int:number>")
+    def single(challenge_id: str, number: int) -> Response:
+        """The exact bytes of one approval of the set."""
+        singles = approval_set.singles_of(_begun(broker, current(), challenge_id))
+        if number >= len(singles):
+            abort(404)
+        return _download(singles[number], f"approval-{number}")
+
+    @pages.post("/api/approvals/set/begin")
+    def begin() -> Response:
+        given = schemas.body(schemas.ApprovalSetBody)
+        me = current()
+        with broker.begin(me.actor, lock=approval_set.lock_of(given.request_ids)) as tx:
+            found = approval_set.begin_set(tx, broker, me, given.request_ids)
+        begun = settle(found)
+        return jsonify(
+            {
+                "challenge_id": begun.ceremony.challenge_id,
+                "options": begun.ceremony.options,
+                "statement_b64u": b64u_encode(begun.ceremony.statement or b""),
+                "approvals_b64u": [b64u_encode(data) for data in begun.singles],
+            }
+        )
+
+    @pages.post("/api/approvals/set/complete")
+    def complete() -> Response:
+        given = schemas.body(schemas.Answer)
+        me = current()
+        with broker.read() as view:
+            keys = approval_set.requests_of(view, me, given.challenge_id)
+        with broker.begin(me.actor, lock=approval_set.lock_of(keys)) as tx:
+            found = approval_set.complete_set(tx, broker, me, challenge_id=given.challenge_id, response=given.response)
+        return jsonify(
+            [
+                {
+                    "request_id": done.request.id,
+                    "state": done.request.state,
+                    "open_steps": list(done.open_steps),
+                    "grant_id": done.grant.id if done.grant is not None else None,
+                }
+                for done in settle(found)
+            ]
+        )
+
+    return pages
+
+
+def _card(row: AccessRequest, said: dict[str, Any]) -> dict[str, Any]:
+    return {"row": row, "said": said, "terms": display.terms_rows(row.terms)}
+
+
+def _as_it_would_be(broker: Broker, me: Current, waiting: approve.Waiting) -> dict[str, Any]:
+    """Return a statement without its nonce: the page shows the same fields before and after the tap."""
+    found = approve.statement_of(
+        broker,
+        waiting.request,
+        approver=me.person.id,
+        credential_id=me.passkey.credential_id,
+        step=waiting.steps[0],
+        verdict=Verdict.APPROVE.value,
+        nonce=b64u_encode(bytes(16)),
+    )
+    value = dict(as_json(found))
+    del value["nonce"]
+    return value
+
+
+def _page(broker: Broker, view: View, cards: list[dict[str, Any]], begun: SetCeremony | None) -> str:
+    policies = broker.policies.active_or_none(view)
+    shown: dict[str, Any] | None = None
+    if begun is not None:
+        ceremony = begun.ceremony
+        shown = {
+            "challenge_id": ceremony.challenge_id,
+            "ceremony": json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),
+            "said": as_json(ApprovalSetStatement.parse(ceremony.statement or b"")),
+        }
+    return render_template(
+        "approval_set.html",
+        cards=cards,
+        begun=shown,
+        names={key: person.name for key, person in people.register(view).persons.items()},
+        targets=policies.targets if policies is not None else {},
+    )
+
+
+def _begun(broker: Broker, me: Current, challenge_id: str) -> Challenge:
+    with broker.read() as view:
+        row = view.get(Challenge, challenge_id) if len(challenge_id) <= 64 else None
+    if row is None or row.session_id != me.session.id or row.purpose != Purpose.APPROVAL_SET.value:
+        abort(404)
+    return row
+
+
+def _download(data: bytes, name: str) -> Response:
+    response = Response(data, content_type="application/json")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.json"'
+    return response

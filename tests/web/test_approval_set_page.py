@@ -1,0 +1,84 @@
+"""Does the page of a set show every single statement that is signed, and nothing else? (R24)"""
+
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from sqlalchemy import select
+
+from jitaccess.proof.canonical import sha256_b64u
+from jitaccess.proof.statements import ApprovalSetStatement
+from jitaccess.store.tables import Challenge
+from tests.web.conftest import Site
+from tests.web.test_approval_page import parse_time, rebuilt, shown
+
+
+def filed(site: Site) -> list[str]:
+    return [
+        site.world.filed(entitlement="releaser", inputs={"order": order, "amount_cents": 5}).request.id
+        for order in ("TR-000001", "TR-000002")
+    ]
+
+
+def cards(html: str) -> list[Tag]:
+    return BeautifulSoup(html, "html.parser").select("article[data-request]")
+
+
+@pytest.mark.covers("R24", "R19")
+def test_the_set_rebuilt_from_the_visible_page_is_the_one_that_is_signed(site: Site) -> None:
+    ids = filed(site)
+    site.as_("blerim")
+    html = site.form("/approvals/set/prepare", request=ids).get_data(as_text=True)
+    with site.world.broker.read() as view:
+        challenge = view.first(select(Challenge).order_by(Challenge.created_at.desc(), Challenge.id.desc()))
+    assert challenge is not None
+    singles = [rebuilt(str(card)).to_bytes() for card in cards(html)]
+    for card, single in zip(cards(html), singles, strict=True):
+        digest = card.select_one("[data-digest]")
+        assert digest is not None
+        assert digest.get_text() == sha256_b64u(single)
+    about = BeautifulSoup(html, "html.parser").select_one("dl[data-set]")
+    assert about is not None
+    fields: dict[str, Any] = shown(str(about))
+    del fields["v"]
+    fields["approve_by"] = parse_time(fields["approve_by"])
+    found = ApprovalSetStatement(approvals=tuple(sha256_b64u(single) for single in singles), **fields)
+    assert found.to_bytes() == challenge.statement
+    assert site.get(f"/approvals/set/statement/{challenge.id}").data == challenge.statement
+    for number, single in enumerate(singles):
+        assert site.get(f"/approvals/set/statement/{challenge.id}/{number}").data == single
+    assert site.get(f"/approvals/set/statement/{challenge.id}/2").status_code == 404
+    assert site.as_("drita").get(f"/approvals/set/statement/{challenge.id}").status_code == 404
+
+
+@pytest.mark.covers("R24", "TRAP-11")
+def test_choosing_shows_the_same_facts_and_changes_nothing(site: Site) -> None:
+    ids = filed(site)
+    site.as_("blerim")
+    before = {str(card["data-request"]): shown(str(card)) for card in cards(site.get("/approvals/set").text)}
+    with site.world.broker.read() as view:
+        assert view.rows(select(Challenge.id).where(Challenge.purpose == "approval-set")).all() == []
+    after = {
+        str(card["data-request"]): shown(str(card))
+        for card in cards(site.form("/approvals/set/prepare", request=ids).text)
+    }
+    for fields in after.values():
+        assert fields.pop("nonce")
+    assert before == after
+    assert "/approvals/set" in site.get("/approvals").text
+
+
+def test_nothing_is_signed_when_fewer_than_two_are_chosen(site: Site) -> None:
+    ids = filed(site)
+    assert site.as_("blerim").form("/approvals/set/prepare", request=ids[:1]).status_code == 400
+
+
+def test_a_set_over_the_api_ends_in_grants(site: Site) -> None:
+    ids = filed(site)
+    site.as_("blerim")
+    begun = site.post("/api/approvals/set/begin", {"request_ids": ids}).json
+    assert len(begun["approvals_b64u"]) == 2
+    assert site.ceremony("blerim", "/api/approvals/set", {"request_ids": ids}).status_code == 200
+    done = site.as_("drita").ceremony("drita", "/api/approvals/set", {"request_ids": ids}).json
+    assert [one["state"] for one in done] == ["APPROVED", "APPROVED"]
+    assert all(one["grant_id"] for one in done)
