@@ -114,6 +114,13 @@ class Sweep(_Section):
     """A difference between wall and monotonic time above this stops issuing (R62)."""
 
 
+class Outbound(_Section):
+    """Where the broker may call targets' own endpoints."""
+
+    networks: tuple[str, ...] = ()
+    """Private networks (CIDR) that logout notices may go to; public addresses always may, other private ones never."""
+
+
 class Limits(_Section):
     """Rates and sizes (R26, R66)."""
 
@@ -169,6 +176,7 @@ class Settings(BaseSettings):
     sweep: Sweep = Sweep()
     limits: Limits = Limits()
     targets: Targets = Targets()
+    outbound: Outbound = Outbound()
     demo: Demo = Demo()
     fault: Fault = Fault()
 

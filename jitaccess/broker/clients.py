@@ -47,6 +47,8 @@ class ClientFacts:
     secret_hash: str | None
     jwks: Mapping[str, JsonValue] | None
     initiate_login_uri: str | None
+    backchannel_logout_uri: str | None
+    post_logout_redirect_uris: tuple[str, ...]
 
     def knows_secret(self, secret: str) -> bool:
         """Say whether this is the client's secret; False for a client that has none."""
@@ -69,6 +71,8 @@ def _read(view: View) -> Mapping[str, ClientFacts]:
             row.secret_hash,
             cast("dict[str, JsonValue] | None", row.jwks),
             row.initiate_login_uri,
+            row.backchannel_logout_uri,
+            tuple(cast("list[str]", row.post_logout_redirect_uris or [])),
         )
         for row in view.all(select(Client).where(Client.status == "active"))
     }
@@ -82,6 +86,8 @@ def add_client(
     redirect_uris: Sequence[str],
     jwks: Mapping[str, JsonValue] | None = None,
     initiate_login_uri: str | None = None,
+    backchannel_logout_uri: str | None = None,
+    post_logout_redirect_uris: Sequence[str] = (),
 ) -> tuple[Client, str | None]:
     """Register a client. With `jwks` (public P-256 keys) it signs; without, a secret is made: returned here and never again.
 
@@ -95,6 +101,12 @@ def add_client(
         check_uri(uri, field="redirect_uris")
     if initiate_login_uri is not None:
         check_uri(initiate_login_uri, field="initiate_login_uri")
+    if backchannel_logout_uri is not None:
+        check_uri(backchannel_logout_uri, field="backchannel_logout_uri")
+    if len(post_logout_redirect_uris) > MAX_REDIRECT_URIS:
+        raise JitError(Kind.INVALID, "Give ten addresses at most.", field="post_logout_redirect_uris")
+    for uri in post_logout_redirect_uris:
+        check_uri(uri, field="post_logout_redirect_uris")
     if jwks is not None:
         _check_public(jwks)
     secret = None if jwks is not None else new_secret()
@@ -107,6 +119,12 @@ def add_client(
             "method": method.value,
             "redirect_uris": digest_b64u(list(redirect_uris)),
             "jwks": digest_b64u(dict(jwks)) if jwks is not None else None,
+            **({"backchannel_logout_uri": digest_b64u(backchannel_logout_uri)} if backchannel_logout_uri else {}),
+            **(
+                {"post_logout_redirect_uris": digest_b64u(list(post_logout_redirect_uris))}
+                if post_logout_redirect_uris
+                else {}
+            ),
         },
     )
     row = tx.insert(
@@ -120,6 +138,8 @@ def add_client(
         secret_hash=None if secret is None else hash_secret(secret),
         jwks=None if jwks is None else dict(jwks),
         initiate_login_uri=initiate_login_uri,
+        backchannel_logout_uri=backchannel_logout_uri,
+        post_logout_redirect_uris=list(post_logout_redirect_uris) or None,
         status="active",
         created_at=tx.now,
     )

@@ -19,6 +19,7 @@ from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
 from jitaccess.broker.grants import approvals_digest, held
+from jitaccess.broker.logout import announce_family
 from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
@@ -670,8 +671,13 @@ def mint(
     return Issued(access, refresh, scope, event)
 
 
-def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str) -> int:
-    """End every token of a family; return how many were live. Takes away only, so seals are not asked."""
+def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_client: str | None = None) -> int:
+    """End every token of a family; return how many were live. Takes away only, so seals are not asked.
+
+    `tell_client` is the cause for which the client gets a logout notice; None where it ended the family itself.
+    """
+    if tell_client is not None:
+        announce_family(tx, family, tell_client)
     live = tx.unchecked_all(select(Token).where(Token.family == family, Token.ended_at.is_(None)))
     event = tx.record(type_, subject={"client": client_id}, body={"family": family, "ended": len(live)})
     tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])

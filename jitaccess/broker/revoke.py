@@ -10,6 +10,7 @@ from typing import cast
 from sqlalchemy import select
 
 from jitaccess.broker.context import Broker, advance, advance_many
+from jitaccess.broker.logout import announce_leases
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -30,7 +31,9 @@ ENDING_LEASES = (LeaseState.REVOKING.value, LeaseState.STUCK.value)
 def end_grant(tx: Tx, grant: Grant, cause: EndCause, *, by: str) -> None:
     """End a live grant and everything under it, in the caller's transaction."""
     advance(tx, grant, GrantState.ENDED, body={"cause": cause.value, "by": by}, cause=cause.value, ended_at=tx.now)
-    for lease in _live_leases(tx, [grant.id]):
+    leases = _live_leases(tx, [grant.id])
+    announce_leases(tx, leases, cause.value)
+    for lease in leases:
         _end_lease(tx, lease, cause)
     tell(tx, "grant_ended", grant.person_id, grant.id)
     _after(tx, [grant], cause, by=by)
@@ -85,6 +88,7 @@ def end_grants(tx: Tx, grants: Sequence[Grant], cause: EndCause, *, by: str) -> 
     advance_many(tx, [(grant, changes) for grant in live], GrantState.ENDED, body={"cause": cause.value, "by": by})
     leases = _live_leases(tx, [grant.id for grant in live])
     if leases:
+        announce_leases(tx, leases, cause.value)
         changes = {"cause": cause.value, "ended_at": tx.now, "next_at": tx.now, "attempts": 0}
         advance_many(tx, [(lease, changes) for lease in leases], LeaseState.REVOKING, body={"cause": cause.value})
     _after(tx, live, cause, by=by)

@@ -22,6 +22,7 @@ from jitaccess.broker.asking import escalate_due
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
+from jitaccess.broker.logout import LogoutSender
 from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due, warn_due
 from jitaccess.domain.events import EventType
@@ -30,7 +31,7 @@ from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import Tx
 from jitaccess.store.ids import new_secret
-from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat
+from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat, LogoutNotice
 from jitaccess.tokens.keys import due_for_retirement, retire_due
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ HOUSEKEEPING_EVERY_S = 60.0
 KEEP_CHALLENGES = timedelta(hours=1)
 TARGETS_WAIT_S = 0.2
 """How long a tick waits for targets: one that hangs must not hold up the next look at what is due."""
+KEEP_LOGOUTS = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Ticker:
         self._broker = broker
         self._worker = f"worker-{new_secret()[:12]}"
         self._revoker = Revoker(broker, self._worker)
+        self._logouts = LogoutSender(broker)
         self._register = RegisterCheck(broker.db)
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
@@ -182,6 +185,7 @@ class Ticker:
         )
         self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
         self._every(settings.sweep.every_s * 2, "mail", lambda: notify.send_due(self._broker))
+        self._every(settings.sweep.every_s, "logout notices", self._logouts.run)
         self._every(REGISTER_EVERY_S, "register", self._register.check)
         self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self._housekeeping)
         self._every(1.0, "clock", self._watch_clock)
@@ -217,6 +221,7 @@ class Ticker:
         if self._started.is_set():
             self._scheduler.shutdown(wait=True)
         self._revoker.close()
+        self._logouts.close()
 
     def look_now(self) -> SweepReport:
         """Sweep at once, in the caller's thread."""
@@ -246,6 +251,7 @@ class Ticker:
     def _housekeeping(self) -> None:
         with self._broker.begin(SYSTEM) as tx:
             tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
+            tx.delete(LogoutNotice, LogoutNotice.done_at < tx.now - KEEP_LOGOUTS)
             beat = tx.get(Heartbeat, "sweep")
             if beat is None:
                 tx.insert(Heartbeat, id="sweep", beat_at=tx.now)

@@ -45,15 +45,21 @@ def introspect(view: View, broker: Broker, client_id: str, token: str) -> dict[s
     return {"active": True, "token_type": "Bearer", **shown, "authorization_details": details}
 
 
+def audience_of(view: View, broker: Broker, target: str) -> str | None:
+    """Return the audience of tokens for a target, or None where it takes none."""
+    policies = broker.policies.active_or_none(view)
+    facts = policies.targets.get(target) if policies is not None else None
+    return str(facts.connector["audience"]) if facts is not None and facts.connector["kind"] == "token" else None
+
+
 def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> VerifiedToken | None:
     """Time first: the claims alone, as the target itself would read them."""
-    policies = broker.policies.active_or_none(view)
-    target = policies.targets.get(client.target) if policies is not None else None
-    if target is None or target.connector["kind"] != "token":
+    audience = audience_of(view, broker, client.target)
+    if audience is None:
         return None
     verifier = Verifier(
         broker.site.origin,
-        str(target.connector["audience"]),
+        audience,
         broker.keyring.token_keys().get,
         clock=lambda: view.now.timestamp(),
     )

@@ -7,6 +7,7 @@ import click
 
 from jitaccess.app import open_broker
 from jitaccess.broker.clients import registered
+from jitaccess.broker.logout import deliveries
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
 from jitaccess.oidc.clients import add_client, disable_client
@@ -27,8 +28,21 @@ def clients() -> None:
 )
 @click.option("--jwks", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Public keys (JWK Set).")
 @click.option("--initiate-login-uri", help="Where the broker's Open button leads.")
+@click.option("--backchannel-logout-uri", help="Where the broker tells that a sign-in is over.")
+@click.option(
+    "--post-logout-redirect-uri",
+    "post_logout_redirect_uris",
+    multiple=True,
+    help="Where people may be sent after signing out; exact; may be given more than once.",
+)
 def add(
-    target: str, name: str, redirect_uris: tuple[str, ...], jwks: Path | None, initiate_login_uri: str | None
+    target: str,
+    name: str,
+    redirect_uris: tuple[str, ...],
+    jwks: Path | None,
+    initiate_login_uri: str | None,
+    backchannel_logout_uri: str | None,
+    post_logout_redirect_uris: tuple[str, ...],
 ) -> None:
     """Register TARGET (its id in the policy). Without --jwks a secret is printed, once."""
     keys = _read_jwks(jwks) if jwks is not None else None
@@ -44,6 +58,8 @@ def add(
                 redirect_uris=redirect_uris,
                 jwks=keys,
                 initiate_login_uri=initiate_login_uri,
+                backchannel_logout_uri=backchannel_logout_uri,
+                post_logout_redirect_uris=post_logout_redirect_uris,
             )
     finally:
         broker.db.close()
@@ -73,6 +89,20 @@ def list_() -> None:
         click.echo(f"{client.id} {client.target} {client.method.value} {client.name}")
         for uri in client.redirect_uris:
             click.echo(f"  {uri}")
+
+
+@clients.command("logouts")
+@click.option("--limit", default=50, type=click.IntRange(1, 1000), help="How many, the newest first.")
+def logouts_(limit: int) -> None:
+    """List logout notices and what became of each."""
+    broker = open_broker(load())
+    with broker.read() as view:
+        rows = deliveries(view, limit=limit)
+    broker.db.close()
+    for row in rows:
+        state = "waiting" if row.done_at is None else "delivered" if row.delivered else "given up"
+        line = f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC {row.client_id} {row.cause} {state} attempts={row.attempts}"
+        click.echo(f"{line} {row.last_error or ''}".rstrip())
 
 
 @clients.command()

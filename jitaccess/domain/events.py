@@ -71,6 +71,8 @@ class EventType(StrEnum):
     TOKEN_REFUSED = "token.refused"  # noqa: S105 - the name of an event
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - the name of an event
     TOKEN_REUSED = "token.reused"  # noqa: S105 - the name of an event
+    LOGOUT_DELIVERED = "logout.delivered"
+    LOGOUT_FAILED = "logout.failed"
     HOLD_PLACED = "hold.placed"
     HOLD_RELEASED = "hold.released"
     CHANGE_PROPOSED = "change.proposed"

@@ -18,6 +18,7 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import covered_approvals, open_in
 from jitaccess.broker.revoke import LIVE_GRANTS
 from jitaccess.broker.schedule import begun, open_until
+from jitaccess.broker.verify import audience_of
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -25,7 +26,15 @@ from jitaccess.identity import passkeys
 from jitaccess.identity.passkeys import Ceremony, Response
 from jitaccess.identity.sessions import Current
 from jitaccess.oidc.clients import OAuthClient
-from jitaccess.oidc.provider import GrantUser, Provider, StoredRequest, sign_in_of
+from jitaccess.oidc.provider import (
+    ACR_HARDWARE,
+    ACR_SYNCED,
+    GrantUser,
+    Provider,
+    StoredRequest,
+    acr_of,
+    sign_in_of,
+)
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Challenge, Grant
@@ -41,6 +50,7 @@ _KEPT = (
     "nonce",
     "code_challenge",
     "code_challenge_method",
+    "acr_values",
 )
 _UNSUPPORTED = {"request": "request_not_supported", "request_uri": "request_uri_not_supported"}
 
@@ -69,8 +79,10 @@ class Choice:
     request: AccessRequest
 
 
-def read_request(view: View, broker: Broker, arguments: MultiDict[str, str]) -> Asked | Back:
-    """Check an authorization request.
+def read_request(
+    view: View, broker: Broker, arguments: MultiDict[str, str], *, current: Current | None = None
+) -> Asked | Back:
+    """Check an authorization request; `current` is the session from which it comes, where there is one.
 
     1 bounded, printable, nothing twice · 2 the client and its address, exactly; until here an error stays on our page ·
     3 the rest; errors go back to the client with `state` and `iss`. Raises INVALID for 1 and 2.
@@ -89,18 +101,55 @@ def read_request(view: View, broker: Broker, arguments: MultiDict[str, str]) -> 
     for name, error in _UNSUPPORTED.items():  # 3
         if name in values:
             return _back(broker, address, values, error, f"{name} is not supported.")
-    if values.get("response_mode", "query") != "query":
-        return _back(broker, address, values, "invalid_request", "Only response_mode=query is supported.")
-    if "max_age" in values and not values["max_age"].isdecimal():
-        return _back(broker, address, values, "invalid_request", "max_age must be whole seconds.")
+    found = _not_possible(view, broker, client, values)
+    if found is not None:
+        return _back(broker, address, values, *found)
     parameters = {name: values[name] for name in _KEPT if name in values}
     try:
         Provider(broker, view).get_consent_grant(StoredRequest(broker.site.origin, parameters))
     except OAuth2Error as error:
         return _back(broker, address, values, str(error.error), str(error.description or ""))
     if "none" in values.get("prompt", "").split():
+        if current is None:
+            return _back(broker, address, values, "login_required", "Nobody is signed in.")
         return _back(broker, address, values, "interaction_required", "Opening access always takes a passkey.")
+    if current is not None and unmet(values.get("acr_values"), acr_of(current.passkey)):
+        return _unmet(broker, address, values)
     return Asked(client, parameters, values.get("login_hint"))
+
+
+def _not_possible(view: View, broker: Broker, client: OAuthClient, values: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the error and its description for what is asked for and not to be had, or None."""
+    if values.get("response_mode", "query") != "query":
+        return "invalid_request", "Only response_mode=query is supported."
+    if "max_age" in values and not values["max_age"].isdecimal():
+        return "invalid_request", "max_age must be whole seconds."
+    prompts = values.get("prompt", "").split()
+    if "none" in prompts and len(prompts) > 1:
+        return "invalid_request", "prompt=none cannot stand with another."
+    if "resource" in values and values["resource"] != audience_of(view, broker, client.facts.target):
+        return "invalid_target", "This client's tokens are for another resource."  # RFC 8707 section 2
+    return None
+
+
+def unmet(acr_values: str | None, acr: str) -> bool:
+    """Say whether an authentication is weaker than asked for; values that are not ours are a wish and no more.
+
+    RFC 9470 section 5: then the answer is the error unmet_authentication_requirements.
+    """
+    wanted = {ACR_HARDWARE, ACR_SYNCED} & set((acr_values or "").split())
+    meets = {ACR_HARDWARE, ACR_SYNCED} if acr == ACR_HARDWARE else {acr}
+    return bool(wanted) and not wanted & meets
+
+
+def _unmet(broker: Broker, address: str, values: Mapping[str, str]) -> Back:
+    return _back(
+        broker,
+        address,
+        values,
+        "unmet_authentication_requirements",
+        "The passkey used here is weaker than asked for; sign in with one that stays in its device.",
+    )
 
 
 def _plain(value: str) -> bool:
@@ -174,7 +223,10 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
             return opened
         if opened.lease.target != asked.client.facts.target or broker.targets.kind(opened.lease.connector).outside:
             return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
-        user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in_of(verified))
+        sign_in = sign_in_of(verified)
+        if unmet(asked.parameters.get("acr_values"), sign_in.acr):
+            return _unmet(broker, asked.parameters["redirect_uri"], asked.parameters)
+        user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in)
         provider = Provider(broker, tx, asked.client)
         request = StoredRequest(broker.site.origin, asked.parameters)
         answer = provider.create_authorization_response(

@@ -4,13 +4,13 @@ Token, introspection and revocation authenticate the client by themselves and ne
 RFC 6749 section 5.2 wants it. The authorization page and its two ceremony calls are the signed-in person's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from authlib.oauth2 import OAuth2Error
-from flask import Blueprint, Response, jsonify, redirect, render_template, request
+from flask import Blueprint, Response, g, jsonify, redirect, render_template, request
 from sqlalchemy import select
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
@@ -20,21 +20,24 @@ from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import end_family
 from jitaccess.broker.status import reserve, served, signed_list, uri_of
+from jitaccess.broker.verify import audience_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
 from jitaccess.oidc.authorize import Asked, Back, begin_opening, choices, complete_opening, read_request
 from jitaccess.oidc.client_auth import FailureLimit, actor_of, authenticate, record_failure
 from jitaccess.oidc.clients import OAuthClient
+from jitaccess.oidc.logout import LogoutAsked, read_logout, sign_out
 from jitaccess.oidc.metadata import metadata
 from jitaccess.oidc.provider import FormRequest, Provider
+from jitaccess.oidc.userinfo import BearerError, bearer, claims
 from jitaccess.sdk import TokenRefused, Verifier
 from jitaccess.store.db import View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
 from jitaccess.told import told
-from jitaccess.web.doors import current, settle, without_cookie
+from jitaccess.web.doors import clear_session, current, current_or_none, settle, without_cookie
 
 MAX_FORM_BYTES = 32 * 1024
 MAX_FIELD_CHARS = 16 * 1024
@@ -63,6 +66,10 @@ class Endpoints:
         if form.get("grant_type") not in ("authorization_code", "refresh_token"):
             return _oauth_error(400, "unsupported_grant_type", "Only authorization_code and refresh_token.")
         broker = self.broker
+        if "resource" in form:
+            with broker.read() as view:
+                if form["resource"] != audience_of(view, broker, client.target):
+                    return _oauth_error(400, "invalid_target", "This client's tokens are for another resource.")
         grant_id = _grant_behind(broker, form)
         status = reserve(broker)
         with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
@@ -128,13 +135,28 @@ class Endpoints:
 
         return view
 
+    def userinfo(self) -> BaseResponse:
+        """Say who the person behind an access token is (OpenID Connect Core section 5.3)."""
+        form = _form() if request.method == "POST" and request.content_length else None
+        token = bearer(request.headers.get("Authorization"), form)
+        found = token if isinstance(token, BearerError) else claims(self.broker, token)
+        if isinstance(found, BearerError):
+            answer = _oauth_error(found.status, found.code or "invalid_token", found.description)
+            answer.headers["WWW-Authenticate"] = found.challenge()
+            return answer
+        return jsonify(found)
+
     # -- the person's page
+
+    def posted(self) -> BaseResponse:
+        """Take an authorization request that was sent as a form (OpenID Connect Core section 3.1.2.1): the page shows it."""
+        return redirect(f"/oidc/authorize?{urlencode(_form())}", 303)
 
     def page(self) -> BaseResponse | str:
         """Show exactly which access would be opened, for which system; changes nothing."""
         broker = self.broker
         with broker.read() as view:
-            asked = read_request(view, broker, request.args)
+            asked = read_request(view, broker, request.args, current=current_or_none())
             if isinstance(asked, Back):
                 return redirect(asked.location, 303)
             who = current()
@@ -172,15 +194,42 @@ class Endpoints:
         return jsonify({"redirect": back.location})
 
     def _asked(self, query: str) -> Asked:
-        try:
-            arguments = MultiDict(parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=50))
-        except ValueError as error:
-            raise JitError(Kind.INVALID, "The field query cannot be read.", field="query") from error
+        arguments = _query(query)
         with self.broker.read() as view:
             asked = read_request(view, self.broker, arguments)
         if isinstance(asked, Back):
             raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Start again there.")
         return asked
+
+    # -- signing out
+
+    def logout_page(self) -> BaseResponse | str:
+        """Ask whether to sign out; changes nothing. Who is not signed in is sent on at once."""
+        asked = self._logout_asked(dict(_once(request.args)))
+        if current_or_none() is None:
+            return redirect(asked.back, 303) if asked.back else render_template("oidc_logout.html", done=True)
+        if asked.back_origin is not None:
+            g.form_action = (asked.back_origin,)
+        return render_template("oidc_logout.html", asked=asked, query=request.query_string.decode(), done=False)
+
+    def logout_posted(self) -> BaseResponse:
+        """Take a request to sign out that was sent as a form: the page asks."""
+        return redirect(f"/oidc/logout?{urlencode(_form())}", 303)
+
+    def logout_confirmed(self) -> BaseResponse:
+        """End the session and the sign-ins made in it; then go where the application wants."""
+        who = current()
+        asked = self._logout_asked(dict(_once(_query(request.form.get("query", "")))))
+        with self.broker.begin(who.actor) as tx:
+            sign_out(tx, who, asked)
+        answer = redirect(asked.back or "/oidc/logout", 303)
+        clear_session(answer)
+        return answer
+
+    def _logout_asked(self, values: Mapping[str, str]) -> LogoutAsked:
+        with self.broker.read() as view:
+            self.broker.keyring.refresh(view)
+            return read_logout(view, self.broker, values)
 
     # -- documents
 
@@ -218,6 +267,12 @@ def blueprint(broker: Broker) -> Blueprint:
     found.add_url_rule("/oidc/authorize", "authorize", at.page, methods=["GET"])
     found.add_url_rule("/oidc/authorize/begin", "authorize_begin", at.begin, methods=["POST"])
     found.add_url_rule("/oidc/authorize/complete", "authorize_complete", at.complete, methods=["POST"])
+    found.add_url_rule("/oidc/authorize", "authorize_posted", without_cookie(lambda: at.posted()), methods=["POST"])
+    userinfo = without_cookie(lambda: at.userinfo())
+    found.add_url_rule("/oidc/userinfo", "userinfo", userinfo, methods=["GET", "POST"])
+    found.add_url_rule("/oidc/logout", "logout", at.logout_page, methods=["GET"])
+    found.add_url_rule("/oidc/logout", "logout_posted", without_cookie(lambda: at.logout_posted()), methods=["POST"])
+    found.add_url_rule("/oidc/logout/confirm", "logout_confirmed", at.logout_confirmed, methods=["POST"])
     for name, act in (("token", at.token), ("introspect", at.introspect), ("revoke", at.revoke)):
         found.add_url_rule(f"/oidc/{name}", name, at.of_client(name, act), methods=["POST"])
     found.add_url_rule("/.well-known/openid-configuration", "openid_configuration", at.discovery)
@@ -234,6 +289,26 @@ def _public(answer: Response) -> Response:
     answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     answer.headers["Cache-Control"] = f"public, max-age={HTTP_MAX_AGE_S}"
     return answer
+
+
+def _query(text: str) -> MultiDict[str, str]:
+    """Read a query that a page carried; raises INVALID."""
+    if not text:
+        return MultiDict()
+    try:
+        if len(text) > MAX_QUERY_CHARS:
+            raise ValueError("too long")
+        return MultiDict(parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=50))
+    except ValueError as error:
+        raise JitError(Kind.INVALID, "The field query cannot be read.", field="query") from error
+
+
+def _once(arguments: MultiDict[str, str]) -> Iterator[tuple[str, str]]:
+    """Give each parameter, plain and bounded; raises INVALID where one stands twice."""
+    for name, found in arguments.lists():
+        if len(found) != 1 or len(found[0]) > MAX_FIELD_CHARS or not found[0].isascii() or not found[0].isprintable():
+            raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Tell its operators.")
+        yield name, found[0]
 
 
 def _form() -> dict[str, str]:
@@ -279,11 +354,10 @@ def _grant_behind(broker: Broker, form: Mapping[str, str]) -> str:
 
 def _jti(view: View, broker: Broker, client: ClientFacts, text: str) -> str | None:
     """Return the jti of an access token of ours for this client's target that is not over yet."""
-    target = broker.policies.active(view).targets.get(client.target)
-    if target is None:
+    audience = audience_of(view, broker, client.target)
+    if audience is None:
         return None
     now = view.now.timestamp()
-    audience = str(target.connector["audience"])
     verifier = Verifier(broker.site.origin, audience, broker.keyring.token_keys().get, clock=lambda: now)
     try:
         return verifier.verify(text).jti

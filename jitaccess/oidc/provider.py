@@ -32,7 +32,7 @@ from jitaccess.identity.people import register
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Token
+from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Passkey, Token
 from jitaccess.tokens.access import SignIn, mint_id
 from jitaccess.tokens.status import StatusRef
 
@@ -43,11 +43,15 @@ ACR_HARDWARE, ACR_SYNCED = "phrh", "phr"
 NO_GRANT = Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
 
 
+def acr_of(passkey: Passkey) -> str:
+    """Return the `acr` that an assertion of this passkey gives."""
+    return ACR_SYNCED if passkey.backup_eligible else ACR_HARDWARE
+
+
 def sign_in_of(verified: VerifiedAssertion) -> SignIn:
     """Say truly how the person just authenticated (R38; RFC 8176): hwk for a key that stays in one device, swk for a synced one."""
-    if verified.passkey.backup_eligible:
-        return SignIn(verified.at, ACR_SYNCED, ("swk", "user"))
-    return SignIn(verified.at, ACR_HARDWARE, ("hwk", "user"))
+    key = "swk" if verified.passkey.backup_eligible else "hwk"
+    return SignIn(verified.at, acr_of(verified.passkey), (key, "user"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +232,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
                 client_id=client.client_id,
                 person_id=person,
                 name=register(self.view).persons[person].name,
+                sid=user.family,
                 nonce=user.nonce,
                 access_token=issued.access.text,
                 sign_in=user.sign_in,
@@ -328,7 +333,9 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
             server.note(EventType.CODE_REFUSED, "another_client", code=row.id, grant=row.grant_id)
             return None
         if row.used_at is not None:
-            end_family(server.tx, row.family, EventType.CODE_REUSED, client_id=client.client_id)
+            end_family(
+                server.tx, row.family, EventType.CODE_REUSED, client_id=client.client_id, tell_client="code_reused"
+            )
             return None
         late = server.tx.now >= row.expires_at
         if late:
@@ -375,7 +382,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # Authlib has no ty
         elif row.client_id != client_id:
             server.note(EventType.TOKEN_REFUSED, "another_client", token=row.id, grant=row.grant_id)
         elif row.used_at is not None:
-            end_family(server.tx, row.family, EventType.TOKEN_REUSED, client_id=client_id)
+            end_family(server.tx, row.family, EventType.TOKEN_REUSED, client_id=client_id, tell_client="token_reused")
         elif row.ended_at is not None or server.tx.now >= row.expires_at:
             server.note(EventType.TOKEN_REFUSED, "ended", token=row.id, grant=row.grant_id)
         else:

@@ -11,6 +11,7 @@ from jitaccess.sdk.introspection import IntrospectionCheck
 from jitaccess.sdk.keys import FetchedKeys, KeySource, static_keys
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.status import StatusCheck
+from jitaccess.sdk.step_up import Level, StepUpNeeded, require_level, www_authenticate
 from jitaccess.sdk.tokens import VerifiedToken, Verifier
 
 __all__ = [
@@ -20,9 +21,13 @@ __all__ = [
     "FetchedKeys",
     "IntrospectionCheck",
     "KeySource",
+    "Level",
     "StatusCheck",
+    "StepUpNeeded",
     "TokenRefused",
     "VerifiedToken",
     "Verifier",
+    "require_level",
     "static_keys",
+    "www_authenticate",
 ]

@@ -352,6 +352,7 @@ class Client(Sealed, Base):
     """A target's registration as an OAuth client."""
 
     __tablename__ = "client"
+    LATER = frozenset({"backchannel_logout_uri", "post_logout_redirect_uris"})
     id: Mapped[str] = _key()
     target: Mapped[str] = mapped_column(index=True)
     name: Mapped[str]
@@ -361,6 +362,10 @@ class Client(Sealed, Base):
     secret_hash: Mapped[str | None]
     jwks: Mapped[JsonValue] = mapped_column(Json)
     initiate_login_uri: Mapped[str | None]
+    backchannel_logout_uri: Mapped[str | None]
+    """Where the broker tells that a sign-in is over."""
+    post_logout_redirect_uris: Mapped[JsonValue] = mapped_column(Json)
+    """Where people may be sent after signing out; NULL is none."""
     status: Mapped[str]
     created_at: Mapped[datetime]
 
@@ -655,6 +660,27 @@ class Preference(Base):
     """Channel name -> the person's address there."""
 
 
+class LogoutNotice(Base):
+    """That a client is to be told of one sign-in's end, written by the transaction that ended it; kept with what became of it."""
+
+    __tablename__ = "logout_notice"
+    __table_args__ = (Index("logout_notice_due", "done_at", "next_at"),)
+    id: Mapped[str] = _key()
+    client_id: Mapped[str]
+    grant_id: Mapped[str]
+    sid: Mapped[str]
+    """The sign-in: the family of its tokens, and `sid` of its ID tokens."""
+    person_id: Mapped[str]
+    cause: Mapped[str]
+    created_at: Mapped[datetime]
+    attempts: Mapped[int]
+    next_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    """When it was delivered or given up."""
+    delivered: Mapped[bool | None]
+    last_error: Mapped[str | None]
+
+
 class RateCount(Base):
     """A fixed-window count for rate limits."""
 
@@ -740,6 +766,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "challenge",
         "outbox",
         "preference",
+        "logout_notice",
         "rate_count",
         "heartbeat",
         "register_version",

@@ -19,6 +19,10 @@ from jitaccess.sdk.tokens import DETAILS_TYPE, MAX_LIFE_S, half_hash
 
 ALGORITHM = "ES256"
 ACCESS_TYPE = "at+jwt"
+LOGOUT_TYPE = "logout+jwt"
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+LOGOUT_LIFE_S = 120
+"""Section 2.4 recommends two minutes at most."""
 ID_LIFE_S = 300
 """An ID token says that somebody signed in just now; it is used once, at once."""
 
@@ -124,18 +128,20 @@ def mint_id(
     client_id: str,
     person_id: str,
     name: str,
+    sid: str,
     nonce: str | None,
     access_token: str,
     sign_in: SignIn,
     now: datetime,
 ) -> str:
-    """Make the ID token that goes with an access token (OpenID Connect Core section 2)."""
+    """Make the ID token that goes with an access token (OpenID Connect Core section 2). `sid` names this sign-in for logout."""
     begins = to_epoch_s(now)
     claims: dict[str, JsonValue] = {
         "iss": issuer,
         "aud": client_id,
         "sub": person_id,
         "name": name,
+        "sid": sid,
         "iat": begins,
         "exp": begins + ID_LIFE_S,
         "auth_time": to_epoch_s(sign_in.at),
@@ -146,6 +152,22 @@ def mint_id(
     if nonce is not None:
         claims["nonce"] = nonce
     return sign(key, "JWT", claims)
+
+
+def mint_logout(key: ECKey, *, issuer: str, client_id: str, person_id: str, sid: str, jti: str, now: datetime) -> str:
+    """Make a logout token: one sign-in of one person at one client is over (Back-Channel Logout 1.0 section 2.4)."""
+    begins = to_epoch_s(now)
+    claims: dict[str, JsonValue] = {
+        "iss": issuer,
+        "aud": client_id,
+        "sub": person_id,
+        "sid": sid,
+        "jti": jti,
+        "iat": begins,
+        "exp": begins + LOGOUT_LIFE_S,
+        "events": {LOGOUT_EVENT: {}},
+    }
+    return sign(key, LOGOUT_TYPE, claims)
 
 
 def sign(key: ECKey, typ: str, claims: dict[str, JsonValue]) -> str:

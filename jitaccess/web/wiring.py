@@ -13,6 +13,7 @@ from jitaccess.web import (
     doors,
     handover,
     languages,
+    logouts,
     pages,
     speech,
     transfer,
@@ -36,3 +37,4 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(approving_set.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))
+    app.register_blueprint(logouts.blueprint(broker))
