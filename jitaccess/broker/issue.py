@@ -37,7 +37,7 @@ from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Inputs, TargetFacts, Terms, decide
 from jitaccess.policy.evaluate import Effect as PolicyEffect
 from jitaccess.proof.assertion import StoredKey
-from jitaccess.proof.canonical import b64u_decode, salted_digest
+from jitaccess.proof.canonical import JsonValue, b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
@@ -92,6 +92,8 @@ class Issued:
     refresh: str
     scope: str
     event: PendingEvent
+    details: Mapping[str, JsonValue]
+    """The grant as the token names it."""
 
 
 # ---------------------------------------------------------------- evidence
@@ -595,6 +597,15 @@ def mint(
     if grant.ends_at is None or lease.grant_id != grant.id or lease.state != LeaseState.ACTIVE.value:
         raise JitError(Kind.GONE, "This access has ended. Ask for it anew.")
     jti, refresh_id, refresh = tx.new_id(), tx.new_id(), new_secret()
+    named = GrantClaims(
+        grant.id,
+        grant.target,
+        grant.entitlement,
+        cast(Inputs, found.request.inputs),
+        grant.approvals_digest,
+        grant.policy_digest,
+        grant.ends_at,
+    )
     access = mint_access(
         broker.keyring.token_key(),
         issuer=broker.site.origin,
@@ -603,15 +614,7 @@ def mint(
         person_id=grant.person_id,
         jti=jti,
         scope=scope,
-        grant=GrantClaims(
-            grant.id,
-            grant.target,
-            grant.entitlement,
-            cast(Inputs, found.request.inputs),
-            grant.approvals_digest,
-            grant.policy_digest,
-            grant.ends_at,
-        ),
+        grant=named,
         sign_in=sign_in,
         now=tx.now,
         ttl_s=found.terms.token_ttl_s,
@@ -668,7 +671,7 @@ def mint(
             ),
         ],
     )
-    return Issued(access, refresh, scope, event)
+    return Issued(access, refresh, scope, event, named.to_details())
 
 
 def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_client: str | None = None) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from jitaccess.errors import JitError, Kind
+from jitaccess.told import told
 
 TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 4096
@@ -39,7 +40,8 @@ class Reach:
             return cls(tuple(ipaddress.ip_network(text) for text in networks), loopback)
         except ValueError as error:
             raise JitError(
-                Kind.CONFIGURATION, f"outbound.networks: {error}. Write networks such as 10.20.0.0/16."
+                Kind.CONFIGURATION,
+                told("outbound.networks: %(error)s. Write networks such as 10.20.0.0/16.", error=str(error)),
             ) from error
 
     def allows(self, text: str) -> bool:

@@ -31,7 +31,7 @@ from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import Tx
 from jitaccess.store.ids import new_secret
-from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat, LogoutNotice
+from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat, LogoutNotice, PendingAuthorization
 from jitaccess.tokens.keys import due_for_retirement, retire_due
 
 log = logging.getLogger(__name__)
@@ -251,6 +251,7 @@ class Ticker:
     def _housekeeping(self) -> None:
         with self._broker.begin(SYSTEM) as tx:
             tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
+            tx.delete(PendingAuthorization, PendingAuthorization.expires_at < tx.now)
             tx.delete(LogoutNotice, LogoutNotice.done_at < tx.now - KEEP_LOGOUTS)
             beat = tx.get(Heartbeat, "sweep")
             if beat is None:

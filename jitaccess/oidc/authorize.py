@@ -5,6 +5,7 @@ Opening takes a fresh passkey assertion bound to the grant and to this very requ
 `prompt=login` and `max_age` hold by themselves (R38).
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -40,6 +41,7 @@ from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Challenge, Grant
 
 MAX_PARAMETERS = 20
+DETAILS = "authorization_details"
 MAX_PARAMETER_CHARS = 1024
 _KEPT = (
     "response_type",
@@ -51,7 +53,9 @@ _KEPT = (
     "code_challenge",
     "code_challenge_method",
     "acr_values",
+    "authorization_details",
 )
+_DETAIL_KEYS = frozenset({"type", "target", "entitlement"})
 _UNSUPPORTED = {"request": "request_not_supported", "request_uri": "request_uri_not_supported"}
 
 
@@ -62,6 +66,8 @@ class Asked:
     client: OAuthClient
     parameters: Mapping[str, str]
     login_hint: str | None
+    entitlement: str | None
+    """The one that the client wants, where it names one in `authorization_details`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def read_request(
     """
     values = {name: found[0] for name, found in arguments.lists() if len(found) == 1 and found[0]}
     twice = [name for name, found in arguments.lists() if len(found) != 1]
-    odd = [name for name, value in values.items() if len(value) > MAX_PARAMETER_CHARS or not _plain(value)]
+    odd = [name for name, value in values.items() if len(value) > MAX_PARAMETER_CHARS or not _plain(name, value)]
     if twice or odd or len(values) > MAX_PARAMETERS:  # 1
         raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Tell its operators.")
     client = Provider(broker, view).query_client(values.get("client_id", ""))
@@ -106,6 +112,10 @@ def read_request(
         return _back(broker, address, values, *found)
     parameters = {name: values[name] for name in _KEPT if name in values}
     try:
+        entitlement = named_entitlement(values[DETAILS], client.facts.target) if DETAILS in values else None
+    except (ValueError, RecursionError):
+        return _back(broker, address, values, "invalid_authorization_details", "Only one entry of type jit_access.")
+    try:
         Provider(broker, view).get_consent_grant(StoredRequest(broker.site.origin, parameters))
     except OAuth2Error as error:
         return _back(broker, address, values, str(error.error), str(error.description or ""))
@@ -115,7 +125,7 @@ def read_request(
         return _back(broker, address, values, "interaction_required", "Opening access always takes a passkey.")
     if current is not None and unmet(values.get("acr_values"), acr_of(current.passkey)):
         return _unmet(broker, address, values)
-    return Asked(client, parameters, values.get("login_hint"))
+    return Asked(client, parameters, values.get("login_hint"), entitlement)
 
 
 def _not_possible(view: View, broker: Broker, client: OAuthClient, values: Mapping[str, str]) -> tuple[str, str] | None:
@@ -152,8 +162,20 @@ def _unmet(broker: Broker, address: str, values: Mapping[str, str]) -> Back:
     )
 
 
-def _plain(value: str) -> bool:
-    return value.isascii() and value.isprintable() and not set(value) & set('"\\')
+def _plain(name: str, value: str) -> bool:
+    """Say whether a value can stand anywhere; JSON needs its quotes and is read strictly."""
+    return value.isascii() and value.isprintable() and (name == DETAILS or not set(value) & set('"\\'))
+
+
+def named_entitlement(details: str, target: str) -> str | None:
+    """Return the entitlement that `authorization_details` names (RFC 9396); raises ValueError for anything else than ours."""
+    found = json.loads(details)
+    match found:
+        case [{"type": "jit_access", **rest}] if rest.keys() <= _DETAIL_KEYS and rest.get("target", target) == target:
+            entitlement = rest.get("entitlement")
+            if entitlement is None or (isinstance(entitlement, str) and 0 < len(entitlement) <= 64):
+                return entitlement
+    raise ValueError("not an authorization detail of this kind")
 
 
 def _back(broker: Broker, address: str, values: Mapping[str, str], error: str, description: str) -> Back:
@@ -175,7 +197,8 @@ def choices(view: View, asked: Asked, current: Current) -> list[Choice]:
         )
         .order_by(Grant.created_at.desc())
     )
-    live = [grant for grant in grants if _open_now(view, grant)]
+    wanted = [grant for grant in grants if asked.entitlement in (None, grant.entitlement)]
+    live = [grant for grant in wanted if _open_now(view, grant)]
     live.sort(key=lambda grant: grant.id != asked.login_hint)
     return [Choice(grant, view.require(AccessRequest, grant.request_id)) for grant in live]
 
@@ -221,6 +244,8 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
         opened = open_in(tx, broker, current, grant_id, covered=covered)  # 4
         if isinstance(opened, Refused):
             return opened
+        if asked.entitlement not in (None, opened.evidence.grant.entitlement):
+            return Refused(Kind.CONFLICT, "another_entitlement", "This access is not the one that was asked for.")
         if opened.lease.target != asked.client.facts.target or broker.targets.kind(opened.lease.connector).outside:
             return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
         sign_in = sign_in_of(verified)

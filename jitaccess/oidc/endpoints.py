@@ -29,6 +29,7 @@ from jitaccess.oidc.client_auth import FailureLimit, actor_of, authenticate, rec
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.logout import LogoutAsked, read_logout, sign_out
 from jitaccess.oidc.metadata import metadata
+from jitaccess.oidc.pending import Ready, keep, ready, requestable, resume
 from jitaccess.oidc.provider import FormRequest, Provider
 from jitaccess.oidc.userinfo import BearerError, bearer, claims
 from jitaccess.sdk import TokenRefused, Verifier
@@ -164,15 +165,41 @@ class Endpoints:
             target = policies.targets.get(asked.client.facts.target)
             live = choices(view, asked, who)
             person = view.require(Person, who.person.id)
+            entries = [] if live else requestable(view, broker, asked, who)
             return render_template(
                 "oidc_authorize.html",
                 client=asked.client.facts,
                 target=target,
                 choices=live,
+                entries=entries,
                 person=person,
                 now=view.now,
                 query=request.query_string.decode(),
             )
+
+    def ask(self) -> BaseResponse:
+        """Keep what the application asked and lead to the page where this right is asked for."""
+        who = current()
+        asked = self._asked(request.form.get("query", ""))
+        entitlement = request.form.get("entitlement", "")[:64]
+        with self.broker.begin(who.actor) as tx:
+            path = settle(keep(tx, self.broker, who, asked, entitlement))
+        return redirect(path, 303)
+
+    def resume(self) -> BaseResponse:
+        """Take up what the application asked, now that there is access."""
+        who = current()
+        with self.broker.begin(who.actor) as tx:
+            path = settle(resume(tx, self.broker, who, request.form.get("pending", "")))
+        return redirect(path, 303)
+
+    def waiting(self) -> list[Ready]:
+        """Return the ways back that are open to who is signed in: for the start page."""
+        who = current_or_none()
+        if who is None:
+            return []
+        with self.broker.read() as view:
+            return ready(view, self.broker, who)
 
     def begin(self) -> BaseResponse:
         """Begin the passkey ceremony for one grant; `query` is the authorization request of the page."""
@@ -265,6 +292,9 @@ def blueprint(broker: Broker) -> Blueprint:
     found = Blueprint("oidc", "jitaccess.oidc")
     at = Endpoints(broker)
     found.add_url_rule("/oidc/authorize", "authorize", at.page, methods=["GET"])
+    found.add_url_rule("/oidc/authorize/ask", "authorize_ask", at.ask, methods=["POST"])
+    found.add_url_rule("/oidc/authorize/resume", "authorize_resume", at.resume, methods=["POST"])
+    found.add_app_template_global(at.waiting, "sign_ins_waiting")
     found.add_url_rule("/oidc/authorize/begin", "authorize_begin", at.begin, methods=["POST"])
     found.add_url_rule("/oidc/authorize/complete", "authorize_complete", at.complete, methods=["POST"])
     found.add_url_rule("/oidc/authorize", "authorize_posted", without_cookie(lambda: at.posted()), methods=["POST"])

@@ -223,6 +223,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
             "expires_in": to_epoch_s(issued.access.expires_at) - to_epoch_s(self.view.now),
             "refresh_token": issued.refresh,
             "scope": issued.scope,
+            "authorization_details": [dict(issued.details)],
         }
         if "openid" in (scope or "").split():
             person = user.found.grant.person_id

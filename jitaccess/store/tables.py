@@ -576,6 +576,20 @@ class AuthorizationCode(Sealed, Base):
     used_at: Mapped[datetime | None]
 
 
+class PendingAuthorization(Base):
+    """What an application asked before its person had access; it confers nothing."""
+
+    __tablename__ = "pending_authorization"
+    id: Mapped[str] = _key()
+    person_id: Mapped[str] = mapped_column(index=True)
+    client_id: Mapped[str]
+    entitlement: Mapped[str]
+    parameters: Mapped[JsonValue] = mapped_column(Json)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
 class Token(Sealed, Base):
     """A token minted under a lease, known by its jti or, for refresh tokens, by the hash of its secret."""
 
@@ -767,6 +781,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "outbox",
         "preference",
         "logout_notice",
+        "pending_authorization",
         "rate_count",
         "heartbeat",
         "register_version",
