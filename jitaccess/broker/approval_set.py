@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from jitaccess.broker import reading
-from jitaccess.broker.approve import Approved, Signing, count_in, may_sign, not_as_shown, refuse, statement_of
+from jitaccess.broker.approve import Approved, Signing, count_in, lent, may_sign, not_as_shown, refuse, statement_of
 from jitaccess.broker.context import Broker
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
@@ -68,6 +68,7 @@ def begin_set(tx: Tx, broker: Broker, current: Current, request_ids: Sequence[st
                 step=step,
                 verdict=Verdict.APPROVE.value,
                 nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+                deputation=lent(tx, request, current.person.id),
             )
         )
     data = tuple(single.to_bytes() for single in singles)
@@ -138,7 +139,8 @@ def complete_set(
         step = _step(tx, broker, current, request)
         if isinstance(step, Refused) or request is None:
             return _refused(tx, current, cast(Refused, step), request)
-        other = not_as_shown(broker, request, single, passkey=verified.passkey, step=step)
+        deputation = lent(tx, request, current.person.id)
+        other = not_as_shown(broker, request, single, passkey=verified.passkey, step=step, deputation=deputation)
         if other is not None:
             return _refused(tx, current, other, request)
         checked.append((request, data, single))

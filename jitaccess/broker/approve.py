@@ -12,15 +12,16 @@ from typing import cast
 
 from sqlalchemy import func, select
 
-from jitaccess.broker import asking, reading
+from jitaccess.broker import asking, deputies, reading
 from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
+from jitaccess.broker.deputies import both_able
 from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
 from jitaccess.broker.votes import as_votes, votes_of, votes_on
 from jitaccess.clock import to_epoch_s
-from jitaccess.domain.approval import ApprovalTerms, could_sign, open_to, tally
+from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, open_to, open_to_deputy, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import Refused
@@ -37,7 +38,7 @@ from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Outbox, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Approval, Deputation, Grant, Outbox, Passkey, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class ApprovalFacts:
     """Steps that this person may sign now."""
     mine: Approval | None
     """What this person said already."""
+    deputation: Deputation | None = None
+    """Under which this person would sign, where the right is not the person's own."""
 
 
 UNCHANGED = Choice()
@@ -89,10 +92,12 @@ def statement_of(
     verdict: str,
     nonce: str,
     max_duration_s: int | None = None,
+    deputation: Deputation | None = None,
 ) -> ApprovalStatement:
     """Build the statement from the request's row: at approval to be signed, at issue to be compared with what was signed.
 
-    `max_duration_s` is the shorter time that this approver gives, as `shorter` allows it; None means what was asked for.
+    `max_duration_s` is the shorter time that this approver gives, as `shorter` allows it; None means what was asked for. Under a
+    `deputation` the approver signs in its delegator's place.
     """
     return ApprovalStatement(
         instance=broker.site.instance_id,
@@ -117,6 +122,8 @@ def statement_of(
         verdict=verdict,
         nonce=nonce,
         extends=request.extends,
+        deputy_of=deputation.delegator_id if deputation is not None else None,
+        deputation_digest=deputies.digest_of(deputation) if deputation is not None else None,
     )
 
 
@@ -146,6 +153,7 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     signers = could_sign(approval, register=register(view), requester=request.person_id, waited_s=waited)
     me = current.person.id
     involved = me == request.person_id or any(me in people for people in signers.values())
+    involved = involved or me in deputies.deputies_of(view, frozenset[str]().union(*signers.values()), approval)
     mine = next((vote for vote in votes if vote.person_id == me), None)
     if not involved and mine is None and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
@@ -155,7 +163,7 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
         else ()
     )
     requester = view.require(Person, request.person_id)
-    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine)
+    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine, lent(view, request, me))
 
 
 def _waited(request: AccessRequest, at: datetime) -> int:
@@ -165,16 +173,42 @@ def _waited(request: AccessRequest, at: datetime) -> int:
 def _open_steps(
     view: View, request: AccessRequest, approval: ApprovalTerms, person_id: str, votes: Sequence[Vote]
 ) -> tuple[str, ...]:
-    """Return the steps that a person may sign now, by the register, the wait, and who was asked where no others may sign."""
-    return open_to(
-        person_id,
-        approval,
-        register=register(view),
-        requester=request.person_id,
-        votes=votes,
-        waited_s=_waited(request, view.now),
-        asked=asking.by_step(asking.asked_of(view, request.id)) if asking.narrowed(approval) else None,
-    )
+    """Return the steps that a person may sign now: by a right of the person's own, else in the place of somebody else."""
+    return _seat(view, request, approval, person_id, votes)[0]
+
+
+def lent(view: View, request: AccessRequest, person_id: str) -> Deputation | None:
+    """Return the deputation under which a person signs this request now; None where the right is the person's own, or there is none."""
+    approval = terms_of(request)
+    if approval.deputies_s is None:
+        return None
+    return _seat(view, request, approval, person_id, as_votes(votes_of(view, request.id)))[1]
+
+
+def _seat(
+    view: View, request: AccessRequest, approval: ApprovalTerms, person_id: str, votes: Sequence[Vote]
+) -> tuple[tuple[str, ...], Deputation | None]:
+    """Return the steps open to a person, by the register, the wait, and who was asked where no others may sign; and who lends the right."""
+    waited = _waited(request, view.now)
+    asked = asking.by_step(asking.asked_of(view, request.id)) if asking.narrowed(approval) else None
+    people, requester = register(view), request.person_id
+    own = open_to(person_id, approval, register=people, requester=requester, votes=votes, waited_s=waited, asked=asked)
+    if own or approval.deputies_s is None:
+        return own, None
+    for found in deputies.standing_in(view, person_id, approval):
+        steps = open_to_deputy(
+            person_id,
+            found.delegator_id,
+            approval,
+            register=people,
+            requester=requester,
+            votes=votes,
+            waited_s=waited,
+            asked=asked,
+        )
+        if steps:
+            return steps, found
+    return (), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +219,8 @@ class Waiting:
     steps: tuple[str, ...]
     asked: bool
     """Whether this person was asked; others may sign too where the terms let them."""
+    deputation: Deputation | None = None
+    """Under which this person would sign, where the right is not the person's own."""
 
 
 def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
@@ -210,9 +246,9 @@ def waiting_for(view: View, person_id: str) -> list[Waiting]:
         approval = Terms.from_document(request.terms).approval
         if approval is None:
             continue
-        steps = _open_steps(view, request, approval, person_id, as_votes(votes.get(request.id, ())))
+        steps, deputation = _seat(view, request, approval, person_id, as_votes(votes.get(request.id, ())))
         if steps:
-            found.append(Waiting(request, steps, request.id in told))
+            found.append(Waiting(request, steps, request.id in told, deputation))
     return sorted(found, key=lambda waiting: not waiting.asked)
 
 
@@ -227,7 +263,10 @@ def begin_approval(
     wrong = _choice_problem(broker, request, choice)
     if wrong is not None:
         return wrong
-    return _begin(tx, broker, current, request, step=found, verdict=Verdict.APPROVE, choice=choice)
+    deputation = lent(tx, request, current.person.id)
+    return _begin(
+        tx, broker, current, request, step=found, verdict=Verdict.APPROVE, choice=choice, deputation=deputation
+    )
 
 
 def _choice_problem(broker: Broker, request: AccessRequest, choice: Choice) -> Refused | None:
@@ -254,6 +293,7 @@ def _begin(
     step: str,
     verdict: Verdict,
     choice: Choice = UNCHANGED,
+    deputation: Deputation | None = None,
 ) -> Ceremony:
     statement = statement_of(
         broker,
@@ -264,6 +304,7 @@ def _begin(
         verdict=verdict.value,
         nonce=b64u_encode(new_bytes(NONCE_BYTES)),
         max_duration_s=choice.max_duration_s,
+        deputation=deputation,
     )
     return begin_assertion(
         tx,
@@ -303,7 +344,7 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
     votes = as_votes(votes_of(tx, request.id))
     steps = _open_steps(tx, request, approval, current.person.id, votes)  # 4
     if not steps:
-        if any(vote.person == current.person.id for vote in votes):
+        if any(current.person.id in vote.persons for vote in votes):
             return Refused(Kind.CONFLICT, "already_signed", "You signed this already.")
         signers = could_sign(
             approval, register=register(tx), requester=request.person_id, waited_s=_waited(request, tx.now)
@@ -345,7 +386,13 @@ def complete_approval(
     statement = _signed(verified)
     added = cast("dict[str, JsonValue]", verified.extra)
     other = not_as_shown(
-        broker, request, statement, passkey=verified.passkey, step=step, shortened=bool(added["shortened"])
+        broker,
+        request,
+        statement,
+        passkey=verified.passkey,
+        step=step,
+        shortened=bool(added["shortened"]),
+        deputation=lent(tx, request, current.person.id),
     )  # 3
     if other is not None:
         return refuse(tx, current, request, other)
@@ -367,6 +414,7 @@ def not_as_shown(
     passkey: Passkey,
     step: str,
     shortened: bool = False,
+    deputation: Deputation | None = None,
 ) -> Refused | None:
     """Compare what was signed, field by field, with what the request's row gives now for this person and step."""
     wanted = statement_of(
@@ -380,6 +428,7 @@ def not_as_shown(
         max_duration_s=shorter(
             request, Terms.from_document(request.terms), statement.max_duration_s if shortened else None
         ),
+        deputation=deputation,
     )
     fields = differences(statement, wanted)
     if not fields:
@@ -437,6 +486,7 @@ def _store(tx: Tx, current: Current, request: AccessRequest, signing: Signing, *
     added: dict[str, JsonValue] = {}
     if statement.max_duration_s < request.duration_s:
         added["max_duration_s"] = statement.max_duration_s
+    deputation = lent(tx, request, current.person.id) if statement.deputy_of is not None else None
     read = reading.due(request, Terms.from_document(request.terms))
     if read:
         added["read_back"] = [*sorted(read)]
@@ -447,6 +497,7 @@ def _store(tx: Tx, current: Current, request: AccessRequest, signing: Signing, *
             "approver": current.person.id,
             "passkey": signing.passkey.id,
             "approval_set": signing.set_id,
+            "deputy_of": statement.deputy_of,
         },
         body={
             "step": statement.step,
@@ -474,6 +525,8 @@ def _store(tx: Tx, current: Current, request: AccessRequest, signing: Signing, *
         given_at=tx.now,
         signed_at=tx.now,
         set_id=signing.set_id,
+        deputy_of=statement.deputy_of,
+        deputation_id=deputation.id if deputation is not None else None,
     )
 
 
@@ -496,6 +549,9 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
         terms_of(request), register=register(tx), requester=request.person_id, waited_s=_waited(request, tx.now)
     )
     step = next((name for name, people in signers.items() if current.person.id in people), None)
+    deputation = None if step is not None else _standing(tx, request, signers, current.person.id)
+    if deputation is not None:
+        step = next((name for name, people in signers.items() if deputation.delegator_id in people), None)
     if step is None:
         return refuse(tx, current, request, nothing)
     if request.state != RequestState.PENDING.value:
@@ -522,11 +578,27 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
             step=step,
             verdict=Verdict.DENY.value,
             given_at=tx.now,
+            deputy_of=deputation.delegator_id if deputation is not None else None,
+            deputation_id=deputation.id if deputation is not None else None,
         )
     advance(tx, request, RequestState.DENIED, body={"by": "approver"}, decided_at=tx.now)
     tell(tx, "request_decided", request.person_id, request.id)
     _hold_if_refused_often(tx, broker, request.person_id)
     return request
+
+
+def _standing(
+    view: View, request: AccessRequest, signers: Mapping[str, frozenset[str]], person_id: str
+) -> Deputation | None:
+    """Return the deputation under which a person may refuse a request: of anybody who could sign any step of it."""
+    approval, people = terms_of(request), register(view)
+    if approval.deputies_s is None or person_id in barred(request.person_id, register=people, never=approval.never):
+        return None
+    able = frozenset[str]().union(*signers.values())
+    found = deputies.standing_in(view, person_id, approval)
+    return next(
+        (one for one in found if one.delegator_id in able and both_able(people, one.delegator_id, person_id)), None
+    )
 
 
 def _hold_if_refused_often(tx: Tx, broker: Broker, person_id: str) -> None:
@@ -553,7 +625,8 @@ def begin_denial_signature(tx: Tx, broker: Broker, current: Current, request_id:
     if found is None:
         return Refused(Kind.NOT_FOUND, "no_such_denial", "There is no denial of yours that waits for a signature.")
     request, approval = found
-    return _begin(tx, broker, current, request, step=approval.step, verdict=Verdict.DENY)
+    deputation = tx.get(Deputation, approval.deputation_id)
+    return _begin(tx, broker, current, request, step=approval.step, verdict=Verdict.DENY, deputation=deputation)
 
 
 def complete_denial_signature(

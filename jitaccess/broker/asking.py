@@ -12,6 +12,7 @@ from typing import cast
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker, subject_of
+from jitaccess.broker.deputies import deputies_of
 from jitaccess.broker.votes import as_votes, votes_of
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.approval import ApprovalTerms, could_sign, signers_of, tally
@@ -93,16 +94,20 @@ def narrowed(approval: ApprovalTerms) -> bool:
 
 
 def may_have_signed(view: View, request: AccessRequest, terms: Terms, vote: Approval) -> bool:
-    """Say whether a person, by the register of now, had the right to the step that was signed when it was signed."""
+    """Say whether a person, by the register of now, had the right to the step that was signed when it was signed.
+
+    Of a deputy's signature it is the right of the one in whose place it was given; `deputies.verify` looks at the deputy.
+    """
     approval = terms.approval
     step = next((step for step in approval.steps if step.name == vote.step), None) if approval is not None else None
     if approval is None or step is None:
         return False
     waited = waited_s(request, terms, vote.given_at)
     able = signers_of(step, approval, register=register(view), requester=request.person_id, waited_s=waited)
-    if vote.person_id not in able:
+    whose = vote.deputy_of or vote.person_id
+    if whose not in able:
         return False
-    return approval.reach_of(step.name).others or vote.person_id in by_step(asked_of(view, request.id)).get(
+    return approval.reach_of(step.name).others or whose in by_step(asked_of(view, request.id)).get(
         step.name, frozenset()
     )
 
@@ -199,7 +204,7 @@ def _free(
     approval: ApprovalTerms, people: RegisterView, request: AccessRequest, count: Tally, able: frozenset[str]
 ) -> frozenset[str]:
     """Return who of the able could still add a signature that counts."""
-    signed = {vote.person for vote in count.counted}
+    signed = frozenset[str]().union(*(vote.persons for vote in count.counted))
     institutions = {vote.institution for vote in count.counted} if "institution" in approval.distinct else set()
     return frozenset(p for p in able - signed if people.persons[p].institution not in institutions)
 
@@ -245,6 +250,10 @@ def _ask(
     )
     for person in people:
         tell(tx, "approval_wanted", person, request.id, after=KEPT_BACK if person in busy else None)
+    approval = Terms.from_document(request.terms).approval
+    lent = deputies_of(tx, frozenset(people), approval) if approval is not None else frozenset[str]()
+    for person in sorted(lent - {*people, request.person_id}):
+        tell(tx, "approval_wanted", person, request.id)
     return len(people)
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from sqlalchemy import select
 
+from jitaccess.broker import deputies
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.revoke import end_grants, live_grants
 from jitaccess.domain.events import EventType
@@ -119,6 +120,7 @@ def end_everything(
 
 def _end_person(tx: Tx, person_id: str, by: str, cause: EndCause) -> Ended:
     sessions = end_all(tx, person_id=person_id, cause=cause.value)
+    deputies.end_all_of(tx, person_id, by=by)
     requests = _end_requests(tx, _pending(tx, person_id=person_id), by)
     return Ended(sessions, requests, _end_grants(tx, live_grants(tx, person_id=person_id), cause, by))
 

@@ -13,6 +13,7 @@ from typing import cast
 
 from sqlalchemy import bindparam, select
 
+from jitaccess.broker import deputies
 from jitaccess.broker.approve import shorter, statement_of
 from jitaccess.broker.asking import may_have_signed
 from jitaccess.broker.context import Broker, advance
@@ -43,7 +44,17 @@ from jitaccess.proof.statements import ApprovalStatement, FilingStatement, State
 from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.find import Find, one_of
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Grant, Lease, Passkey, Person, Token
+from jitaccess.store.tables import (
+    AccessRequest,
+    Approval,
+    ApprovalSet,
+    Deputation,
+    Grant,
+    Lease,
+    Passkey,
+    Person,
+    Token,
+)
 from jitaccess.tokens.access import GrantClaims, Minted, SignIn, mint_access
 from jitaccess.tokens.status import StatusRef
 from jitaccess.told import told
@@ -278,6 +289,9 @@ def _approvals(
         if isinstance(signed, Refused):
             return signed
         shortest = min(shortest, signed.max_duration_s)
+        lent = deputies.verify(view, broker, vote, terms.approval, requester=request.person_id)
+        if lent is not None:
+            return lent
         if not may_have_signed(view, request, terms, vote):
             return Refused(
                 Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
@@ -313,6 +327,7 @@ def _approval(
         verdict=vote.verdict,
         nonce=signed.nonce,
         max_duration_s=shorter(request, terms, signed.max_duration_s),
+        deputation=view.get(Deputation, vote.deputation_id),
     )
     return _unlike(vote.statement, signed, wanted) or signed
 

@@ -4,6 +4,7 @@ Only shows: what the log proves is for `audit.verify` to say.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -16,7 +17,7 @@ from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.identity.sessions import Current
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Event, Lease, Passkey, PolicySetRow
+from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Deputation, Event, Lease, Passkey, PolicySetRow
 
 PAGE = 50
 
@@ -105,4 +106,24 @@ def evidence(view: View, request_id: str) -> dict[str, Any]:
             }
             for vote in votes
         ],
+        **_lent(view, votes, key_of),
+    }
+
+
+def _lent(view: View, votes: Sequence[Approval], key_of: Callable[[str | None], dict[str, Any]]) -> dict[str, Any]:
+    """Return the deputations under which approvals were given; nothing where nobody signed in another's place."""
+    keys = sorted({vote.deputation_id for vote in votes if vote.deputation_id is not None})
+    if not keys:
+        return {}
+    found = [view.require(Deputation, key) for key in keys]
+    return {
+        "deputations": [
+            {
+                "statement_b64u": b64u_encode(row.statement),
+                "assertion": row.assertion,
+                "event": row.event_id,
+                **key_of(row.passkey_id),
+            }
+            for row in found
+        ]
     }

@@ -25,7 +25,7 @@ from jitaccess.identity.enrolment import tell
 from jitaccess.policy.schema import format_duration
 from jitaccess.settings import Mail
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Grant, Outbox, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Deputation, Grant, Outbox, Passkey, Person
 
 BATCH = 50
 BACK_OFF_S = (5, 30, 120, 600, 3600)
@@ -70,6 +70,8 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             return Letter(person.email, f"Your access {_state(row.kind, grant)}: {what}", f"{what}\n\n{origin}/\n")
         case "witness_filed" | "witness_granted" | "witness_ended" | "veto_possible":
             return _to_witness(view, broker, row, person)
+        case "deputy_named" | "deputy_ended":
+            return _about_deputy(view, broker, row, person)
         case "passkey_added" | "passkey_removed":
             passkey = view.unchecked_get(Passkey, row.subject_id)
             name = visible(passkey.name) if passkey is not None else "a passkey"
@@ -120,6 +122,21 @@ def _to_witness(view: View, broker: Broker, row: Outbox, person: Person) -> Lett
     else:
         subject = f"{name} was granted {what} ({format_duration(found.duration_s)})"
     return Letter(person.email, subject, f"You are told as a witness; nothing is asked of you.\n\n{page}\n")
+
+
+def _about_deputy(view: View, broker: Broker, row: Outbox, person: Person) -> Letter | None:
+    found = view.unchecked_get(Deputation, row.subject_id)
+    names = (
+        [view.unchecked_get(Person, key) for key in (found.delegator_id, found.deputy_id)] if found is not None else []
+    )
+    if found is None or None in names:
+        return None
+    delegator, deputy = [visible(who.name) for who in names if who is not None]
+    page = f"{broker.site.origin}/deputies\n"
+    if row.kind == "deputy_ended":
+        return Letter(person.email, f"{deputy} stands in for {delegator} no longer", page)
+    body = f"From {found.starts_at:%d %b %Y %H:%M} to {found.ends_at:%d %b %Y %H:%M} UTC.\n\n{page}"
+    return Letter(person.email, f"{delegator} named {deputy} as deputy", body)
 
 
 def _state(kind: str, grant: Grant) -> str:

@@ -32,4 +32,4 @@ def votes_on(view: View, request_ids: Sequence[str]) -> dict[str, list[Approval]
 
 def as_votes(approvals: Sequence[Approval]) -> list[Vote]:
     """Return verdicts as the quorum counts them."""
-    return [Vote(found.person_id, found.institution, found.step, found.verdict) for found in approvals]
+    return [Vote(found.person_id, found.institution, found.step, found.verdict, found.deputy_of) for found in approvals]

@@ -51,6 +51,8 @@ class ApprovalTerms:
     never: frozenset[str] = frozenset({"requester"})
     reach: tuple[Reach, ...] = ()
     read_back: tuple[ReadBack, ...] = ()
+    deputies_s: int | None = None
+    """For how long a deputy may be named at most to sign here; None: nobody signs in another's place."""
 
     def reach_of(self, step: str) -> Reach:
         """Return whom a step asks."""
@@ -117,7 +119,7 @@ def open_to(
     """
     now = tally(terms, requester=requester, votes=votes)
     person = register.persons.get(approver)
-    if person is None or any(vote.person == approver for vote in votes):
+    if person is None or any(approver in (vote.person, vote.deputy_of) for vote in votes):
         return ()
     if "institution" in terms.distinct and any(vote.institution == person.institution for vote in now.counted):
         return ()
@@ -136,6 +138,34 @@ def signers_of(
     """Return the ids of all who could sign one step for this requester after so long a wait."""
     escalated = terms.escalated(step.name, waited_s)
     return eligible(step, register=register, requester=requester, never=terms.never, escalated=escalated)
+
+
+def open_to_deputy(
+    deputy: str,
+    delegator: str,
+    terms: ApprovalTerms,
+    *,
+    register: RegisterView,
+    requester: str,
+    votes: Sequence[Vote],
+    waited_s: int = 0,
+    asked: Mapping[str, frozenset[str]] | None = None,
+) -> tuple[str, ...]:
+    """Return the names of the steps that a deputy may sign now in the delegator's place, in the terms' order.
+
+    The deputy counts as both: neither of them may be barred, have signed, or be stood in for by somebody else. Only the delegator's
+    own right is lent, never one that was lent to the delegator; both belong to one institution, so that `distinct` means what it says.
+    """
+    mine, theirs = register.persons.get(deputy), register.persons.get(delegator)
+    if mine is None or theirs is None or mine.institution != theirs.institution or deputy not in register.able:
+        return ()
+    if deputy in barred(requester, register=register, never=terms.never):
+        return ()
+    if any(deputy in (vote.person, vote.deputy_of) for vote in votes):
+        return ()
+    return open_to(
+        delegator, terms, register=register, requester=requester, votes=votes, waited_s=waited_s, asked=asked
+    )
 
 
 def could_sign(

@@ -150,4 +150,5 @@ def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | Non
         set(now["distinct"]) >= set(was["distinct"])
         and set(now["never"]) >= set(was["never"])
         and bool(now["pending_s"] <= was["pending_s"])
+        and (now.get("deputies_s") or 0) <= (was.get("deputies_s") or 0)
     )

@@ -125,11 +125,11 @@ def strictest(courses: Sequence[Course]) -> Course:
     delays = [course.delay for course in courses if course.delay is not None]
     merged = Course(
         conflicts=longest([found for course in courses for found in course.conflicts]),
-        start_within_s=_only_where_all([course.start_within_s for course in courses]),
+        start_within_s=only_where_all([course.start_within_s for course in courses]),
         extensions=None
         if len(extensions) < len(courses)
         else Extensions(min(found.count for found in extensions), min(found.total_s for found in extensions)),
-        grace_s=_only_where_all([course.grace_s for course in courses]),
+        grace_s=only_where_all([course.grace_s for course in courses]),
         warn_s=max((course.warn_s for course in courses if course.warn_s is not None), default=None),
         notify=notices(pair for course in courses for pair in course.notify),
         delay=None
@@ -141,7 +141,7 @@ def strictest(courses: Sequence[Course]) -> Course:
     return PLAIN if merged == PLAIN else merged
 
 
-def _only_where_all(values: Sequence[int | None]) -> int | None:
+def only_where_all(values: Sequence[int | None]) -> int | None:
     """Return the least of what every rule allows; nothing where one rule allows nothing."""
     present = [value for value in values if value is not None]
     return min(present) if len(present) == len(values) else None

@@ -124,6 +124,7 @@ class _Expect(_Model):
     delay: _Delay | None = None
     reach: list[_Reach] | None = None
     read_back: list[_ReadBack] | None = None
+    deputies: Duration | None = None
 
 
 class _Case(_Model):
@@ -333,6 +334,7 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "delay": terms.get("delay"),
             "reach": approve.get("reach", []),
             "read_back": approve.get("read_back", []),
+            "deputies": approve.get("deputies_s"),
         }
     lists = ("steps", "reach", "read_back")
     wanted = expect.model_dump(exclude_unset=True, exclude=set(lists))

@@ -165,6 +165,7 @@ class Terms:
                 "distinct": [*sorted(self.approval.distinct)],
                 "never": [*sorted(self.approval.never)],
                 **asking.to_document(self.approval),
+                **({"deputies_s": self.approval.deputies_s} if self.approval.deputies_s is not None else {}),
             }
         return document if self.course is PLAIN else document | self.course.to_document()
 
@@ -194,6 +195,7 @@ class Terms:
                 frozenset(approve["never"]),
                 asking.reach_from(approve),
                 asking.read_back_of(approve),
+                deputies_s=approve.get("deputies_s"),
             ),
             course=Course.from_document(value),
         )
@@ -757,6 +759,7 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
         frozenset[str]().union(*(approval.never for approval in approvals)),
         tuple(found for name, found in reach.items() if found != Reach(name)),
         asking.all_read_back(approvals),
+        deputies_s=courses.only_where_all([approval.deputies_s for approval in approvals]),
     )
 
 
@@ -829,6 +832,7 @@ def _rule(
             frozenset(approve["never"]) | {"requester"},
             asking.reach_of_rule(approve, steps),
             asking.read_back_of(approve),
+            deputies_s=approve.get("deputies_s"),
         )
     caps = [target.entitlements[name].max_s for name in found["entitlements"]]
     return CompiledRule(

@@ -380,9 +380,17 @@ class _Checker:
         """Check that neither grace nor extensions let access last longer than the entitlement allows."""
         most = schema.format_duration(most_s)
         if terms.grace is not None and terms.max <= most_s < terms.max + terms.grace:
-            self._wrong(file, (*path, "grace"), f'with `max` longer than the entitlement "{name}" allows ({most})')
+            self._wrong(
+                file,
+                (*path, "grace"),
+                told('with `max` longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
+            )
         if terms.extensions is not None and terms.extensions.total > most_s:
-            self._wrong(file, (*path, "extensions", "total"), f'longer than the entitlement "{name}" allows ({most})')
+            self._wrong(
+                file,
+                (*path, "extensions", "total"),
+                told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
+            )
 
     def _told(self, file: _File, path: Path, rule: schema.Rule) -> list[PolicyProblem]:
         """Check that those who may veto, and those who are told, exist."""
@@ -395,12 +403,18 @@ class _Checker:
             owners = register.of_institution(owner.owner) if isinstance(owner, schema.Target) else frozenset[str]()
             if not (owners if name == OWNER else register.members(name)) & register.able:
                 found.append(
-                    file.source.problem((*path, "delay", "veto", number), f'"{name}" is nobody who could veto')
+                    file.source.problem(
+                        (*path, "delay", "veto", number), told('"%(name)s" is nobody who could veto', name=name)
+                    )
                 )
         for number, name in enumerate(rule.notify.witnesses if rule.notify is not None else ()):
             if not register.members(name) & register.able:
                 found.append(
-                    _warning(file, (*path, "notify", "witnesses", number), f'nobody is in "{name}" to be told')
+                    _warning(
+                        file,
+                        (*path, "notify", "witnesses", number),
+                        told('nobody is in "%(name)s" to be told', name=name),
+                    )
                 )
         return found
 
@@ -575,6 +589,7 @@ def _approve_document(approve: schema.Approve) -> JsonValue:
         "distinct": [*sorted({"person", *approve.distinct})],
         "never": [*sorted({"requester", *approve.never})],
         "pending_s": approve.pending,
+        **({"deputies_s": approve.deputies} if approve.deputies is not None else {}),
     }
     # Members that a rule does not use are absent: sets without them keep their digest.
     if approve.escalate:

@@ -359,6 +359,8 @@ class Approve(_Model):
     """How long the request waits; then it expires."""
     escalate: list[Escalation] = Field(default_factory=list, max_length=10)
     read_back: list[ReadBack] = Field(default_factory=list, max_length=10)
+    deputies: Duration | None = None
+    """A deputy who was named for at most this long may sign in somebody's place; left out: everybody signs for himself."""
 
 
 class TokenTerms(_Model):

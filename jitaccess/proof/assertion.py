@@ -19,7 +19,14 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.statements import ApprovalSetStatement, ApprovalStatement, FilingStatement, Purpose, Verdict
+from jitaccess.proof.statements import (
+    ApprovalSetStatement,
+    ApprovalStatement,
+    DeputyStatement,
+    FilingStatement,
+    Purpose,
+    Verdict,
+)
 from jitaccess.proof.statements import challenge as challenge_of
 
 ES256, EDDSA, RS256 = -7, -8, -257
@@ -231,6 +238,15 @@ def verify_approval_in_set(
     if single.verdict != Verdict.APPROVE.value:  # 4
         raise ProofError("not_in_set", "a set only approves", "verdict")
     return single
+
+
+def verify_deputation(
+    statement: bytes, assertion: Assertion, key: StoredKey, *, origin: str, rp_id: str
+) -> DeputyStatement:
+    """Check a stored deputation; return what was signed. Raises ProofError."""
+    parsed = DeputyStatement.parse(statement)
+    check_assertion(assertion, key, challenge=challenge_of(Purpose.DEPUTY, statement), origin=origin, rp_id=rp_id)
+    return parsed
 
 
 def verify_filing(

@@ -1,6 +1,7 @@
 """Have enough different people signed? The one count, used by the broker and by the offline verifier (R22, T-01, T-04, T-05).
 
-A vote names its step. The requester never counts; a person counts once over all steps; with "institution" among `distinct` all
+A vote names its step. The requester never counts; a person counts once over all steps, and a deputy's vote is the deputy's and that of the
+one in whose place it is; with "institution" among `distinct` all
 counted votes come from different institutions. A step with `after` takes votes only once that step is met, in the order given.
 Nothing required is never "met": an empty set of checks fails.
 """
@@ -34,6 +35,13 @@ class Vote:
     institution: str
     step: str
     verdict: str
+    deputy_of: str | None = None
+    """In whose place the person signed; then the vote is of both."""
+
+    @property
+    def persons(self) -> frozenset[str]:
+        """Return everybody whose vote this is."""
+        return frozenset({self.person} if self.deputy_of is None else {self.person, self.deputy_of})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +115,9 @@ def _refusal(
     step = steps.get(vote.step)
     if step is None:
         return "unknown_step"
-    if vote.person == requester:
+    if requester in vote.persons:
         return "requester"
-    if any(other.person == vote.person for other in counted):
+    if any(other.persons & vote.persons for other in counted):
         return "same_person"
     if vote.verdict == "deny":
         return None

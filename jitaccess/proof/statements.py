@@ -36,6 +36,7 @@ class Purpose(StrEnum):
     GENESIS = "genesis"
     VETO = "veto"
     APPROVAL_SET = "approval-set"
+    DEPUTY = "deputy"
 
 
 class Verdict(StrEnum):
@@ -115,6 +116,9 @@ class ApprovalStatement:
     nonce: str
     extends: str | None = None
     """The grant that would be continued."""
+    deputy_of: str | None = None
+    """The person in whose place the approver signs; then `deputation_digest` is that of the signed deputation."""
+    deputation_digest: str | None = None
 
     def to_bytes(self) -> bytes:
         """Return the exact bytes to sign over."""
@@ -134,6 +138,12 @@ class ApprovalStatement:
             raise ProofError("bad_bounds", "an approval is open for a bounded time", "approve_by")
         if found.approver == found.requester:
             raise ProofError("self_approval", "requester and approver are one person", "approver")
+        if (found.deputy_of is None) != (found.deputation_digest is None):
+            raise ProofError(
+                "bad_field", "a deputy signs under a deputation, and only a deputy does", "deputation_digest"
+            )
+        if found.deputy_of in {found.requester, found.approver}:
+            raise ProofError("self_approval", "a deputy signs neither for the requester nor for himself", "deputy_of")
         return found
 
 
@@ -163,6 +173,38 @@ class ChangeStatement:
         found = _read(cls, data)
         if found.approve_by == 0:
             raise ProofError("bad_bounds", "a change is open for a bounded time", "approve_by")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeputyStatement:
+    """A person's "this one signs in my place", for a bounded time: `starts_at <= now < ends_at`, UTC seconds."""
+
+    instance: str
+    log_origin: str
+    deputation_id: str
+    delegator: str
+    deputy: str
+    credential_id: str
+    starts_at: int
+    ends_at: int
+    sign_by: int
+    nonce: str
+
+    def to_bytes(self) -> bytes:
+        """Return the exact bytes to sign over."""
+        return _write(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "DeputyStatement":
+        """Read the exact bytes strictly; raises ProofError."""
+        found = _read(cls, data)
+        if not found.starts_at < found.ends_at:
+            raise ProofError("bad_bounds", "the deputation is empty", "ends_at")
+        if found.sign_by == 0:
+            raise ProofError("bad_bounds", "a deputation is signed within a bounded time", "sign_by")
+        if found.deputy == found.delegator:
+            raise ProofError("own_deputy", "nobody is his own deputy", "deputy")
         return found
 
 
@@ -222,14 +264,20 @@ class ApprovalSetStatement:
         return found
 
 
-Statement = FilingStatement | ApprovalStatement | ChangeStatement | VetoStatement | ApprovalSetStatement
-S = TypeVar("S", FilingStatement, ApprovalStatement, ChangeStatement, VetoStatement, ApprovalSetStatement)
+Statement = (
+    FilingStatement | ApprovalStatement | ChangeStatement | VetoStatement | ApprovalSetStatement | DeputyStatement
+)
+S = TypeVar(
+    "S", FilingStatement, ApprovalStatement, ChangeStatement, VetoStatement, ApprovalSetStatement, DeputyStatement
+)
 _OPTIONAL = frozenset({"holder_jkt", "before_digest"})
-_LATER = frozenset({"extends"})
+_LATER = frozenset({"extends", "deputy_of", "deputation_digest"})
 """Members that came after the first release: absent when unused, so that older bytes stay what they are; never null."""
 _WHOLE = frozenset({"duration_s", "earliest_start", "file_by", "latest_end", "max_duration_s", "approve_by"}) | {
     "given_at",
     "sign_by",
+    "starts_at",
+    "ends_at",
 }
 _OBJECTS = frozenset({"inputs", "terms"})
 _DIGEST_LISTS = frozenset({"approvals"})
@@ -242,6 +290,7 @@ _DIGESTS = frozenset(
         "subject_digest",
         "before_digest",
         "approvals_digest",
+        "deputation_digest",
     }
 )
 

@@ -431,7 +431,7 @@ class Approval(Sealed, Base):
     """One approver's verdict with its evidence."""
 
     __tablename__ = "approval"
-    LATER = frozenset({"set_id"})
+    LATER = frozenset({"set_id", "deputy_of", "deputation_id"})
     __table_args__ = (UniqueConstraint("request_id", "person_id"),)
     id: Mapped[str] = _key()
     request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
@@ -449,6 +449,9 @@ class Approval(Sealed, Base):
     signed_at: Mapped[datetime | None]
     set_id: Mapped[str | None] = mapped_column(String(64))
     """The set that it was signed with; `assertion` is then the set's."""
+    deputy_of: Mapped[str | None] = mapped_column(String(64))
+    """The person in whose place it was given, under this deputation."""
+    deputation_id: Mapped[str | None] = mapped_column(String(64))
 
 
 class ApprovalSet(Sealed, Base):
@@ -507,6 +510,26 @@ class Grant(Sealed, Base):
     """What of the terms is needed while the grant lives and when it ends (`policy.course`); NULL when nothing is."""
     warn_at: Mapped[datetime | None]
     """When the person is told that the end is near; NULL once told. Book-keeping."""
+
+
+class Deputation(Sealed, Base):
+    """A person signs in another's place for a bounded time; signed by the one whose place it is."""
+
+    __tablename__ = "deputation"
+    id: Mapped[str] = _key()
+    delegator_id: Mapped[str] = mapped_column(index=True)
+    deputy_id: Mapped[str] = mapped_column(index=True)
+    account_id: Mapped[str]
+    passkey_id: Mapped[str]
+    statement: Mapped[bytes] = mapped_column(LargeBinary)
+    assertion: Mapped[JsonValue] = mapped_column(Json)
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    """As signed; it never moves."""
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    """When it was ended early."""
+    ended_by: Mapped[str | None]
 
 
 class Veto(Sealed, Base):

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from jitaccess.broker import approve, changes, hold, revoke
+from jitaccess.broker import approve, changes, deputies, hold, revoke
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -124,7 +124,9 @@ def _identity(api: Blueprint, broker: Broker) -> None:
             )
             if not isinstance(found, Refused):
                 groups = approver_groups(tx, broker.policies)
-                strict = people.needs_strict_session(tx, found.passkey.person_id, groups)
+                strict = people.needs_strict_session(tx, found.passkey.person_id, groups) or bool(
+                    deputies.standing_in(tx, found.passkey.person_id)
+                )
                 row, secret = sessions.open_session(tx, site, found.passkey, strict=strict)
                 person_id = row.person_id
         settle(found)

@@ -167,6 +167,7 @@ def _before_signing(broker: Broker, facts: ApprovalFacts, me: Any) -> dict[str, 
         step=facts.open_steps[0] if facts.open_steps else "-",
         verdict="approve",
         nonce=b64u_encode(bytes(16)),
+        deputation=facts.deputation if facts.open_steps else None,
     )
     value = dict(as_json(found))
     del value["nonce"]

@@ -118,6 +118,7 @@ def _as_it_would_be(broker: Broker, me: Current, waiting: approve.Waiting) -> di
         step=waiting.steps[0],
         verdict=Verdict.APPROVE.value,
         nonce=b64u_encode(bytes(16)),
+        deputation=waiting.deputation,
     )
     value = dict(as_json(found))
     del value["nonce"]

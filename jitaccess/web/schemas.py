@@ -61,6 +61,14 @@ class Extension(_Body):
     reason: str = Field(default="", max_length=4000)
 
 
+class DeputyBody(_Body):
+    """A deputy: who, from when (in the reader's zone; empty: now), for how long."""
+
+    deputy: str = Field(min_length=1, max_length=64)
+    start: str = Field(default="", max_length=32)
+    lasts_s: Annotated[int, BeforeValidator(_whole)] = Field(ge=60, le=90 * 86_400)
+
+
 class Verdict(_Body):
     """An approver's verdict; denying has its own address."""
 

@@ -10,6 +10,7 @@ from jitaccess.web import (
     approving_set,
     auditor,
     course,
+    deputies,
     doors,
     handover,
     languages,
@@ -33,6 +34,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(auditor.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
     app.register_blueprint(course.blueprint(broker))
+    app.register_blueprint(deputies.blueprint(broker))
     app.register_blueprint(approving_api.blueprint(broker))
     app.register_blueprint(approving_set.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))

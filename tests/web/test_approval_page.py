@@ -95,6 +95,42 @@ def test_the_statement_rebuilt_from_the_visible_page_is_the_one_that_is_signed(s
     assert site.get(str(link["href"])).data == challenge.statement
 
 
+@pytest.mark.covers("R24", "R19")
+def test_what_a_deputy_signs_is_on_the_page_too(site: Site) -> None:
+    swap(site.world, lambda rules: rules["release-payments"]["approve"].update(deputies="7d"))
+    site.as_("blerim")
+    named = {"deputy": site.world.person("agim"), "start": "", "lasts_s": "86400"}
+    assert site.ceremony("blerim", "/api/deputies", named).status_code == 200
+    filed = site.world.filed(entitlement="releaser")
+    html = site.as_("agim").form(f"/approvals/{filed.request.id}/prepare").get_data(as_text=True)
+    with site.world.broker.read() as view:
+        challenge = view.first(select(Challenge).order_by(Challenge.created_at.desc(), Challenge.id.desc()))
+    assert challenge is not None
+    statement = rebuilt(html)
+    assert statement.deputy_of == site.world.person("blerim")
+    assert statement.to_bytes() == challenge.statement
+
+
+@pytest.mark.covers("R24", "R19")
+def test_what_an_extension_continues_is_on_the_page_too(site: Site) -> None:
+    def extendable(rules: Rules) -> None:
+        rules["release-payments"]["duration"] |= {"extensions": {"count": 1, "total": "1h"}}
+        del rules["release-payments"]["duration"]["activate_within"]
+
+    swap(site.world, extendable)
+    grant = site.world.released(duration_s=600).grant
+    assert grant is not None
+    site.as_("arta")
+    longer = site.ceremony("arta", f"/api/grants/{grant.id}/extension", {"duration_s": 600, "reason": "not done"})
+    assert longer.status_code == 200, longer.json
+    html = site.as_("blerim").form(f"/approvals/{longer.json['request_id']}/prepare").get_data(as_text=True)
+    with site.world.broker.read() as view:
+        challenge = view.first(select(Challenge).order_by(Challenge.created_at.desc(), Challenge.id.desc()))
+    assert challenge is not None
+    assert rebuilt(html).extends == grant.id
+    assert rebuilt(html).to_bytes() == challenge.statement
+
+
 @pytest.mark.covers("R24")
 def test_the_page_shows_the_same_facts_before_the_tap_as_after_it(site: Site) -> None:
     filed = site.world.filed(entitlement="releaser")

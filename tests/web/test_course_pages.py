@@ -112,3 +112,22 @@ def test_a_soft_end_is_shown_as_what_it_is(site: Site) -> None:
     assert "What is open then runs on until" in site.as_("arta").get("/").get_data(as_text=True)
     site.world.advance(timedelta(minutes=16))
     assert "Nothing new is opened" in site.as_("arta").get("/").get_data(as_text=True)
+
+
+def test_a_deputy_is_named_with_one_signature_and_ended_with_one_tap(site: Site) -> None:
+    swap(site.world, lambda rules: rules["release-payments"]["approve"].update(deputies="7d"))
+    site.as_("blerim")
+    assert "Agim Berisha" in site.get("/deputies").get_data(as_text=True)
+    body = {"deputy": site.world.person("agim"), "start": "", "lasts_s": "86400"}
+    made = site.ceremony("blerim", "/api/deputies", body)
+    assert made.status_code == 200, made.json
+    assert "Agim Berisha stands in for you" in site.get("/deputies").get_data(as_text=True)
+    filed = site.world.filed(entitlement="releaser")
+    page = site.as_("agim").get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+    assert "You sign in the place of" in page
+    assert "Blerim Gashi" in page
+    assert site.ceremony("agim", f"/api/requests/{filed.request.id}/approval").status_code == 200
+    assert "You stand in for Blerim Gashi" in site.get("/deputies").get_data(as_text=True)
+    assert site.form(f"/deputies/{made.json['id']}/end").status_code == 303
+    assert site.get("/api/deputies").json == []
+    assert site.post(f"/api/deputies/{made.json['id']}/end").status_code == 409

@@ -1,0 +1,312 @@
+"""Who stands in for whom? Deputies: named by the delegator's own signature, for a bounded time, without chains (ADR 0016).
+
+A deputy borrows the delegator's own right to sign, where the rule's `deputies` allows one named for that long; the vote is of
+both. Both must be able to act, at signing and again at issue; a hold on either ends the deputation. Naming and ending are recorded;
+ending takes one tap of either, or of an administrator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import or_, select
+
+from jitaccess.broker.context import Broker
+from jitaccess.clock import from_epoch_s, to_epoch_s
+from jitaccess.domain.approval import ApprovalTerms, barred
+from jitaccess.domain.events import EventType
+from jitaccess.domain.register import RegisterView
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.enrolment import tell
+from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, complete_assertion
+from jitaccess.identity.people import is_admin, may_act, register
+from jitaccess.identity.sessions import Current
+from jitaccess.proof.assertion import Assertion, StoredKey, verify_deputation
+from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
+from jitaccess.proof.errors import ProofError
+from jitaccess.proof.statements import NONCE_BYTES, DeputyStatement, Purpose
+from jitaccess.store.db import Tx, View
+from jitaccess.store.ids import new_bytes
+from jitaccess.store.tables import Approval, Deputation, Passkey
+
+LONGEST = timedelta(days=90)
+AHEAD = timedelta(days=90)
+"""How far ahead a deputation may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Whom, from when (None: now), for how long."""
+
+    deputy: str
+    starts_at: datetime | None
+    lasts_s: int
+
+
+# ---------------------------------------------------------------- naming
+
+
+def begin_naming(tx: Tx, broker: Broker, current: Current, naming: Naming) -> Ceremony | Refused:
+    """Let a person sign who stands in for him."""
+    starts_at = max(tx.now, naming.starts_at or tx.now)
+    ends_at = starts_at + timedelta(seconds=naming.lasts_s)
+    refused = _naming_refused(tx, current, naming.deputy, starts_at, ends_at)
+    if refused is not None:
+        return _refused(tx, current, refused)
+    statement = DeputyStatement(
+        instance=broker.site.instance_id,
+        log_origin=broker.site.log_origin,
+        deputation_id=tx.new_id(),
+        delegator=current.person.id,
+        deputy=naming.deputy,
+        credential_id=current.passkey.credential_id,
+        starts_at=to_epoch_s(starts_at),
+        ends_at=to_epoch_s(ends_at),
+        sign_by=to_epoch_s(tx.now) + broker.site.sessions.challenge_s,
+        nonce=b64u_encode(new_bytes(NONCE_BYTES)),
+    )
+    return begin_assertion(
+        tx,
+        broker.site,
+        current,
+        purpose=Purpose.DEPUTY.value,
+        subject_id=statement.deputation_id,
+        statement=statement.to_bytes(),
+    )
+
+
+def complete_naming(
+    tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response
+) -> Deputation | Refused:
+    """Write a signed deputation: the signature over the stored bytes, then the rights of now."""
+    verified = complete_assertion(
+        tx, broker.site, current, purpose=Purpose.DEPUTY.value, challenge_id=challenge_id, response=response
+    )
+    if isinstance(verified, Refused):
+        return verified
+    try:
+        signed = DeputyStatement.parse(verified.statement or b"")
+    except ProofError as error:
+        raise JitError(Kind.INTERNAL, "The stored statement cannot be read.") from error
+    if signed.delegator != current.person.id or to_epoch_s(tx.now) >= signed.sign_by:
+        return _refused(tx, current, Refused(Kind.GONE, "too_late", "This took too long. Name your deputy again."))
+    starts_at, ends_at = from_epoch_s(signed.starts_at), from_epoch_s(signed.ends_at)
+    refused = _naming_refused(tx, current, signed.deputy, starts_at, ends_at)
+    if refused is not None:
+        return _refused(tx, current, refused)
+    event = tx.record(
+        EventType.DEPUTY_NAMED,
+        subject={"person": signed.delegator, "deputy": signed.deputy, "deputation": signed.deputation_id},
+        body={
+            "starts_at": signed.starts_at,
+            "ends_at": signed.ends_at,
+            "statement": sha256_b64u(verified.statement or b""),
+        },
+    )
+    tell(tx, "deputy_named", signed.deputy, signed.deputation_id)
+    return tx.insert(
+        Deputation,
+        event,
+        id=signed.deputation_id,
+        delegator_id=signed.delegator,
+        deputy_id=signed.deputy,
+        account_id=current.account.id,
+        passkey_id=verified.passkey.id,
+        statement=verified.statement,
+        assertion=cast(JsonValue, verified.assertion),
+        starts_at=starts_at,
+        ends_at=ends_at,
+        created_at=tx.now,
+    )
+
+
+def _naming_refused(
+    view: View, current: Current, deputy: str, starts_at: datetime, ends_at: datetime
+) -> Refused | None:
+    """Say why this person cannot be named, or None."""
+    people = register(view)
+    me, them = people.persons.get(current.person.id), people.persons.get(deputy)
+    refused = may_act(view, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id)
+    if refused is not None:
+        return refused
+    if me is None or them is None or deputy not in people.able:
+        return Refused(Kind.INVALID, "no_such_deputy", "Choose somebody who may act now.", "deputy")
+    if me.id == them.id:
+        return Refused(Kind.INVALID, "own_deputy", "Nobody is their own deputy. Choose somebody else.", "deputy")
+    if me.institution != them.institution:
+        return Refused(Kind.INVALID, "other_institution", "Choose somebody of your own institution.", "deputy")
+    if not starts_at < ends_at or ends_at - starts_at > LONGEST or starts_at > view.now + AHEAD:
+        return Refused(
+            Kind.INVALID, "deputy_time", "Choose a time of at most 90 days that begins within 90 days.", "ends_at"
+        )
+    others = view.all(
+        select(Deputation).where(
+            Deputation.delegator_id == me.id,
+            Deputation.ended_at.is_(None),
+            Deputation.starts_at < ends_at,
+            Deputation.ends_at > max(starts_at, view.now),
+        )
+    )
+    if others:
+        return Refused(Kind.CONFLICT, "deputy_already", "You named a deputy for that time. End that first.", "deputy")
+    return None
+
+
+def _refused(tx: Tx, current: Current, refused: Refused) -> Refused:
+    tx.record(EventType.DEPUTY_REFUSED, subject={"person": current.person.id}, body={"reason": refused.code})
+    return refused
+
+
+# ---------------------------------------------------------------- ending
+
+
+def end(tx: Tx, current: Current, deputation_id: str) -> Deputation:
+    """End a deputation early: either of the two, or an administrator. What was signed under it before stays signed."""
+    found = tx.unchecked_get(Deputation, deputation_id) if len(deputation_id) <= 64 else None
+    me = current.person.id
+    if found is None or (me not in (found.delegator_id, found.deputy_id) and not is_admin(tx, me)):
+        raise JitError(Kind.NOT_FOUND, "There is no such deputy of yours.")
+    if found.ended_at is not None or tx.now >= found.ends_at:
+        raise JitError(Kind.CONFLICT, "This has ended already.")
+    _end(tx, [found], by=me)
+    return found
+
+
+def end_all_of(tx: Tx, person_id: str, *, by: str) -> int:
+    """End every deputation of a person, given or taken, because of a hold; return how many. Asks no seal."""
+    live = tx.unchecked_all(
+        select(Deputation).where(
+            or_(Deputation.delegator_id == person_id, Deputation.deputy_id == person_id),
+            Deputation.ended_at.is_(None),
+            Deputation.ends_at > tx.now,
+        )
+    )
+    _end(tx, live, by=by)
+    return len(live)
+
+
+def _end(tx: Tx, deputations: Sequence[Deputation], *, by: str) -> None:
+    for found in deputations:
+        event = tx.record(
+            EventType.DEPUTY_ENDED,
+            subject={"person": found.delegator_id, "deputy": found.deputy_id, "deputation": found.id},
+            body={"by": by},
+        )
+        tx.update(found, event, expect={"ended_at": None}, ended_at=tx.now, ended_by=by)
+        for person in (found.delegator_id, found.deputy_id):
+            tell(tx, "deputy_ended", person, found.id)
+
+
+# ---------------------------------------------------------------- standing in
+
+
+def in_force(deputation: Deputation, at: datetime) -> bool:
+    """Say whether a deputation was in force at an instant: `starts_at <= at < ends_at`, and not ended before."""
+    ended = deputation.ended_at is not None and deputation.ended_at <= at
+    return deputation.starts_at <= at < deputation.ends_at and not ended
+
+
+def standing_in(view: View, deputy: str, terms: ApprovalTerms | None = None) -> list[Deputation]:
+    """Return the deputations under which this person may sign now, for terms that allow one named for so long."""
+    found = view.all(
+        select(Deputation)
+        .where(Deputation.deputy_id == deputy, Deputation.ended_at.is_(None), Deputation.ends_at > view.now)
+        .order_by(Deputation.created_at, Deputation.id)
+    )
+    able = register(view).able
+    return [
+        one
+        for one in found
+        if in_force(one, view.now) and one.delegator_id in able and (terms is None or _short_enough(one, terms))
+    ]
+
+
+def _short_enough(deputation: Deputation, terms: ApprovalTerms) -> bool:
+    return deputation.ends_at - deputation.starts_at <= timedelta(seconds=terms.deputies_s or 0)
+
+
+def deputies_of(view: View, persons: frozenset[str], terms: ApprovalTerms) -> frozenset[str]:
+    """Return the ids of all who stand in for any of these persons now."""
+    if terms.deputies_s is None or not persons:
+        return frozenset()
+    found = view.all(
+        select(Deputation).where(
+            Deputation.delegator_id.in_(persons), Deputation.ended_at.is_(None), Deputation.ends_at > view.now
+        )
+    )
+    able = register(view).able
+    return frozenset(
+        one.deputy_id
+        for one in found
+        if in_force(one, view.now) and _short_enough(one, terms) and one.deputy_id in able
+    )
+
+
+def mine(view: View, person_id: str) -> list[Deputation]:
+    """Return the deputations that a person gave or took and that are not over, the nearest first."""
+    return view.all(
+        select(Deputation)
+        .where(
+            or_(Deputation.delegator_id == person_id, Deputation.deputy_id == person_id),
+            Deputation.ended_at.is_(None),
+            Deputation.ends_at > view.now,
+        )
+        .order_by(Deputation.starts_at, Deputation.id)
+    )
+
+
+def digest_of(deputation: Deputation) -> str:
+    """Return what an approver signs of the deputation: the digest of its statement."""
+    return sha256_b64u(deputation.statement)
+
+
+def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, requester: str) -> Refused | None:
+    """Say why a deputy's signature does not count now, or None; also for one that nobody lent.
+
+    1 the deputation is the one of this vote, in force when it was given, and no longer than the terms allow · 2 its signature, and the row
+    against its statement · 3 both may act now, and belong to one institution; the deputy is not barred.
+    """
+    if vote.deputation_id is None and vote.deputy_of is None:
+        return None
+    found = view.get(Deputation, vote.deputation_id)
+    bad = Refused(
+        Kind.FORBIDDEN, "deputy_lost_right", "A deputy may not sign for somebody any more. Ask anew.", "approver"
+    )
+    if found is None or (found.delegator_id, found.deputy_id) != (vote.deputy_of, vote.person_id):
+        return bad
+    if not in_force(found, vote.given_at) or not _short_enough(found, terms):  # 1
+        return bad
+    passkey = view.get(Passkey, found.passkey_id)
+    if passkey is None or passkey.person_id != found.delegator_id:
+        return bad
+    try:
+        signed = verify_deputation(
+            found.statement,
+            Assertion.from_json(found.assertion),
+            StoredKey(passkey.public_key_der, passkey.algorithm),
+            origin=broker.site.origin,
+            rp_id=broker.site.rp_id,
+        )
+    except ProofError:
+        return bad
+    said = (signed.deputation_id, signed.delegator, signed.deputy, signed.starts_at, signed.ends_at)
+    row = (found.id, found.delegator_id, found.deputy_id, to_epoch_s(found.starts_at), to_epoch_s(found.ends_at))
+    if said != row or signed.instance != broker.site.instance_id:  # 2
+        return bad
+    people = register(view)
+    if found.deputy_id in barred(requester, register=people, never=terms.never):
+        return bad
+    return None if both_able(people, found.delegator_id, found.deputy_id) else bad  # 3
+
+
+def both_able(people: RegisterView, delegator: str, deputy: str) -> bool:
+    """Say whether both of a deputation may act now, and belong to one institution."""
+    first, second = people.persons.get(delegator), people.persons.get(deputy)
+    return (
+        first is not None
+        and second is not None
+        and first.institution == second.institution
+        and {delegator, deputy} <= people.able
+    )
