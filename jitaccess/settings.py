@@ -135,6 +135,12 @@ class Limits(_Section):
     """Requests that one approver is told of within an hour; the notices of more wait for an hour."""
     denials_before_hold: int = Field(default=5, ge=2)
     """Refusals by approvers within 24 hours that put a requester on hold."""
+    hurried_below_s: int = Field(default=5, ge=1, le=600)
+    """An approval given in less time after its page was opened counts as hurried."""
+    hurried_percent: int = Field(default=50, ge=1, le=100)
+    """Share of hurried ones among an approver's last 20 approvals at which administrators get a note."""
+    hurried_least: int = Field(default=10, ge=1, le=20)
+    """Approvals below which nothing is said of an approver's pace."""
     sign_in_per_address_minute: int = Field(default=60, ge=1)
     reason_chars: int = Field(default=500, ge=20, le=2000)
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from jitaccess.broker import reading
+from jitaccess.broker import pace, reading
 from jitaccess.broker.approve import Approved, Signing, count_in, lent, may_sign, not_as_shown, refuse, statement_of
 from jitaccess.broker.context import Broker
+from jitaccess.clock import from_epoch_us, to_epoch_us
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -33,6 +34,9 @@ from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import AccessRequest, ApprovalSet, Challenge
 
+PAGE = "approval-set"
+"""What the mark of the page of sets is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetCeremony:
@@ -47,7 +51,9 @@ def lock_of(request_ids: Sequence[str]) -> list[tuple[type[AccessRequest], str]]
     return [(AccessRequest, key) for key in sorted(set(request_ids)) if len(key) <= 64]
 
 
-def begin_set(tx: Tx, broker: Broker, current: Current, request_ids: Sequence[str]) -> SetCeremony | Refused:
+def begin_set(
+    tx: Tx, broker: Broker, current: Current, request_ids: Sequence[str], *, mark: str = ""
+) -> SetCeremony | Refused:
     """Let an approver sign several requests at once, each as it was asked. Call it in a Tx that locks their rows."""
     if len(set(request_ids)) != len(request_ids) or not MIN_SET <= len(request_ids) <= MAX_SET:
         return Refused(
@@ -87,7 +93,10 @@ def begin_set(tx: Tx, broker: Broker, current: Current, request_ids: Sequence[st
         current,
         purpose=Purpose.APPROVAL_SET.value,
         statement=statement.to_bytes(),
-        extra={"singles": [b64u_encode(single) for single in data]},
+        extra={
+            "singles": [b64u_encode(single) for single in data],
+            "opened_us": to_epoch_us(pace.opened_at(broker, mark, PAGE, current.session.id, tx.now) or tx.now),
+        },
     )
     return SetCeremony(ceremony, data)
 
@@ -118,6 +127,21 @@ def _singles(extra: JsonValue) -> tuple[bytes, ...]:
     return tuple(b64u_decode(single) for single in cast("dict[str, list[str]]", extra)["singles"])
 
 
+def _note_pace(tx: Tx, broker: Broker, current: Current, verified: VerifiedAssertion, requests: Sequence[str]) -> None:
+    """Keep how long was looked at each; a set shares its time."""
+    opened = from_epoch_us(cast("dict[str, int]", verified.extra)["opened_us"])
+    for request_id in requests:
+        pace.note(
+            tx,
+            broker,
+            person_id=current.person.id,
+            request_id=request_id,
+            verdict=Verdict.APPROVE,
+            opened=opened,
+            shared_by=len(requests),
+        )
+
+
 def complete_set(
     tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response
 ) -> list[Approved] | Refused:
@@ -144,6 +168,7 @@ def complete_set(
         if other is not None:
             return _refused(tx, current, other, request)
         checked.append((request, data, single))
+    _note_pace(tx, broker, current, verified, [request.id for request, _, _ in checked])
     signed = _store(tx, current, verified)  # 4
     assertion = cast(JsonValue, verified.assertion)
     return [

@@ -12,7 +12,7 @@ from typing import cast
 
 from sqlalchemy import func, select
 
-from jitaccess.broker import asking, deputies, reading
+from jitaccess.broker import asking, deputies, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.deputies import both_able
@@ -20,7 +20,7 @@ from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
 from jitaccess.broker.votes import as_votes, votes_of, votes_on
-from jitaccess.clock import to_epoch_s
+from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
 from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, open_to, open_to_deputy, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
@@ -61,6 +61,8 @@ class Choice:
     """Words for the requester; kept beside the log, bound to it by a salted hash."""
     read_back: Mapping[str, str] = field(default_factory=dict)
     """The figures that the terms have read back, as the approver gave them."""
+    opened: str = ""
+    """The mark of the page that was opened (`broker.pace`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +319,14 @@ def _begin(
             "shortened": statement.max_duration_s < request.duration_s,
             "comment": choice.comment.strip(),
             "read_back": [*sorted(choice.read_back)],
+            "opened_us": _opened_us(tx, broker, current, request, choice.opened),
         },
     )
+
+
+def _opened_us(tx: Tx, broker: Broker, current: Current, request: AccessRequest, mark: str) -> int:
+    """Return when the approver began to look, in microseconds: when the page was opened, else now."""
+    return to_epoch_us(pace.opened_at(broker, mark, request.id, current.session.id, tx.now) or tx.now)
 
 
 def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
@@ -403,6 +411,8 @@ def complete_approval(
         return refuse(tx, current, request, _not_read(unread[0]))
     broker.verified.learn(verified)
     signing = Signing(verified.passkey, verified.statement or b"", statement, cast(JsonValue, verified.assertion))
+    opened = from_epoch_us(cast(int, added["opened_us"]))
+    pace.note(tx, broker, person_id=current.person.id, request_id=request.id, verdict=Verdict.APPROVE, opened=opened)
     return count_in(tx, broker, current, request, signing, comment=str(added["comment"]))  # 4, 5
 
 
@@ -533,7 +543,9 @@ def _store(tx: Tx, current: Current, request: AccessRequest, signing: Signing, *
 # ---------------------------------------------------------------- refusing
 
 
-def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: str = "") -> AccessRequest | Refused:
+def deny(
+    tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: str = "", mark: str = ""
+) -> AccessRequest | Refused:
     """Refuse a request with one tap: it takes effect at once; its signature is asked for afterwards (design.md section 5a).
 
     Refusing is never harder than granting: whoever could sign any step may, in whatever order, also after having approved.
@@ -581,6 +593,9 @@ def deny(tx: Tx, broker: Broker, current: Current, request_id: str, *, comment: 
             deputy_of=deputation.delegator_id if deputation is not None else None,
             deputation_id=deputation.id if deputation is not None else None,
         )
+    opened = pace.opened_at(broker, mark, request.id, current.session.id, tx.now)
+    if opened is not None:
+        pace.note(tx, broker, person_id=current.person.id, request_id=request.id, verdict=Verdict.DENY, opened=opened)
     advance(tx, request, RequestState.DENIED, body={"by": "approver"}, decided_at=tx.now)
     tell(tx, "request_decided", request.person_id, request.id)
     _hold_if_refused_often(tx, broker, request.person_id)

@@ -17,6 +17,7 @@ from typing import cast
 
 from sqlalchemy import select
 
+from jitaccess.broker import pace
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.domain.lifecycle import RequestState
@@ -80,6 +81,8 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
                 f'The passkey "{name}" was {word} your account. If this was not you, tell an administrator at once.\n'
             )
             return Letter(person.email, f"A passkey was {word} your account", f"{body}\n{origin}/passkeys\n")
+        case pace.HURRIED:
+            return _hurried(view, broker, person, row.subject_id)
         case "held":
             return Letter(person.email, "Your access is on hold", f"Ask an administrator.\n\n{origin}/\n")
         case "revocation_stuck":
@@ -92,6 +95,18 @@ def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
             return Letter(person.email, "A recovery has begun", f"{body}\n{origin}/people\n")
         case _:
             return Letter(person.email, "A notice from jitaccess", f"{origin}/\n")
+
+
+def _hurried(view: View, broker: Broker, person: Person, approver_id: str) -> Letter | None:
+    """A quiet note: nothing was blocked."""
+    found, approver = pace.pace_of(view, broker, approver_id), view.unchecked_get(Person, approver_id)
+    if found is None or approver is None:
+        return None
+    body = (
+        f"{visible(approver.name)} gave {found.hurried} of the last {found.decisions} approvals within "
+        f"{broker.settings.limits.hurried_below_s} seconds. Nothing was blocked. Perhaps too many requests come, or too small ones.\n"
+    )
+    return Letter(person.email, "Approvals are given very fast", f"{body}\n{broker.site.origin}/approvals/pace\n")
 
 
 def _to_witness(view: View, broker: Broker, row: Outbox, person: Person) -> Letter | None:

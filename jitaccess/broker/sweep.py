@@ -23,6 +23,7 @@ from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.logout import LogoutSender
+from jitaccess.broker.pace import forget_old
 from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due, warn_due
 from jitaccess.domain.events import EventType
@@ -253,6 +254,7 @@ class Ticker:
             tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
             tx.delete(PendingAuthorization, PendingAuthorization.expires_at < tx.now)
             tx.delete(LogoutNotice, LogoutNotice.done_at < tx.now - KEEP_LOGOUTS)
+            forget_old(tx)
             beat = tx.get(Heartbeat, "sweep")
             if beat is None:
                 tx.insert(Heartbeat, id="sweep", beat_at=tx.now)

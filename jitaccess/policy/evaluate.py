@@ -377,6 +377,8 @@ class PolicySet:
     rules: Mapping[str, CompiledRule]
     denials: Sequence[tuple[str, Condition]]
     warnings: tuple[PolicyProblem, ...] = ()
+    windows: Mapping[str, Window] = field(default_factory=dict, repr=False)
+    """Window id -> hours; what of a rule is bound to them stands in the rule."""
     _index: Mapping[tuple[str, str], tuple[CompiledRule, ...]] = field(default_factory=dict, repr=False)
     _merged: dict[tuple[str, ...], Merged] = field(default_factory=dict, repr=False, compare=False)
     _watched: Mapping[tuple[str, str], tuple[Conflict, ...]] = field(default_factory=dict, repr=False)
@@ -411,6 +413,7 @@ class PolicySet:
             rules=rules,
             denials=tuple((key, Condition(found["when"], {})) for key, found in sorted(value["denials"].items())),
             warnings=warnings,
+            windows=windows,
             _index={key: tuple(found) for key, found in index.items()},
             _watched=_watched(rules.values()),
         )

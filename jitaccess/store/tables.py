@@ -718,6 +718,19 @@ class LogoutNotice(Base):
     last_error: Mapped[str | None]
 
 
+class DecisionPace(Base):
+    """How long an approver looked before deciding; book-keeping, kept for a while and bound to nothing."""
+
+    __tablename__ = "decision_pace"
+    __table_args__ = (Index("decision_pace_person", "person_id", "decided_at"),)
+    id: Mapped[str] = _key()
+    person_id: Mapped[str]
+    request_id: Mapped[str]
+    verdict: Mapped[str]
+    took_ms: Mapped[int] = mapped_column(BigInteger)
+    decided_at: Mapped[datetime]
+
+
 class RateCount(Base):
     """A fixed-window count for rate limits."""
 
@@ -806,6 +819,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "logout_notice",
         "pending_authorization",
         "rate_count",
+        "decision_pace",
         "heartbeat",
         "register_version",
         "status_list",

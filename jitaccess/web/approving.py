@@ -10,10 +10,12 @@ from typing import Any, cast
 from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, logview, reading
+from jitaccess.broker import approve, logview, pace, reading
 from jitaccess.broker.approve import ApprovalFacts, Choice
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.unusual import unusual
+from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode
@@ -46,6 +48,18 @@ def blueprint(broker: Broker) -> Blueprint:
             targets=targets,
         )
 
+    @pages.get("/approvals/pace")
+    def pace_() -> str:
+        """How long approvers look: for administrators and auditors."""
+        me = current()
+        with broker.read() as view:
+            if not people.is_auditor(view, me.person.id):
+                raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
+            found = pace.overview(view, broker)
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+        limits = broker.settings.limits
+        return render_template("approvals_pace.html", found=found, names=names, limits=limits)
+
     @pages.get("/approvals/<request_id>")
     def approval_show(request_id: str) -> str:
         """What the mail's link points to: it shows, and changes nothing (R25, TRAP-11)."""
@@ -63,7 +77,7 @@ def blueprint(broker: Broker) -> Blueprint:
     def deny(request_id: str) -> BaseResponse:
         me = current()
         with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
-            found = approve.deny(tx, broker, me, request_id, comment=_comment())
+            found = approve.deny(tx, broker, me, request_id, comment=_comment(), mark=request.form.get("opened", ""))
         settle(found)
         return redirect(f"/approvals/{request_id}", 303)
 
@@ -101,7 +115,8 @@ def _choice() -> Choice:
     """Read what the approver chose beside "Approve"; what does not fit is refused by the verb."""
     seconds = request.form.get("max_duration_s", "")
     read = {name.removeprefix("read."): text for name, text in request.form.items() if name.startswith("read.")}
-    return Choice(int(seconds) if seconds.isdigit() and len(seconds) < 9 else None, _comment(), read)
+    shorter = int(seconds) if seconds.isdigit() and len(seconds) < 9 else None
+    return Choice(shorter, _comment(), read, request.form.get("opened", ""))
 
 
 def _figures(facts: ApprovalFacts) -> list[dict[str, Any]]:
@@ -131,6 +146,8 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         policies = broker.policies.active_or_none(view)
         names = {key: person.name for key, person in people.register(view).persons.items()}
         written = comments_of(view, request_id)
+        stands_out = unusual(view, broker, facts.request)
+        opened = request.form.get("opened") or pace.mark(broker, request_id, me.session.id, view.now)
     targets = policies.targets if policies is not None else {}
     row = facts.request
     shown: dict[str, Any] | None = None
@@ -148,6 +165,8 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         shorter=_shorter_steps(facts),
         figures=_figures(facts),
         comments=written,
+        unusual=stands_out,
+        opened=opened,
         ceremony=None
         if ceremony is None
         else json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),

@@ -2,9 +2,12 @@
 
 from flask import Blueprint, Response, jsonify
 
-from jitaccess.broker import approve
+from jitaccess.broker import approve, pace
 from jitaccess.broker.approve import Choice
 from jitaccess.broker.context import Broker
+from jitaccess.broker.unusual import unusual
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import people
 from jitaccess.store.tables import AccessRequest
 from jitaccess.web import schemas
 from jitaccess.web.api import begun, request_json
@@ -21,6 +24,53 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             found = approve.inbox(view, broker, me)
         return jsonify([request_json(row) for row in found])
+
+    @api.get("/approvals/pace")
+    def pace_() -> Response:
+        me = current()
+        with broker.read() as view:
+            if not people.is_auditor(view, me.person.id):
+                raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
+            found = pace.overview(view, broker)
+        return jsonify(
+            [
+                {
+                    "person_id": one.person_id,
+                    "approvals": one.decisions,
+                    "median_s": round(one.median_s, 1),
+                    "hurried": one.hurried,
+                    "percent": one.percent,
+                }
+                for one in found
+            ]
+        )
+
+    @api.get("/requests/<request_id>/unusual")
+    def unusual_(request_id: str) -> Response:
+        """What an approver should notice about a request."""
+        me = current()
+        with broker.read() as view:
+            facts = settle(approve.facts(view, broker, request_id, me))
+            found = unusual(view, broker, facts.request)
+        touches = found.touches
+        return jsonify(
+            {
+                "first_time": found.first_time,
+                "out_of_hours": found.out_of_hours,
+                "usual_s": found.usual_s,
+                "last_request_id": found.last.id if found.last is not None else None,
+                "changed": [{"name": part.name, "was": part.was, "now": part.now} for part in found.changed],
+                "touches": None
+                if touches is None
+                else {
+                    "target": touches.target.id,
+                    "owner": touches.target.owner,
+                    "risk": touches.entitlement.risk,
+                    "held": touches.held,
+                    "others": touches.others,
+                },
+            }
+        )
 
     @api.post("/requests/<request_id>/approval/begin")
     def approval_begin(request_id: str) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
-from jitaccess.broker import approval_set, approve, reading
+from jitaccess.broker import approval_set, approve, pace, reading
 from jitaccess.broker.approval_set import SetCeremony
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
@@ -42,7 +42,7 @@ def blueprint(broker: Broker) -> Blueprint:
         me = current()
         keys = request.form.getlist("request")
         with broker.begin(me.actor, lock=approval_set.lock_of(keys)) as tx:
-            found = approval_set.begin_set(tx, broker, me, keys)
+            found = approval_set.begin_set(tx, broker, me, keys, mark=request.form.get("opened", ""))
         begun = settle(found)
         with broker.read() as view:
             cards = []
@@ -139,6 +139,7 @@ def _page(broker: Broker, view: View, cards: list[dict[str, Any]], begun: SetCer
         "approval_set.html",
         cards=cards,
         begun=shown,
+        opened=pace.mark(broker, approval_set.PAGE, current().session.id, view.now),
         names={key: person.name for key, person in people.register(view).persons.items()},
         targets=policies.targets if policies is not None else {},
     )

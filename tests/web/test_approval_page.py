@@ -1,6 +1,8 @@
 """Does the approval page show exactly what is signed, and can nothing that a requester wrote look like it? (R24, R18)"""
 
+import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from sqlalchemy import select
 
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
-from jitaccess.store.tables import Challenge
+from jitaccess.store.tables import Challenge, DecisionPace
 from jitaccess.web.display import NOTHING, parse_duration_text, parse_time
 from tests.support.policy_swap import Rules, swap
 from tests.web.conftest import Site
@@ -261,3 +263,43 @@ def test_above_the_threshold_the_page_asks_for_the_figure_and_the_server_checks_
     deny = page.select_one("button[formaction]")
     assert deny is not None
     assert deny.has_attr("formnovalidate"), "refusing is never harder than granting"
+
+
+@pytest.mark.covers("TRAP-11")
+def test_the_page_carries_when_it_was_opened_and_changes_nothing(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/approvals/{filed.request.id}"
+    page = BeautifulSoup(site.as_("blerim").get(path).text, "html.parser")
+    mark = page.select_one('form.decide input[name="opened"]')
+    assert mark is not None
+    site.world.advance(timedelta(seconds=30))
+    prepared = BeautifulSoup(site.form(f"{path}/prepare", opened=str(mark["value"])).text, "html.parser")
+    begun = json.loads(json.loads(str(prepared.select_one("script.begun").string)))
+    answer = site.world.passkey("blerim").get(begun["options"])
+    body = {"challenge_id": begun["challenge_id"], "response": answer}
+    assert site.post(f"/api/requests/{filed.request.id}/approval/complete", body).status_code == 200
+    with site.world.broker.read() as view:
+        assert [row.took_ms for row in view.all(select(DecisionPace))] == [30_000]
+    assert site.get("/approvals/pace").status_code == 403
+    shown_to_auditors = site.as_("jelena").get("/approvals/pace").text
+    assert "Blerim Gashi" in shown_to_auditors
+    assert site.get("/api/approvals/pace").json[0]["median_s"] == 30.0
+
+
+def test_what_stands_out_is_on_the_page_and_is_no_signed_field(site: Site) -> None:
+    first = site.world.filed(entitlement="releaser", duration_s=600).request.id
+    for key in ("blerim", "drita"):
+        site.world.approved(key, first)
+    site.world.advance(timedelta(minutes=1))
+    other = {"order": "TR-000431", "amount_cents": 4200}
+    second = site.world.filed(entitlement="releaser", duration_s=1800, inputs=other).request.id
+    block = BeautifulSoup(site.as_("blerim").get(f"/approvals/{second}").text, "html.parser").select_one(".unusual")
+    assert block is not None
+    text = " ".join(block.get_text().split())
+    assert "longer than usual: so far at most 10 min" in text
+    assert "order: TR-000417 → TR-000431" in text
+    assert "Treasury payments belongs to Ministry of Infrastructure." in text
+    assert block.select("[data-field]") == []
+    said = site.get(f"/api/requests/{second}/unusual").json
+    assert (said["first_time"], said["usual_s"], said["last_request_id"]) == (False, 600, first)
+    assert site.as_("jelena").get("/api/requests/" + "0" * 26 + "/unusual").status_code == 404

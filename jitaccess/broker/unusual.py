@@ -1,0 +1,138 @@
+"""What should an approver notice about a request before signing it? What is unusual, what it could touch, what changed.
+
+Compared with the same person's former requests for the same right, a few of them, found by index. It only shows: no decision reads it.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import func, select
+
+from jitaccess.broker.context import Broker
+from jitaccess.domain.lifecycle import GrantState, RequestState
+from jitaccess.policy.evaluate import EntitlementFacts, TargetFacts
+from jitaccess.store.db import View
+from jitaccess.store.tables import AccessRequest, Grant
+
+LOOKED_AT = 20
+"""How many former requests say what is usual."""
+LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
+Value = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One thing that is not as in the person's last request for this right; None where it was not there, or is not."""
+
+    name: str
+    """An input's name, or `duration_s`."""
+    was: Value | None
+    now: Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class Touches:
+    """What the right reaches."""
+
+    target: TargetFacts
+    entitlement: EntitlementFacts
+    owner: str
+    """The owning institution's name."""
+    held: int
+    """Other grants that this person has now, on any target."""
+    others: int
+    """People who have access to this target now, this person aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """What stands out."""
+
+    first_time: bool
+    """The person was never granted this right before."""
+    out_of_hours: bool
+    """Filed outside every window that the policy knows; false where it knows none."""
+    usual_s: int | None
+    """The longest that was granted of this right lately, where this request is longer."""
+    last: AccessRequest | None
+    """The person's last request for this right."""
+    changed: tuple[Changed, ...]
+    touches: Touches | None
+
+
+def unusual(view: View, broker: Broker, request: AccessRequest) -> Unusual:
+    """Look a request over; four queries, each over an index and bounded."""
+    before = view.all(
+        select(AccessRequest)
+        .where(
+            AccessRequest.person_id == request.person_id,
+            AccessRequest.target == request.target,
+            AccessRequest.entitlement == request.entitlement,
+            AccessRequest.created_at < request.created_at,
+        )
+        .order_by(AccessRequest.created_at.desc())
+        .limit(LOOKED_AT)
+    )
+    granted = [row.duration_s for row in before if row.state == RequestState.APPROVED.value]
+    longest = max(granted, default=None)
+    last = before[0] if before else None
+    return Unusual(
+        first_time=not granted and not _ever_granted(view, request),
+        out_of_hours=_out_of_hours(view, broker, request),
+        usual_s=longest if longest is not None and request.duration_s > longest else None,
+        last=last,
+        changed=_changed(last, request) if last is not None else (),
+        touches=_touches(view, broker, request),
+    )
+
+
+def _ever_granted(view: View, request: AccessRequest) -> bool:
+    found = select(Grant.id).where(
+        Grant.person_id == request.person_id,
+        Grant.target == request.target,
+        Grant.entitlement == request.entitlement,
+        Grant.request_id != request.id,
+    )
+    return view.scalar(found.limit(1)) is not None
+
+
+def _out_of_hours(view: View, broker: Broker, request: AccessRequest) -> bool:
+    policies = broker.policies.active_or_none(view)
+    windows = policies.windows.values() if policies is not None else ()
+    return bool(windows) and not any(window.open_at(request.created_at) for window in windows)
+
+
+def _changed(last: AccessRequest, request: AccessRequest) -> tuple[Changed, ...]:
+    was, now = _said(last), _said(request)
+    return tuple(
+        Changed(name, was.get(name), now.get(name))
+        for name in sorted(set(was) | set(now))
+        if was.get(name) != now.get(name)
+    )
+
+
+def _said(request: AccessRequest) -> dict[str, Value]:
+    return {**cast("dict[str, Value]", request.inputs), "duration_s": request.duration_s}
+
+
+def _touches(view: View, broker: Broker, request: AccessRequest) -> Touches | None:
+    policies = broker.policies.active_or_none(view)
+    target = policies.targets.get(request.target) if policies is not None else None
+    entitlement = target.entitlements.get(request.entitlement) if target is not None else None
+    if policies is None or target is None or entitlement is None:
+        return None
+    held = view.scalar(
+        select(func.count()).where(
+            Grant.person_id == request.person_id, Grant.state.in_(LIVE), Grant.request_id != request.id
+        )
+    )
+    others = view.scalar(
+        select(func.count(Grant.person_id.distinct())).where(
+            Grant.state == GrantState.ACTIVE.value,
+            Grant.ends_at > view.now,
+            Grant.target == request.target,
+            Grant.person_id != request.person_id,
+        )
+    )
+    owner = policies.institutions.get(target.owner, target.owner)
+    return Touches(target, entitlement, owner, int(held), int(others))
