@@ -33,6 +33,8 @@ MAX_ASSERTION_LIFE_S = 300
 MAX_SKEW_S = 60
 MAX_JTI_CHARS = 128
 FAILURES_PER_MINUTE = 30
+ASSERTION_TYPES = ("JWT", "client-authentication+jwt")
+"""What clients write today, and the type that draft-ietf-oauth-rfc7523bis gives these assertions."""
 
 
 @dataclass(slots=True)
@@ -110,6 +112,8 @@ def _by_key(broker: Broker, assertion_type: str | None, assertion: str) -> Clien
     kid = header.get("kid")
     if header.get("alg") != "ES256" or not header.keys() <= {"alg", "typ", "kid"} or not isinstance(kid, str):
         raise _wrong()
+    if header.get("typ", "JWT") not in ASSERTION_TYPES:
+        raise _wrong()
     with broker.read() as view:
         now = view.now.timestamp()
         client = registered(view).get(str(unverified.get("sub")))  # 2
@@ -119,8 +123,10 @@ def _by_key(broker: Broker, assertion_type: str | None, assertion: str) -> Clien
     if key is None:
         raise _wrong()
     try:
+        if len(b64u_decode(parts[2])) != 64:
+            raise _wrong()
         jws.deserialize_compact(assertion, key, algorithms=["ES256"])  # 3
-    except (JoseError, ValueError) as error:
+    except (JoseError, ProofError, ValueError) as error:
         raise _wrong() from error
     claims = unverified  # the signature just proved these very bytes
     if not _holds(claims, client.id, broker.site.origin, now) or not _first_use(broker, client, claims):  # 4, 5

@@ -40,9 +40,9 @@ def bearer(authorization: str | None, form: Mapping[str, str] | None) -> str | B
     if authorization is None:
         return in_body or BearerError(401, None)
     scheme, _, token = authorization.partition(" ")
-    if in_body is not None or scheme.lower() != "bearer" or not token.strip():
+    if in_body is not None or scheme.lower() != "bearer" or not token:
         return BearerError(400, "invalid_request", "Send one bearer token, in one place.")
-    return token.strip()
+    return token
 
 
 def claims(broker: Broker, token: str) -> dict[str, JsonValue] | BearerError:

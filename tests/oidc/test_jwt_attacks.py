@@ -1,0 +1,182 @@
+"""Does every place that takes a JWT refuse every known forgery, without fetching anything that a token names?
+
+One list of attacks (`tests.support.jwt_attacks`), eight consumers: the SDK's verifiers of access tokens, ID tokens and status lists; the
+broker's introspection, revocation, userinfo, sign-out and client authentication.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from joserfc.jwk import ECKey
+
+from jitaccess.broker.status import signed_list
+from jitaccess.sdk import ClientKey, TokenRefused
+from jitaccess.sdk.client import ASSERTION_TYPE
+from jitaccess.sdk.keys import static_keys
+from jitaccess.sdk.signed import Signed
+from jitaccess.sdk.status import read_list
+from tests.oidc.conftest import Treasury, open_treasury
+from tests.support.jwt_attacks import Listener, forgeries, listener, parts, sign
+from tests.support.world import ORIGIN, World
+
+
+@dataclass(slots=True)
+class Consumer:
+    """One place that takes a JWT: a good one, the key behind it, and whether a text is accepted."""
+
+    good: Callable[[], str]
+    key: ECKey
+    accepts: Callable[[str], bool]
+
+
+def quietly(check: Callable[[str], object]) -> Callable[[str], bool]:
+    """Turn a check that raises TokenRefused into one that says yes or no."""
+
+    def accepts(text: str) -> bool:
+        try:
+            check(text)
+        except TokenRefused:
+            return False
+        return True
+
+    return accepts
+
+
+@dataclass(slots=True)
+class Place:
+    """A treasury that signs, its tokens, and every consumer by name."""
+
+    treasury: Treasury
+    key: ECKey
+    addresses: int = 0
+
+    def consumers(self) -> dict[str, Consumer]:
+        """Return them all."""
+        treasury = self.treasury
+        tokens: dict[str, Any] = treasury.tokens(treasury.grant())
+        access, id_token = tokens["access_token"], tokens["id_token"]
+        broker_key = treasury.world.broker.keyring.token_key()
+        client_id = treasury.credential.client_id
+        uri = parts(access)[1]["status"]["status_list"]["uri"]
+        listed = signed_list(treasury.world.broker, uri.rpartition("/")[2])
+        jwks = treasury.world.broker.keyring.jwks()
+        now = treasury.world.clock.now().timestamp()
+        verifier = treasury.verifier()
+
+        def status_list(text: str) -> object:
+            return read_list(Signed(static_keys(jwks)), text.encode(), issuer=ORIGIN, uri=uri, now=now)
+
+        return {
+            "Verifier.verify": Consumer(lambda: access, broker_key, quietly(verifier.verify)),
+            "Verifier.verify_id_token": Consumer(
+                lambda: id_token,
+                broker_key,
+                quietly(lambda text: verifier.verify_id_token(text, client_id=client_id, nonce="nonce-1")),
+            ),
+            "StatusCheck": Consumer(lambda: listed, broker_key, quietly(status_list)),
+            "/oidc/introspect": Consumer(lambda: access, broker_key, self.introspects),
+            "/oidc/userinfo": Consumer(lambda: access, broker_key, self.shows),
+            "/oidc/logout": Consumer(lambda: id_token, broker_key, self.signs_out),
+            "client authentication": Consumer(self.assertion, self.key, self.authenticates),
+        }
+
+    def introspects(self, text: str) -> bool:
+        """Ask whether a token is active."""
+        answer = self.treasury.call("/oidc/introspect", {"token": text})
+        return answer.status_code == 200 and answer.json["active"] is True
+
+    def shows(self, text: str) -> bool:
+        """Ask who somebody is."""
+        try:
+            text.encode("latin-1")
+            headers = {"Authorization": f"Bearer {text}"}
+            answer = self.treasury.app.test_client().get("/oidc/userinfo", base_url=ORIGIN, headers=headers)
+        except ValueError:  # cannot stand in a header at all
+            return False
+        return answer.status_code == 200
+
+    def signs_out(self, text: str) -> bool:
+        """Send the browser to sign out with a hint; the page names the client only for a true one."""
+        query = urlencode({"id_token_hint": text})
+        answer = self.treasury.browser.get(f"/oidc/logout?{query}", base_url=ORIGIN)
+        return answer.status_code == 200 and "Treasury payments" in answer.text
+
+    def assertion(self) -> str:
+        """Return a fresh client assertion."""
+        credential = self.treasury.credential
+        assert isinstance(credential, ClientKey)
+        return credential.prove()[1]["client_assertion"]
+
+    def authenticates(self, text: str) -> bool:
+        """Authenticate with an assertion, each time from another address, so that not the limit of failures answers."""
+        self.addresses += 1
+        where = {"REMOTE_ADDR": f"192.0.2.{self.addresses}"}
+        form = {"token": "x", "client_assertion_type": ASSERTION_TYPE, "client_assertion": text}
+        anybody = self.treasury.app.test_client()
+        answer = anybody.post("/oidc/introspect", base_url=ORIGIN, data=form, environ_overrides=where)
+        return answer.status_code == 200
+
+
+@pytest.fixture
+def place(sqlite_world: World) -> Place:
+    """Give a treasury with a key of its own."""
+    key = ECKey.generate_key("P-256", {"kid": "treasury-1"})
+    treasury = open_treasury(sqlite_world, key=key)
+    treasury.sign_in("arta")
+    return Place(treasury, key)
+
+
+@pytest.fixture
+def listening(place: Place) -> Iterator[Listener]:
+    """Give a listener that serves an attacker's keys."""
+    with listener({"keys": [ECKey.generate_key("P-256", {"kid": "theirs"}).as_dict(private=False)]}) as found:
+        yield found
+
+
+@pytest.mark.covers("R32", "R33", "T-20", "TRAP-3")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Verifier.verify",
+        "Verifier.verify_id_token",
+        "StatusCheck",
+        "/oidc/introspect",
+        "/oidc/userinfo",
+        "/oidc/logout",
+        "client authentication",
+    ],
+)
+def test_no_forgery_is_taken_anywhere_and_nothing_is_fetched(place: Place, listening: Listener, name: str) -> None:
+    consumer = place.consumers()[name]
+    head, body = parts(consumer.good())
+    attacks = forgeries(consumer.good(), consumer.key, listening.url)
+    assert len(attacks) > 60
+    taken = [attack for attack, text in attacks.items() if consumer.accepts(text)]
+    assert taken == []
+    assert listening.asked == [], "nothing that a token names is ever fetched"
+    fresh = consumer.good() if name == "client authentication" else sign(consumer.key, head, body)
+    assert consumer.accepts(fresh), "and a true one is taken all the same"
+
+
+@pytest.mark.covers("R33")
+def test_one_kind_of_token_never_passes_for_another(place: Place) -> None:
+    consumers = place.consumers()
+    for name, consumer in consumers.items():
+        own = consumer.good()
+        for other, giver in consumers.items():
+            text = giver.good()
+            if parts(text)[0]["typ"] != parts(own)[0]["typ"]:
+                assert not consumer.accepts(text), f"{name} took what {other} takes"
+
+
+@pytest.mark.covers("R32", "R34")
+def test_no_forgery_revokes_anything(place: Place, listening: Listener) -> None:
+    treasury = place.treasury
+    token = treasury.tokens(treasury.grant())["access_token"]
+    for text in forgeries(token, treasury.world.broker.keyring.token_key(), listening.url).values():
+        treasury.call("/oidc/revoke", {"token": text})
+    assert place.introspects(token)
+    assert listening.asked == []
