@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Result,
     Select,
     Table,
+    TableValuedAlias,
     bindparam,
     create_engine,
     delete,
@@ -41,6 +43,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, manager_of_class
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeEngine
 
 from jitaccess.clock import Clock, from_epoch_us, to_epoch_us
 from jitaccess.domain.events import VERSION_OF, EventType
@@ -52,7 +55,7 @@ from jitaccess.proof.merkle import leaf_hash
 from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
-from jitaccess.store.prepared import Convert, Prepared, Raw, from_driver
+from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
 from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
 
@@ -61,6 +64,9 @@ Row = TypeVar("Row", bound=Base)
 Found = TypeVar("Found")
 BATCH_LIMIT = 64
 """Writers that may share one commit on SQLite; bounds how long the first of them waits."""
+WAL_PAGES = "wal_autocheckpoint=4000"
+"""Pages (16 MB) after which SQLite copies its journal into the file: the same few pages are written by every commit, so a longer
+journal saves copying and costs only its size on disk."""
 ABANDONED_S = 1.0
 """After this long a waiting writer looks whether the one who was to end their batch is gone (an interrupt)."""
 
@@ -155,7 +161,18 @@ class _Statements:
 
     def insert(self, shape: _Shape) -> Prepared:
         """Insert every column."""
-        return self._get(("insert", shape.name), lambda: Prepared(insert(shape.table), self.dialect, shape.columns))
+
+        def build() -> Prepared:
+            kinds = {name: shape.table.c[name].type for name in shape.columns}
+            many = self._arrays(
+                kinds,
+                lambda given: insert(shape.table).from_select(
+                    list(shape.columns), select(*[given.c[name] for name in shape.columns])
+                ),
+            )
+            return Prepared(insert(shape.table), self.dialect, shape.columns, many)
+
+        return self._get(("insert", shape.name), build)
 
     def select(self, shape: _Shape, *, lock: bool = False) -> Prepared:
         """Select every column of the row with key `row_key`."""
@@ -179,7 +196,17 @@ class _Statements:
             for name in absent:
                 statement = statement.where(columns[name].is_(None))
             values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
-            return Prepared(statement.values(values), self.dialect)
+            kinds = {"row_key": columns[shape.key].type}
+            kinds |= {f"new_{name}": columns[name].type for name in names}
+            kinds |= {f"old_{name}": columns[name].type for name in where}
+
+            def all_at_once(given: TableValuedAlias) -> Executable:
+                known = [columns[shape.key] == given.c.row_key]
+                known += [columns[name] == given.c[f"old_{name}"] for name in where]
+                known += [columns[name].is_(None) for name in absent]
+                return update(shape.table).where(*known).values({name: given.c[f"new_{name}"] for name in names})
+
+            return Prepared(statement.values(values), self.dialect, many=self._arrays(kinds, all_at_once))
 
         return self._get(("update", shape.name, names, where, absent), build)
 
@@ -195,6 +222,12 @@ class _Statements:
         if found is None:
             found = self._columns[shape.name] = from_driver(shape.table, self.dialect)
         return found
+
+    def _arrays(
+        self, kinds: Mapping[str, TypeEngine[Any]], build: Callable[[TableValuedAlias], Executable]
+    ) -> Arrays | None:
+        """Return the statement over arrays where the database has them."""
+        return None if self.dialect.name == "sqlite" else Arrays(kinds, build, self.dialect)
 
     def _get(self, key: object, build: Callable[[], Prepared]) -> Prepared:
         found = self._made.get(key)
@@ -216,12 +249,12 @@ class View:
     One row is one object within a view: reading it again refreshes that object.
     """
 
-    __slots__ = ("_connection", "_database", "_known", "_made", "_raw", "_session", "_trusted", "_version", "now")
+    __slots__ = ("_connection", "_cursor", "_database", "_known", "_made", "_session", "_trusted", "_version", "now")
 
     def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
         self._database = database
         self._connection = connection
-        self._raw = cast(Raw, connection.connection.dbapi_connection)
+        self._cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
         self._session: Session | None = None
         self._known: dict[tuple[type[Base], str], Base] = {}
         self._trusted: dict[int, Base] = {}
@@ -232,6 +265,7 @@ class View:
     @property
     def session(self) -> Session:
         """Return the ORM session of this view, made at its first use."""
+        self._settle()
         if self._session is None:
             self._session = Session(
                 self._connection, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only"
@@ -265,9 +299,10 @@ class View:
     def unchecked_get(self, model: type[Row], key: str) -> Row | None:
         """Return the row without looking at its seal: for revocation and for showing that it is broken."""
         shape = _shape(model)
+        self._settle(shape.name)
         statements = self._database.statements
-        found = statements.select(shape).run(self._raw, {"row_key": key}).fetchone()
-        return None if found is None else self._one(model, shape, self._values(shape, found))
+        found = statements.select(shape).rows(self._cursor, {"row_key": key})
+        return self._one(model, shape, self._values(shape, found[0])) if found else None
 
     def find(self, question: Find[Row], **values: object) -> list[Row]:
         """Return the rows that answer a question; raises SEAL_BROKEN for any of them."""
@@ -276,13 +311,15 @@ class View:
     def unchecked_find(self, question: Find[Row], **values: object) -> list[Row]:
         """Return the rows that answer a question without looking at their seals: for revocation."""
         model, shape = question.model, _shape(question.model)
-        found = self._database.statements.find(question, shape).all(self._raw, values)
+        self._settle(shape.name)
+        found = self._database.statements.find(question, shape).rows(self._cursor, values)
         return [self._one(model, shape, self._values(shape, row)) for row in found]
 
     def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""
         model = cast("type[Row]", statement.column_descriptions[0]["entity"])
         shape = _shape(model)
+        self._settle()
         found = self._connection.execute(statement.with_only_columns(*shape.table.columns))
         return [self._one(model, shape, dict(zip(shape.columns, row, strict=True))) for row in found]
 
@@ -345,17 +382,22 @@ class View:
     def register_version(self) -> int:
         """Return the number that grows whenever the register or the active policy changes: a key for caches."""
         if self._version is None:
-            found = self._database.statements.register_version.run(self._raw, {"row_key": 1}).fetchone()
-            self._version = int(found[0]) if found is not None else 0
+            found = self._database.statements.register_version.rows(self._cursor, {"row_key": 1})
+            self._version = int(found[0][0]) if found else 0
         return self._version
 
     def scalar(self, statement: Executable) -> Any:
         """Return the first column of the first row: for counts and maxima."""
+        self._settle()
         return self._connection.scalar(cast(Any, statement))
 
     def rows(self, statement: Executable) -> Result[*tuple[Any, ...]]:
         """Run a select of columns; what it returns carries no proof of its seal."""
+        self._settle()
         return cast("Result[*tuple[Any, ...]]", self._connection.execute(statement))
+
+    def _settle(self, table: str | None = None) -> None:
+        """Make sure that a read of this table, or of any, sees what was written before; a view writes nothing."""
 
     def _close(self) -> None:
         if self._session is not None:
@@ -372,7 +414,7 @@ class View:
 class Tx(View):
     """One transaction: reads, sealed writes and the events that tell of them."""
 
-    __slots__ = ("_broken", "_changed", "_events", "_register_touched", "actor")
+    __slots__ = ("_broken", "_changed", "_events", "_mine", "_queue", "_queued", "_register_touched", "actor")
 
     def __init__(self, database: "Database", connection: Connection, now: datetime, actor: Actor) -> None:
         super().__init__(database, connection, now)
@@ -380,7 +422,18 @@ class Tx(View):
         self._broken: list[tuple[str, str]] = []
         self._events: list[PendingEvent] = []
         self._changed: set[str] = set()
+        self._mine: set[tuple[type[Base], str]] = set()
+        """Rows that this transaction wrote first: nobody else can see or change them before it ends."""
+        self._queue: list[tuple[Prepared, Sequence[Mapping[str, object]]]] = []
+        self._queued: set[str] = set()
+        """Inserts that a server has not been sent yet, and their tables."""
         self._register_touched = False
+
+    def unchecked_get(self, model: type[Row], key: str) -> Row | None:
+        """As in every view; a row that this transaction made is known without asking."""
+        if (model, key) in self._mine:
+            return cast(Row, self._known[model, key])
+        return super().unchecked_get(model, key)
 
     def _changes_register(self) -> bool:
         return self._register_touched
@@ -418,7 +471,8 @@ class Tx(View):
         shape = _shape(model)
         key = str(values[shape.key])
         full = self._sealed(shape, event, key, 1, {**dict.fromkeys(shape.columns), **values})
-        self._database.statements.insert(shape).run(self._raw, full)
+        self._write(shape, [full])
+        self._mine.add((model, key))
         made = self._known[model, key] = _instance(model, full)
         self._trusted[id(made)] = made
         return made
@@ -429,7 +483,27 @@ class Tx(View):
         if rows:
             blank = dict.fromkeys(shape.columns)
             full = [self._sealed(shape, event, str(v[shape.key]), 1, {**blank, **v}) for event, v in rows]
-            self._database.statements.insert(shape).run_many(self._raw, full)
+            self._write(shape, full)
+
+    def _write(self, shape: _Shape, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert rows: at once where the database is in this process, else with all others in one message before the next read
+        that could miss them. A server refuses them then, or at the end, as it would now."""
+        statement = self._database.statements.insert(shape)
+        if self._database.sqlite:
+            statement.run_many(self._cursor, rows)
+        else:
+            self._queue.append((statement, rows))
+            self._queued.add(shape.name)
+
+    def _settle(self, table: str | None = None) -> None:
+        if not self._queue or (table is not None and table not in self._queued):
+            return
+        queue, self._queue = self._queue, []
+        self._queued.clear()
+        raw = cast("psycopg.Connection[Any]", self._connection.connection.dbapi_connection)
+        with raw.pipeline():
+            for statement, rows in queue:
+                statement.run_many(self._cursor, rows)
 
     def update(
         self,
@@ -451,7 +525,8 @@ class Tx(View):
         where = tuple(name for name, value in wanted.items() if value is not None)
         absent = tuple(name for name, value in wanted.items() if value is None)
         statement = self._database.statements.update(shape, tuple(full), where, absent)
-        if statement.run(self._raw, parameters).rowcount != 1:
+        self._settle()
+        if statement.run(self._cursor, parameters) != 1:
             raise _changed_meanwhile(shape.name)
         _take_over(row, full)
 
@@ -469,7 +544,8 @@ class Tx(View):
             one |= {f"old_{name}": getattr(row, name) for name in wanted}
             parameters.append(one | {"row_key": getattr(row, shape.key)})
         statement = self._database.statements.update(shape, tuple(fulls[0]), tuple(wanted))
-        if statement.run_many(self._raw, parameters) != len(parameters):
+        self._settle()
+        if statement.run_many(self._cursor, parameters) != len(parameters):
             raise _changed_meanwhile(shape.name)
         for (row, _, _), full in zip(changes, fulls, strict=True):
             _take_over(row, full)
@@ -493,14 +569,16 @@ class Tx(View):
             return 0
         shape = _shape(type(rows[0]))
         self._changed.add(shape.name)
+        self._settle()
         # A row that another transaction changes meanwhile is not touched: the next pass finds it.
-        return self._database.statements.update(shape, ("seal",), ("seal",)).run_many(self._raw, parameters)
+        return self._database.statements.update(shape, ("seal",), ("seal",)).run_many(self._cursor, parameters)
 
     def delete(self, model: type[Base], *conditions: Any) -> int:
         """Delete book-keeping rows; a table that carries evidence is never deleted from."""
         shape = _shape(model)
         if shape.name not in EVIDENCE_FREE or shape.name in {"event", "log_head", "checkpoint"}:
             raise Unaudited(f"rows of {shape.name} are never deleted")
+        self._settle()
         done = cast("CursorResult[Any]", self._connection.execute(delete(shape.table).where(*conditions)))
         return done.rowcount
 
@@ -559,6 +637,7 @@ class Tx(View):
         if not self._events:
             if self._changed:
                 raise Unaudited(f"changed {sorted(self._changed)} without an event")
+            self._settle()
             return
         events: list[dict[str, object]] = []
         texts: list[dict[str, object]] = []
@@ -583,10 +662,12 @@ class Tx(View):
             )
         statements = self._database.statements
         if self._register_touched:
-            statements.raise_register_version.run(self._raw, {"row_key": 1, "step": 1})
-        statements.insert(_shape(Event)).run_many(self._raw, events)
+            self._settle()
+            statements.raise_register_version.run(self._cursor, {"row_key": 1, "step": 1})
+        self._write(_shape(Event), events)
         if texts:
-            statements.insert(_shape(EventText)).run_many(self._raw, texts)
+            self._write(_shape(EventText), texts)
+        self._settle()
 
     def _leaf(self, pending: PendingEvent) -> tuple[bytes, list[dict[str, object]]]:
         spoken: list[dict[str, object]] = []
@@ -761,10 +842,10 @@ class Database:
             tx: Tx | None = None
             try:
                 connection.begin()
-                raw = cast(Raw, connection.connection.dbapi_connection)
+                cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
                 # In one order everywhere, so that two transactions never wait for each other.
                 for model, key in sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1])):
-                    self.statements.select(_shape(model), lock=True).run(raw, {"row_key": key})
+                    self.statements.select(_shape(model), lock=True).rows(cursor, {"row_key": key})
                 tx = Tx(self, connection, self.now(), actor)
                 yield tx
                 tx._finish(None)
@@ -870,7 +951,7 @@ class Database:
                 connection = self._write_connection
                 connection.begin()
                 raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-                self._batch = _Batch(connection, raw, Tip.load(raw, self.statements.log))
+                self._batch = _Batch(connection, raw, Tip.load(cast(Raw, raw).cursor(), self.statements.log))
             except OSError as error:
                 self._undo_write()
                 raise _unavailable() from error
@@ -893,7 +974,7 @@ class Database:
         try:
             if not batch.raw.in_transaction:
                 raise sqlite3.OperationalError("the transaction was undone by the database")
-            batch.tip.save(batch.raw, self.statements.log)
+            batch.tip.save(cast(Raw, batch.raw).cursor(), self.statements.log)
             self._probe("before-commit")
             batch.connection.commit()
         except BaseException as error:  # whatever it was, nobody in this batch may be told that it was kept
@@ -935,8 +1016,8 @@ class Database:
             return 0
         try:
             with self.engine.begin() as connection:
-                raw = cast(Raw, connection.connection.dbapi_connection)
-                return number_pending(connection, raw, self.statements.log, self.seals)
+                cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+                return number_pending(connection, cursor, self.statements.log, self.seals)
         except JitError as error:
             if error.kind is Kind.CONFLICT:
                 return 0
@@ -990,14 +1071,15 @@ def _sqlite_engine(url: str, pool_size: int, *, writer: bool) -> Engine:
 
     def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", WAL_PAGES):
             cursor.execute(f"PRAGMA {pragma}")
         if not writer:
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+        raw.execute("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", start)

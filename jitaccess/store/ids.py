@@ -30,10 +30,10 @@ def new_id(now: datetime) -> str:
     """Return a fresh id whose order is the order of time to the millisecond, and of making within one."""
     ms = to_epoch_us(now) // 1000
     # The first of a millisecond leaves the top bit free, so that the steps of those after it never overflow.
-    number = (ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS - 1)
+    number = (ms << _RANDOM_BITS) | int.from_bytes(secrets.token_bytes(10), "big") >> 1
     with _guard:
         if _newest[0] >> _RANDOM_BITS == ms and number <= _newest[0]:
-            number = _newest[0] + 1 + secrets.randbits(32)
+            number = _newest[0] + 1 + (number & 0xFFFFFFFF)
         _newest[0] = number
     # 128 bits and two bits of padding, ten bits at a time.
     number <<= 2

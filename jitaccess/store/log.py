@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Dialect, bindparam, select, update
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.merkle import Frontier, leaf_hash
-from jitaccess.store.prepared import Prepared, Raw
+from jitaccess.store.prepared import Arrays, Cursor, Prepared
 from jitaccess.store.seal import Seals
 from jitaccess.store.tables import Event, LogHead
 
@@ -41,6 +41,15 @@ class LogStatements:
         self.number = Prepared(
             update(Event).where(Event.id == bindparam("row_key"), Event.idx.is_(None)).values(idx=bindparam("new_idx")),
             dialect,
+            many=None
+            if dialect.name == "sqlite"
+            else Arrays(
+                {"row_key": Event.id.type, "new_idx": Event.idx.type},
+                lambda given: (
+                    update(Event).where(Event.id == given.c.row_key, Event.idx.is_(None)).values(idx=given.c.new_idx)
+                ),
+                dialect,
+            ),
         )
 
 
@@ -52,12 +61,12 @@ class Tip:
     frontier: Frontier
 
     @classmethod
-    def load(cls, raw: Raw, statements: LogStatements) -> "Tip":
+    def load(cls, cursor: Cursor, statements: LogStatements) -> "Tip":
         """Read the head; a store without one is not initialised."""
-        row = statements.load.run(raw, {"row_key": HEAD_ID}).fetchone()
-        if row is None:
+        found = statements.load.rows(cursor, {"row_key": HEAD_ID})
+        if not found:
             raise JitError(Kind.CONFIGURATION, "This database has no log head: run `jitaccess init` first.")
-        size, stored = row
+        size, stored = found[0]
         try:
             frontier = Frontier.from_bytes(bytes(stored))
         except ProofError as error:
@@ -72,7 +81,7 @@ class Tip:
         self.frontier = self.frontier.append(hash_of_leaf)
         return index
 
-    def save(self, raw: Raw, statements: LogStatements) -> None:
+    def save(self, cursor: Cursor, statements: LogStatements) -> None:
         """Write the head back; raises CONFLICT when somebody else extended the tree meanwhile."""
         if self.frontier.size == self.started_at:
             return
@@ -82,7 +91,7 @@ class Tip:
             "new_size": self.frontier.size,
             "new_frontier": self.frontier.to_bytes(),
         }
-        if statements.save.run(raw, values).rowcount != 1:
+        if statements.save.run(cursor, values) != 1:
             raise JitError(Kind.CONFLICT, "Another process extended the log first; try again.")
         self.started_at = self.frontier.size
 
@@ -92,7 +101,7 @@ def _contradiction() -> JitError:
 
 
 def number_pending(
-    connection: Connection, raw: Raw, statements: LogStatements, seals: Seals, *, limit: int = 5_000
+    connection: Connection, cursor: Cursor, statements: LogStatements, seals: Seals, *, limit: int = 5_000
 ) -> int:
     """Number committed events that have none; return how many. Runs in the caller's transaction.
 
@@ -102,15 +111,15 @@ def number_pending(
     pending = connection.execute(_PENDING.limit(limit)).all()
     if not pending:
         return 0
-    tip = Tip.load(raw, statements)
+    tip = Tip.load(cursor, statements)
     numbers: list[dict[str, object]] = []
     for event in pending:
         if _genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals):
             numbers.append({"row_key": event.id, "new_idx": tip.take(event.leaf_hash)})
     if not numbers:
         return 0
-    tip.save(raw, statements)
-    if statements.number.run_many(raw, numbers) != len(numbers):
+    tip.save(cursor, statements)
+    if statements.number.run_many(cursor, numbers) != len(numbers):
         raise JitError(Kind.CONFLICT, "Another process numbered the same events first; try again.")
     return len(numbers)
 

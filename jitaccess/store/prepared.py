@@ -7,15 +7,18 @@ paths of the store use these instead; types convert exactly as SQLAlchemy would.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Dialect, Executable, Table
+from sqlalchemy import Dialect, Executable, String, Table, TableValuedAlias, Text, bindparam, column, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
+
+from jitaccess.store.tables import Json, UtcDateTime
 
 Convert = Callable[[Any], Any] | None
 
 
 class Cursor(Protocol):
-    """What is used of a DB-API cursor (PEP 249)."""
+    """What is used of a DB-API cursor (PEP 249). One serves a whole view: rows are always fetched to their end."""
 
     @property
     def rowcount(self) -> int:
@@ -28,10 +31,6 @@ class Cursor(Protocol):
 
     def executemany(self, sql: str, parameters: Any, /) -> Any:
         """Run a statement once for each set of parameters."""
-        ...
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
         ...
 
     def fetchall(self) -> Any:
@@ -47,13 +46,53 @@ class Raw(Protocol):
         ...
 
 
+class Arrays:
+    """One statement of PostgreSQL over many rows: every column is one array parameter, and `unnest` makes rows of them."""
+
+    __slots__ = ("_convert", "_fixed", "_sql")
+
+    def __init__(
+        self, kinds: Mapping[str, TypeEngine[Any]], build: Callable[[TableValuedAlias], Executable], dialect: Dialect
+    ) -> None:
+        """Take the types of the parameters by name, and what is to be done with the rows of these columns."""
+        # A cast to VARCHAR(n) would cut longer text off in silence; as TEXT it meets the column's own limit.
+        plain = {name: Text() if isinstance(kind, String) else kind for name, kind in kinds.items()}
+        arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in plain.items()]
+        given = func.unnest(*arrays).table_valued(*[column(name, kind) for name, kind in plain.items()], name="given")
+        statement = build(given.render_derived())
+        assert isinstance(statement, ClauseElement)  # noqa: S101 - every statement is; says so to the type checker
+        compiled: Any = statement.compile(dialect=dialect)
+        self._sql: str = compiled.string
+        self._fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
+        self._convert = tuple((name, to_driver(kind, dialect)) for name, kind in plain.items())
+
+    def run(self, cursor: Cursor, many: Sequence[Mapping[str, object]]) -> int:
+        """Run for all rows; return how many rows were touched."""
+        arrays: dict[str, object] = {
+            name: [values[name] if convert is None else convert(values[name]) for values in many]
+            for name, convert in self._convert
+        }
+        cursor.execute(self._sql, self._fixed | arrays)
+        return cursor.rowcount
+
+
+AT_ONCE = 8
+"""From so many rows on PostgreSQL gets one statement over arrays instead of a statement a row."""
+
+
 class Prepared:
     """One statement of one dialect."""
 
-    __slots__ = ("_convert", "_fixed", "_positional", "sql")
+    __slots__ = ("_convert", "_fixed", "_many", "_positional", "sql")
 
-    def __init__(self, statement: Executable, dialect: Dialect, names: Sequence[str] | None = None) -> None:
-        """Compile; `names` lists the columns of an insert."""
+    def __init__(
+        self,
+        statement: Executable,
+        dialect: Dialect,
+        names: Sequence[str] | None = None,
+        many: Arrays | None = None,
+    ) -> None:
+        """Compile; `names` lists the columns of an insert, `many` is the same statement over many rows at once."""
         assert isinstance(statement, ClauseElement)  # noqa: S101 - every statement is; says so to the type checker
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names) if names is not None else None)
         self.sql: str = compiled.string
@@ -62,44 +101,58 @@ class Prepared:
         self._convert = tuple((name, to_driver(compiled.binds[name].type, dialect)) for name in order)
         self._fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
         """Values that stand in the statement itself."""
+        self._many = many
 
     def parameters(self, values: Mapping[str, object]) -> Any:
         """Return the driver's parameters for named values."""
         if self._fixed:
             values = self._fixed | dict(values)
         if self._positional:
-            return tuple(
-                [values[name] if convert is None else convert(values[name]) for name, convert in self._convert]
-            )
+            return [values[name] if convert is None else convert(values[name]) for name, convert in self._convert]
         return {name: values[name] if convert is None else convert(values[name]) for name, convert in self._convert}
 
-    def all(self, raw: Raw, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-        """Run a select; return the rows in the driver's form."""
-        found: Sequence[Sequence[Any]] = self.run(raw, values).fetchall()
+    def rows(self, cursor: Cursor, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """Run a select; return all rows in the driver's form."""
+        cursor.execute(self.sql, self.parameters(values))
+        found: Sequence[Sequence[Any]] = cursor.fetchall()
         return found
 
-    def run(self, raw: Raw, values: Mapping[str, object]) -> Cursor:
-        """Run once; the cursor has the row count and the rows."""
-        cursor = raw.cursor()
+    def run(self, cursor: Cursor, values: Mapping[str, object]) -> int:
+        """Run once; return how many rows were touched."""
         cursor.execute(self.sql, self.parameters(values))
-        return cursor
+        return cursor.rowcount
 
-    def run_many(self, raw: Raw, many: Sequence[Mapping[str, object]]) -> int:
+    def run_many(self, cursor: Cursor, many: Sequence[Mapping[str, object]]) -> int:
         """Run once for each set of values; return how many rows were touched."""
         if len(many) == 1:
-            return self.run(raw, many[0]).rowcount
-        cursor = raw.cursor()
+            return self.run(cursor, many[0])
+        if self._many is not None and len(many) >= AT_ONCE:
+            return self._many.run(cursor, many)
         cursor.executemany(self.sql, [self.parameters(values) for values in many])
         return cursor.rowcount
 
 
 def to_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
     """Return what turns a value into the driver's form, or None for nothing to do."""
-    return kind.dialect_impl(dialect).bind_processor(dialect)
+    match kind:
+        case UtcDateTime():
+            return kind.to_driver
+        case Json():
+            return kind.to_driver
+        case _:
+            return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
 def from_driver(table: Table, dialect: Dialect) -> tuple[tuple[str, Convert], ...]:
     """Return, column by column, what turns the driver's form back into a value."""
-    return tuple(
-        (str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in table.columns
-    )
+
+    def convert(kind: TypeEngine[Any]) -> Convert:
+        match kind:
+            case UtcDateTime():
+                return kind.from_driver
+            case Json():
+                return kind.from_driver
+            case _:
+                return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+    return tuple((str(column.key), convert(column.type)) for column in table.columns)

@@ -26,14 +26,24 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Refuse naive datetimes; store microseconds."""
+        return self.to_driver(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return an aware datetime."""
+        return self.from_driver(value)
+
+    @staticmethod
+    def to_driver(value: datetime | None) -> int | None:
+        """Do the same for every database."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("naive datetime")
         return to_epoch_us(value)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Return an aware datetime."""
+    @staticmethod
+    def from_driver(value: int | None) -> datetime | None:
+        """Do the same for every database."""
         return None if value is None else from_epoch_us(value)
 
 
@@ -45,13 +55,25 @@ class Json(TypeDecorator[JsonValue]):
 
     def process_bind_param(self, value: JsonValue, dialect: Dialect) -> str | None:
         """Write compact JSON; None stays NULL."""
-        if value is None:
-            return None
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return self.to_driver(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> JsonValue:
         """Read what was written."""
-        return None if value is None else json.loads(value)
+        return self.from_driver(value)
+
+    @staticmethod
+    def to_driver(value: JsonValue) -> str | None:
+        """Do the same for every database."""
+        return None if value is None else _write_json(value)
+
+    @staticmethod
+    def from_driver(value: str | None) -> JsonValue:
+        """Do the same for every database."""
+        return None if value is None else _read_json(value)
+
+
+_write_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_read_json = json.JSONDecoder().decode
 
 
 class Base(DeclarativeBase):
