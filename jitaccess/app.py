@@ -17,6 +17,7 @@ from sqlalchemy import select
 from jitaccess import oidc
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.audit.start import check_at_start
+from jitaccess.broker.channels import channels
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import Policies
 from jitaccess.broker.sweep import Ticker
@@ -37,6 +38,7 @@ from jitaccess.web.wiring import register as register_pages
 def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
     """Open an initialised instance and wire its parts; raises CONFIGURATION with what to do."""
     clock = clock or SystemClock()
+    channels(settings)  # refuses a channel that cannot work (R73)
     require_current(settings.store.url)
     wrapping_key = read_wrapping_key(settings.keys.wrapping_key_file)
     keyring = Keyring.load(settings.store.url, wrapping_key)

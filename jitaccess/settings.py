@@ -84,6 +84,28 @@ class Mail(_Section):
     """For `transport = "folder"`: each mail becomes a file; the demo's mail-catcher page reads it."""
 
 
+class Channel(_Section):
+    """One chat or SMS gateway (an Apprise address), or one signed webhook."""
+
+    kind: str = Field(default="apprise", pattern="^(apprise|webhook)$")
+    url: SecretStr
+    """Apprise: where it holds {to}, the channel is personal. Webhook: https, or http on this machine."""
+    secret: SecretStr = SecretStr("")
+    """A webhook's: whsec_ and the base64 of 24 to 64 random bytes."""
+    kinds: tuple[str, ...] = ()
+    """Which notices go here; empty: all to a webhook or a personal channel, wanted approvals and alarms to a shared one."""
+    language: str = Field(default="en", pattern="^(en|sq|sr)$")
+    """What a shared channel is told in."""
+
+
+class Notify(_Section):
+    """Further ways for notices beside mail. Addresses hold secrets: keep this section in the secrets directory."""
+
+    channels: dict[str, Channel] = Field(default_factory=dict)
+    private_hosts: tuple[str, ...] = ()
+    """Hosts of webhooks that may have addresses of private networks."""
+
+
 class Language(_Section):
     """How the broker speaks to people who chose nothing themselves."""
 
@@ -177,6 +199,7 @@ class Settings(BaseSettings):
     keys: Keys = Keys()
     sessions: Sessions = Sessions()
     mail: Mail = Mail()
+    notify: Notify = Notify()
     language: Language = Language()
     log: Log = Log()
     sweep: Sweep = Sweep()

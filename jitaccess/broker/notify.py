@@ -1,295 +1,354 @@
 """How do people learn of it? Notices are outbox rows of the transaction that caused them; they are rendered when sent.
 
-Links point at pages and carry no power; they are built from the site's origin, never from a request (R46). User text is shown with
-its control characters visible. A dead mail server delays mails and nothing else (T-22).
+1. `tell` writes a row. 2. `divide` gives it to the person's channels, one row each, with the moment at which it may leave. 3. `send`
+claims what is due on one channel, posts it outside any transaction and notes the outcome. Each channel has a job, a back-off and errors of
+its own: a dead one delays itself and nothing else (T-22). A crash between posting and noting sends a notice twice and never loses one.
 """
 
-import os
 import smtplib
-import ssl
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
-from pathlib import Path
-from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 
-from jitaccess.broker import pace
-from jitaccess.broker.comments import comments_of
+from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels
 from jitaccess.broker.context import Broker
-from jitaccess.domain.lifecycle import RequestState
+from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
+from jitaccess.broker.webhooks import NotDelivered
+from jitaccess.domain.notices import URGENT, Notice, release_at
 from jitaccess.domain.values import SYSTEM
+from jitaccess.identity import preferences
 from jitaccess.identity.enrolment import tell
-from jitaccess.policy.schema import format_duration
-from jitaccess.settings import Mail
-from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Deputation, Grant, Outbox, Passkey, Person
+from jitaccess.identity.preferences import Preferences
+from jitaccess.language import Language, named, negotiate, zone_named
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.store.db import Tx, View
+from jitaccess.store.tables import AccessRequest, Grant, Outbox, Person
 
 BATCH = 50
 BACK_OFF_S = (5, 30, 120, 600, 3600)
 GIVE_UP_AFTER = 12
 """Attempts; a notice that still cannot be sent stays in the outbox with its error."""
-SMTP_LIMIT_S = 10.0
+CLAIM = timedelta(minutes=5)
+"""How long a sender has before another one takes its rows over."""
+STOP_AFTER = 3
+"""Failures in a row after which a channel is left alone until its back-off is over."""
+MOOT = "moot"
+"""Noted where a notice became pointless before it left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A notice as text."""
-
-    to: str
-    subject: str
-    body: str
+# ---------------------------------------------------------------- from a notice to its channels
 
 
-def visible(text: str) -> str:
-    """Return text with everything that does not print shown as its code point, so that it cannot disguise itself (R18)."""
-    return "".join(letter if letter.isprintable() else f"[U+{ord(letter):04X}]" for letter in text)
+def divide(broker: Broker, ways: Mapping[str, Channel]) -> int:
+    """Give new notices to the channels of their readers; return how many notices."""
+    with broker.begin(SYSTEM) as tx:
+        rows = tx.all(
+            select(Outbox)
+            .where(Outbox.channel.is_(None), Outbox.sent_at.is_(None))
+            .order_by(Outbox.id)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        for row in rows:
+            _divide_one(tx, broker, row, ways)
+    return len(rows)
 
 
-def render(view: View, broker: Broker, row: Outbox) -> Letter | None:
-    """Return the letter for an outbox row, or None when what it is about is gone."""
-    person = view.unchecked_get(Person, row.person_id)
-    if person is None:
-        return None
-    origin = broker.site.origin
-    match row.kind:
-        case "approval_wanted" | "request_decided":
-            request = view.get(AccessRequest, row.subject_id)
-            if request is None or (row.kind == "approval_wanted" and request.state != RequestState.PENDING.value):
-                return None  # answered meanwhile: a notice that was kept back is not sent any more
-            return _about_request(view, broker, row.kind, person, request)
-        case "grant_ready" | "grant_scheduled" | "grant_ending" | "grant_ended":
-            grant = view.unchecked_get(Grant, row.subject_id)
-            if grant is None:
-                return None
-            if row.kind == "grant_ready":
-                return _ready(view, broker, person, grant)
-            what = _what(view, broker, grant.target, grant.entitlement)
-            return Letter(person.email, f"Your access {_state(row.kind, grant)}: {what}", f"{what}\n\n{origin}/\n")
-        case "witness_filed" | "witness_granted" | "witness_ended" | "veto_possible":
-            return _to_witness(view, broker, row, person)
-        case "deputy_named" | "deputy_ended":
-            return _about_deputy(view, broker, row, person)
-        case "passkey_added" | "passkey_removed":
-            passkey = view.unchecked_get(Passkey, row.subject_id)
-            name = visible(passkey.name) if passkey is not None else "a passkey"
-            word = "added to" if row.kind == "passkey_added" else "removed from"
-            body = (
-                f'The passkey "{name}" was {word} your account. If this was not you, tell an administrator at once.\n'
-            )
-            return Letter(person.email, f"A passkey was {word} your account", f"{body}\n{origin}/passkeys\n")
-        case pace.HURRIED:
-            return _hurried(view, broker, person, row.subject_id)
-        case "held":
-            return Letter(person.email, "Your access is on hold", f"Ask an administrator.\n\n{origin}/\n")
-        case "revocation_stuck":
-            body = "The account may still be there. It is tried again and again; look at the target, or close it by hand.\n"
-            return Letter(person.email, "Access could not be taken away", f"{body}\n{origin}/targets\n")
-        case "recovery_started":
-            body = (
-                "Paper recovery keys were used. The recovery takes effect after 72 hours unless a founder vetoes it.\n"
-            )
-            return Letter(person.email, "A recovery has begun", f"{body}\n{origin}/people\n")
-        case _:
-            return Letter(person.email, "A notice from jitaccess", f"{origin}/\n")
+def _divide_one(tx: Tx, broker: Broker, row: Outbox, ways: Mapping[str, Channel]) -> None:
+    wanted = preferences.of(tx, row.person_id)
+    release = _release(tx, broker, row, wanted)
+    tx.update(row, expect={"channel": None}, channel=MAIL, next_at=release)
+    for way in ways.values():
+        if way.name == MAIL or not way.takes(row.kind):
+            continue
+        if way.shared:
+            # Once for each thing and hour, however many people are told of it.
+            if not _known_to(tx, way.name, row):
+                _add(tx, row, way.name, tx.now)
+        elif wanted.addresses.get(way.name):
+            _add(tx, row, way.name, release)
 
 
-def _hurried(view: View, broker: Broker, person: Person, approver_id: str) -> Letter | None:
-    """A quiet note: nothing was blocked."""
-    found, approver = pace.pace_of(view, broker, approver_id), view.unchecked_get(Person, approver_id)
-    if found is None or approver is None:
-        return None
-    body = (
-        f"{visible(approver.name)} gave {found.hurried} of the last {found.decisions} approvals within "
-        f"{broker.settings.limits.hurried_below_s} seconds. Nothing was blocked. Perhaps too many requests come, or too small ones.\n"
+def _known_to(tx: Tx, channel: str, row: Outbox) -> bool:
+    statement = select(func.count()).where(
+        Outbox.channel == channel,
+        Outbox.kind == row.kind,
+        Outbox.subject_id == row.subject_id,
+        Outbox.created_at > row.created_at - timedelta(hours=1),
     )
-    return Letter(person.email, "Approvals are given very fast", f"{body}\n{broker.site.origin}/approvals/pace\n")
+    return bool(tx.scalar(statement))
 
 
-def _to_witness(view: View, broker: Broker, row: Outbox, person: Person) -> Letter | None:
-    """What somebody learns who neither asked nor signs: who, what and until when, and where to look."""
-    model: type[AccessRequest | Grant] = AccessRequest if row.kind == "witness_filed" else Grant
-    found = view.unchecked_get(model, row.subject_id)
-    if found is None or person.status != "active":
-        return None
-    who = view.unchecked_get(Person, found.person_id)
-    name = visible(who.name) if who is not None else "Somebody"
-    what = _what(view, broker, found.target, found.entitlement)
-    page = f"{broker.site.origin}/witness/{'requests' if model is AccessRequest else 'grants'}/{found.id}"
-    if isinstance(found, AccessRequest):
-        return Letter(
-            person.email,
-            f"{name} has asked for {what} ({format_duration(found.duration_s)})",
-            f"You are told as a witness; nothing is asked of you.\n\nReason: {visible(found.reason or '')}\n\n{page}\n",
-        )
-    if row.kind == "veto_possible" and found.not_before is not None:
-        return Letter(
-            person.email,
-            f"You can stop this until {found.not_before:%H:%M} UTC: {name}, {what}",
-            f"{name} was granted {what} and gets it on {found.not_before:%d %b %Y at %H:%M:%S} UTC.\n"
-            f"Until then you can stop it with one tap:\n{page}\n",
-        )
-    if row.kind == "witness_ended":
-        subject = f"The access of {name} has ended ({found.cause or 'ended'}): {what}"
-    else:
-        subject = f"{name} was granted {what} ({format_duration(found.duration_s)})"
-    return Letter(person.email, subject, f"You are told as a witness; nothing is asked of you.\n\n{page}\n")
-
-
-def _about_deputy(view: View, broker: Broker, row: Outbox, person: Person) -> Letter | None:
-    found = view.unchecked_get(Deputation, row.subject_id)
-    names = (
-        [view.unchecked_get(Person, key) for key in (found.delegator_id, found.deputy_id)] if found is not None else []
+def _add(tx: Tx, row: Outbox, channel: str, next_at: datetime) -> None:
+    tx.insert(
+        Outbox,
+        id=tx.new_id(),
+        kind=row.kind,
+        person_id=row.person_id,
+        subject_id=row.subject_id,
+        created_at=row.created_at,
+        attempts=0,
+        next_at=next_at,
+        channel=channel,
     )
-    if found is None or None in names:
-        return None
-    delegator, deputy = [visible(who.name) for who in names if who is not None]
-    page = f"{broker.site.origin}/deputies\n"
-    if row.kind == "deputy_ended":
-        return Letter(person.email, f"{deputy} stands in for {delegator} no longer", page)
-    body = f"From {found.starts_at:%d %b %Y %H:%M} to {found.ends_at:%d %b %Y %H:%M} UTC.\n\n{page}"
-    return Letter(person.email, f"{delegator} named {deputy} as deputy", body)
 
 
-def _state(kind: str, grant: Grant) -> str:
-    if kind == "grant_ready":
-        return "is ready"
-    if kind == "grant_ending" and grant.ends_at is not None:
-        if grant.closes_at is None:
-            return f"ends at {grant.ends_at:%H:%M} UTC"
-        return f"ends at {grant.closes_at:%H:%M} UTC, what is open then at {grant.ends_at:%H:%M} UTC"
-    if kind == "grant_scheduled" and grant.not_before is not None:
-        return f"begins on {grant.not_before:%d %b %Y at %H:%M} UTC"
-    return f"has ended ({grant.cause or 'ended'})"
-
-
-def _what(view: View, broker: Broker, target: str, entitlement: str) -> str:
-    policies = broker.policies.active_or_none(view)
-    facts = policies.targets.get(target) if policies is not None else None
-    if facts is None or entitlement not in facts.entitlements:
-        return f"{target}: {entitlement}"
-    return f"{facts.name}: {facts.entitlements[entitlement].label}"
-
-
-def _ready(view: View, broker: Broker, person: Person, grant: Grant) -> Letter:
-    what = _what(view, broker, grant.target, grant.entitlement)
-    request = view.get(AccessRequest, grant.request_id)
-    body = f"{what}\nfor {format_duration(grant.duration_s)}\n"
-    if request is not None and grant.duration_s < request.duration_s:
-        body = (
-            f"{what}\nAn approver shortened it to {format_duration(grant.duration_s)}; "
-            f"you asked for {format_duration(request.duration_s)}.\n"
-        )
-    words = _comments(view, grant.request_id)
-    return Letter(person.email, f"Your access is ready: {what}", f"{body}{words}\n{broker.site.origin}/\n")
-
-
-def _comments(view: View, request_id: str) -> str:
-    """Return what approvers wrote, one a line, each with its author."""
-    found = ""
-    for key, text in comments_of(view, request_id).items():
-        author = view.unchecked_get(Person, key)
-        found += f"\n{visible(author.name) if author is not None else 'An approver'} wrote: {visible(text)}\n"
-    return found
-
-
-def _about_request(view: View, broker: Broker, kind: str, person: Person, request: AccessRequest) -> Letter:
-    requester = view.unchecked_get(Person, request.person_id)
-    name = visible(requester.name) if requester is not None else "Somebody"
-    what = _what(view, broker, request.target, request.entitlement)
-    inputs = "".join(
-        f"  {key}: {visible(str(value))}\n" for key, value in sorted(cast("dict[str, object]", request.inputs).items())
+def _release(view: View, broker: Broker, row: Outbox, wanted: Preferences) -> datetime:
+    if row.kind in URGENT:
+        return view.now
+    request = view.unchecked_get(AccessRequest, row.subject_id) if row.kind == Notice.APPROVAL_WANTED else None
+    quiet = None
+    if wanted.quiet_from is not None and wanted.quiet_to is not None:
+        quiet = (wanted.quiet_from, wanted.quiet_to)
+    return release_at(
+        view.now,
+        zone_named(wanted.zone or broker.settings.language.zone),
+        digest=wanted.digest,
+        digest_minute=wanted.digest_minute,
+        quiet=quiet,
+        of_use_until=request.approve_by if request is not None else None,
     )
-    if kind == "approval_wanted":
-        subject = f"{name} asks for {what} ({format_duration(request.duration_s)})"
-        body = (
-            f"{name} asks for {what}\nfor {format_duration(request.duration_s)}, "
-            f"answer until {request.approve_by:%d %b %Y %H:%M} UTC.\n{inputs}\nReason: {visible(request.reason or '')}\n\n"
-            f"Look at it and sign, or refuse:\n{broker.site.origin}/approvals/{request.id}\n"
-        )
-    else:
-        subject = f"Your request is {request.state.lower()}: {what}"
-        words = _comments(view, request.id)
-        body = f"{what}\n{words}\n{broker.site.origin}/requests/{request.id}\n"
-    return Letter(person.email, subject, body)
 
 
-def to_message(letter: Letter, mail: Mail, now: datetime) -> EmailMessage:
-    """Return a mail; line breaks cannot enter a header, because EmailMessage refuses them."""
-    message = EmailMessage()
-    message["From"] = mail.sender
-    message["To"] = letter.to
-    message["Subject"] = visible(letter.subject)[:200]
-    message["Date"] = format_datetime(now)
-    message["Message-ID"] = make_msgid(domain="jitaccess.invalid")
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(letter.body)
-    return message
-
-
-def _send_smtp(mail: Mail, message: EmailMessage) -> None:
-    with smtplib.SMTP(mail.host, mail.port, timeout=SMTP_LIMIT_S) as server:
-        if mail.starttls:
-            server.starttls(context=ssl.create_default_context())
-        if mail.username:
-            server.login(mail.username, mail.password.get_secret_value())
-        server.send_message(message)
-
-
-def _send_folder(folder: Path, key: str, message: EmailMessage) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{key}.new"
-    beside.write_bytes(bytes(message))
-    os.replace(beside, folder / f"{key}.eml")
+# ---------------------------------------------------------------- from a channel to the world
 
 
 def send_due(broker: Broker) -> int:
-    """Send what is due; return how many. Each mail is sent outside any transaction and noted afterwards."""
-    mail = broker.settings.mail
+    """Divide what is new and send what is due on every channel, one after the other; return how many were sent."""
+    ways = channels(broker.settings)
+    divide(broker, ways)
+    return sum(send(broker, way) for way in ways.values())
+
+
+def send(broker: Broker, way: Channel) -> int:
+    """Send what is due on one channel; return how many notices it took."""
+    claimed = _claim(broker, way.name)
+    if not claimed:
+        return 0
     with broker.read() as view:
-        rows = view.all(
+        parcels = _parcels(view, broker, way, claimed)
+    done = 0
+    in_a_row = 0
+    with way.opened() as post:
+        for keys, parcel in parcels:
+            error = _attempt(post, parcel) if in_a_row < STOP_AFTER else "ChannelDown"
+            in_a_row = in_a_row + 1 if error is not None else 0
+            done += _note(broker, keys, error, moot=parcel is None)
+    return done
+
+
+def _claim(broker: Broker, name: str) -> list[str]:
+    with broker.begin(SYSTEM) as tx:
+        rows = tx.all(
             select(Outbox)
-            .where(Outbox.sent_at.is_(None), Outbox.next_at <= view.now, Outbox.attempts < GIVE_UP_AFTER)
-            .order_by(Outbox.next_at)
+            .where(
+                Outbox.channel == name,
+                Outbox.sent_at.is_(None),
+                Outbox.next_at <= tx.now,
+                Outbox.attempts < GIVE_UP_AFTER,
+            )
+            .order_by(Outbox.next_at, Outbox.id)
             .limit(BATCH)
+            .with_for_update(skip_locked=True)
         )
-        letters = [(row.id, render(view, broker, row)) for row in rows]
-        now = view.now
-    sent = 0
-    for key, letter in letters:
-        error = None
-        if letter is not None and mail.transport != "none":
-            error = _attempt(lambda letter=letter, key=key: _send(mail, key, letter, now))  # type: ignore[misc] # bound now
-        with broker.begin(SYSTEM) as tx:
-            row = tx.get(Outbox, key)
-            if row is None or row.sent_at is not None:
-                continue
-            if error is None:
-                tx.update(row, sent_at=tx.now, attempts=row.attempts + 1, last_error=None)
-                sent += 1
-            else:
-                delay = BACK_OFF_S[min(row.attempts, len(BACK_OFF_S) - 1)]
-                tx.update(row, attempts=row.attempts + 1, next_at=tx.now + timedelta(seconds=delay), last_error=error)
-    return sent
+        for row in rows:
+            tx.update(row, next_at=tx.now + CLAIM)
+    return [row.id for row in rows]
 
 
-def _send(mail: Mail, key: str, letter: Letter, now: datetime) -> None:
-    message = to_message(letter, mail, now)
-    if mail.transport == "smtp":
-        _send_smtp(mail, message)
-    else:
-        _send_folder(mail.folder, key, message)
+def _parcels(view: View, broker: Broker, way: Channel, keys: Iterable[str]) -> list[tuple[list[str], Parcel | None]]:
+    """Return what to post, with the rows that each parcel settles: one row, or many in a digest."""
+    single: list[tuple[list[str], Parcel | None]] = []
+    gathering: dict[str, list[tuple[str, Parcel]]] = {}
+    for key in keys:
+        row = view.unchecked_get(Outbox, key)
+        if row is None or row.sent_at is not None:
+            continue
+        wanted = preferences.of(view, row.person_id)
+        parcel = _parcel(view, broker, way, row, wanted)
+        held_back = bool(wanted.digest) or wanted.quiet_from is not None
+        if parcel is not None and held_back and not way.shared and row.kind not in URGENT:
+            gathering.setdefault(row.person_id, []).append((key, parcel))
+        else:
+            single.append(([key], parcel))
+    for found in gathering.values():
+        first = found[0][1]
+        letter = first.letter
+        if len(found) > 1:
+            letter = gathered([parcel.letter for _, parcel in found], first.voice, f"{broker.site.origin}/")
+        one = Parcel(first.id, letter, first.voice, first.to, first.machine, first.at)
+        single.append(([key for key, _ in found], one))
+    return single
 
 
-def _attempt(send: Callable[[], None]) -> str | None:
+def _parcel(view: View, broker: Broker, way: Channel, row: Outbox, wanted: Preferences) -> Parcel | None:
+    person = view.unchecked_get(Person, row.person_id)
+    if person is None:
+        return None
+    to = "" if way.shared else person.email if way.name == MAIL else wanted.addresses.get(way.name, "")
+    voice = voice_of(broker, person, wanted) if not way.shared else Voice(way.language, broker.settings.language.zone)
+    letter = write(Desk(view, broker, voice, row, None if way.shared else person))
+    if letter is None or not (way.shared or to):
+        return None
+    return Parcel(row.id, letter, voice, to, _machine(view, broker, row, letter), view.now)
+
+
+def voice_of(broker: Broker, person: Person, wanted: Preferences) -> Voice:
+    """Return the language and zone in which a person is written to."""
+    fallback = named(broker.settings.language.default) or Language.EN
+    language = negotiate(chosen=wanted.language, registered=person.language, default=fallback)
+    return Voice(language, wanted.zone or broker.settings.language.zone)
+
+
+def render(view: View, broker: Broker, row: Outbox) -> str | None:
+    """Return the text that a row's own reader gets by mail, or None when there is nothing to say any more."""
+    person = view.unchecked_get(Person, row.person_id)
+    if person is None:
+        return None
+    voice = voice_of(broker, person, preferences.of(view, person.id))
+    letter = write(Desk(view, broker, voice, row, person))
+    return None if letter is None else letter.as_text(voice)
+
+
+def _machine(view: View, broker: Broker, row: Outbox, letter: Letter) -> dict[str, object]:
+    """Return what a webhook is told: codes, ids and times, no words of any language and no reason."""
+    told: dict[str, JsonValue] = {"instance": broker.site.instance_id, "subject": row.subject_id, "url": letter.link}
+    request = view.unchecked_get(AccessRequest, row.subject_id)
+    grant = view.unchecked_get(Grant, row.subject_id)
+    found = request or grant
+    if found is not None:
+        told |= {
+            "person": found.person_id,
+            "target": found.target,
+            "entitlement": found.entitlement,
+            "duration_s": found.duration_s,
+            "state": found.state,
+        }
+    if request is not None:
+        told |= {"request": request.id, "approve_by": request.approve_by.isoformat()}
+    if grant is not None:
+        told |= {
+            "grant": grant.id,
+            "request": grant.request_id,
+            "ends_at": grant.ends_at.isoformat() if grant.ends_at is not None else None,
+            "cause": grant.cause,
+        }
+    if found is None:
+        told["person"] = row.person_id
+    return {"type": row.kind, "timestamp": row.created_at.isoformat(), "data": told}
+
+
+def _attempt(post: Post, parcel: Parcel | None) -> str | None:
+    """Post one parcel; return the kind of its failure. The text of an error may hold an address: it is not kept."""
+    if parcel is None:
+        return None
     try:
-        send()
+        post(parcel)
+    except NotDelivered as error:
+        return str(error)
     except (OSError, smtplib.SMTPException, ValueError) as error:
         return type(error).__name__
     return None
 
 
-__all__ = ["Letter", "render", "send_due", "tell", "to_message", "visible"]
+def _note(broker: Broker, keys: Iterable[str], error: str | None, *, moot: bool) -> int:
+    done = 0
+    with broker.begin(SYSTEM) as tx:
+        for key in keys:
+            row = tx.get(Outbox, key)
+            if row is None or row.sent_at is not None:
+                continue
+            if error is None:
+                tx.update(row, sent_at=tx.now, attempts=row.attempts + (not moot), last_error=MOOT if moot else None)
+                done += not moot
+            else:
+                delay = BACK_OFF_S[min(row.attempts, len(BACK_OFF_S) - 1)]
+                tx.update(row, attempts=row.attempts + 1, next_at=tx.now + timedelta(seconds=delay), last_error=error)
+    return done
+
+
+# ---------------------------------------------------------------- who was reached
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How many of those who should be told of a thing were reached, by any channel of their own."""
+
+    told: int
+    wanted: int
+
+
+def reached(view: View, broker: Broker, kind: str, subject_id: str) -> Reached:
+    """Return how many people a notice reached."""
+    own = or_(Outbox.channel.is_(None), Outbox.channel == MAIL, Outbox.channel.in_(_personal(broker)))
+    rows = view.rows(
+        select(Outbox.person_id, func.count().filter(Outbox.sent_at.is_not(None), Outbox.last_error.is_(None)))
+        .where(Outbox.kind == kind, Outbox.subject_id == subject_id, own)
+        .group_by(Outbox.person_id)
+    ).all()
+    return Reached(sum(1 for _, sent in rows if sent), len(rows))
+
+
+def _personal(broker: Broker) -> list[str]:
+    return [name for name, given in broker.settings.notify.channels.items() if TO in given.url.get_secret_value()]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """How one channel does."""
+
+    name: str
+    shared: bool
+    sent_today: int
+    waiting: int
+    failing: int
+    given_up: int
+    last_error: str
+    oldest_at: datetime | None
+
+
+def states(view: View, broker: Broker) -> list[ChannelState]:
+    """Return how every channel does, for administrators."""
+    return [_state(view, way) for way in channels(broker.settings).values()]
+
+
+def _state(view: View, way: Channel) -> ChannelState:
+    unsent = Outbox.sent_at.is_(None)
+    counts = view.rows(
+        select(
+            func.count().filter(Outbox.sent_at > view.now - timedelta(days=1), Outbox.last_error.is_(None)),
+            func.count().filter(unsent, Outbox.attempts == 0),
+            func.count().filter(unsent, Outbox.attempts > 0, Outbox.attempts < GIVE_UP_AFTER),
+            func.count().filter(unsent, Outbox.attempts >= GIVE_UP_AFTER),
+        ).where(Outbox.channel == way.name)
+    ).one()
+    last = view.first(
+        select(Outbox).where(Outbox.channel == way.name, unsent, Outbox.attempts > 0).order_by(Outbox.created_at)
+    )
+    error, oldest = ((last.last_error or ""), last.created_at) if last is not None else ("", None)
+    sent, waiting, failing, given_up = (int(count) for count in counts)
+    return ChannelState(way.name, way.shared, sent, waiting, failing, given_up, error, oldest)
+
+
+def try_again(tx: Tx, channel: str) -> None:
+    """Let a channel send at once what it failed to send, also what it had given up."""
+    rows = tx.all(select(Outbox).where(Outbox.channel == channel, Outbox.sent_at.is_(None), Outbox.attempts > 0))
+    for row in rows:
+        tx.update(row, attempts=0, next_at=tx.now)
+
+
+__all__ = [
+    "Letter",
+    "divide",
+    "reached",
+    "render",
+    "send",
+    "send_due",
+    "states",
+    "tell",
+    "try_again",
+    "visible",
+    "write",
+]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
@@ -19,6 +20,7 @@ from sqlalchemy import select
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import notify
 from jitaccess.broker.asking import escalate_due
+from jitaccess.broker.channels import channels
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
@@ -167,9 +169,10 @@ class Ticker:
         self._revoker = Revoker(broker, self._worker)
         self._logouts = LogoutSender(broker)
         self._register = RegisterCheck(broker.db)
+        self._ways = channels(broker.settings)
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
-            executors={"default": ThreadPoolExecutor(8)},
+            executors={"default": ThreadPoolExecutor(8 + len(self._ways))},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
@@ -185,8 +188,10 @@ class Ticker:
             settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker, wait_s=TARGETS_WAIT_S)
         )
         self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
-        self._every(settings.sweep.every_s * 2, "mail", lambda: notify.send_due(self._broker))
         self._every(settings.sweep.every_s, "logout notices", self._logouts.run)
+        self._every(settings.sweep.every_s * 2, "notices", lambda: notify.divide(self._broker, self._ways))
+        for way in self._ways.values():  # a job for each: a channel that hangs holds up itself alone (T-22)
+            self._every(settings.sweep.every_s * 2, f"notices-{way.name}", partial(notify.send, self._broker, way))
         self._every(REGISTER_EVERY_S, "register", self._register.check)
         self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self._housekeeping)
         self._every(1.0, "clock", self._watch_clock)

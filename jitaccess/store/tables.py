@@ -688,7 +688,8 @@ class Outbox(Base):
 
     __tablename__ = "outbox"
     __table_args__ = (
-        Index("outbox_due", "sent_at", "next_at"),
+        Index("outbox_due", "channel", "sent_at", "next_at"),
+        Index("outbox_subject", "subject_id", "kind"),
         Index("outbox_person", "person_id", "kind", "created_at"),
     )
     id: Mapped[str] = _key()
@@ -700,6 +701,9 @@ class Outbox(Base):
     next_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    """The kind of the last failure, never its text: that may hold an address or a secret."""
+    channel: Mapped[str | None]
+    """Null until the notice is given to the person's channels, one row each."""
 
 
 class Preference(Base):

@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, redirect, render_template, request
 from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, changes, extend, hold, logview, revoke, veto
+from jitaccess.broker import approve, changes, extend, hold, logview, notify, revoke, veto
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -240,6 +240,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
             written = comments_of(view, request_id)
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)
+            reached = notify.reached(view, broker, "approval_wanted", request_id)
         targets = policies.targets if policies is not None else {}
         return render_template(
             "request_show.html",
@@ -248,6 +249,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
             names=names,
             targets=targets,
             comments=written,
+            reached=reached,
             given_s=smallest_signed(row, votes) if row.state == "APPROVED" else None,
         )
 

@@ -15,6 +15,7 @@ from jitaccess.web import (
     handover,
     languages,
     logouts,
+    notices,
     pages,
     speech,
     transfer,
@@ -40,3 +41,4 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
+    app.register_blueprint(notices.blueprint(broker))

@@ -78,7 +78,7 @@ def test_a_comment_reaches_the_requester_and_stays_out_of_the_leaf(world: World)
         assert row is not None
         letter = notify.render(view, world.broker, row)
     assert letter is not None
-    assert "wrote: Only the July invoice." in letter.body
+    assert "wrote: Only the July invoice." in letter
 
 
 @pytest.mark.covers("R72")
@@ -101,7 +101,7 @@ def test_a_refusal_says_why_in_the_same_tap(world: World) -> None:
         letter = notify.render(view, world.broker, row)
         assert view.scalar(select(EventText.text).where(EventText.name == "comment")) == "Wrong year."
     assert letter is not None
-    assert "wrote: Wrong year." in letter.body
+    assert "wrote: Wrong year." in letter
 
 
 @pytest.mark.covers("R18")

@@ -11,6 +11,7 @@ from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import hand_back
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import LOCAL, Refused
+from jitaccess.language import Language, minute_text
 from jitaccess.proof.statements import VetoStatement
 from jitaccess.store.tables import Event, Grant, Outbox, Veto
 from tests.support.policy_swap import Rules, swap
@@ -59,7 +60,7 @@ def letters(world: World, kind: str) -> list[str]:
     with world.broker.read() as view:
         rows = view.all(select(Outbox).where(Outbox.kind == kind))
         found = [notify.render(view, world.broker, row) for row in rows]
-    return [f"{letter.subject}\n{letter.body}" for letter in found if letter is not None]
+    return [letter for letter in found if letter is not None]
 
 
 def events(world: World, kind: str) -> int:
@@ -99,7 +100,7 @@ def test_the_warning_comes_once_and_in_time(world: World) -> None:
     assert told(world, "grant_ending") == ["arta"]
     (letter,) = letters(world, "grant_ending")
     assert grant.closes_at is not None
-    assert f"ends at {grant.closes_at:%H:%M} UTC" in letter
+    assert f"ends at {minute_text(grant.closes_at, Language.EN, 'Europe/Belgrade')}" in letter
     assert read(world, grant.id).state == GrantState.ACTIVE
 
 

@@ -99,7 +99,7 @@ def test_administrators_get_one_quiet_note_and_nothing_is_blocked(world: World) 
         assert row is not None
         letter = notify.render(view, world.broker, row)
     assert letter is not None
-    assert "gave 4 of the last 4 approvals within 5 seconds. Nothing was blocked." in letter.body
+    assert "gave 4 of the last 4 approvals within 5 seconds. Nothing was blocked." in letter
     world.advance(pace.NOTE_EVERY + timedelta(seconds=1))
     world.approved("blerim", ask(world, 9))
     assert len(noted(world)) == 6

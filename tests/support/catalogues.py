@@ -19,8 +19,8 @@ from jitaccess.language import CATALOGUES, Language
 from tests.support.sources import ROOT
 
 TRANSLATED = tuple(language for language in Language if language is not Language.EN)
-SINGLE = frozenset({"_", "gettext", "lazy_gettext", "told"})
-PLURAL = frozenset({"ngettext", "told_n"})
+SINGLE = frozenset({"_", "gettext", "lazy_gettext", "told", "said"})
+PLURAL = frozenset({"ngettext", "told_n", "said_n"})
 MESSAGES = {
     "JitError": 1, "Refused": 2, "PolicyProblem": 4, "BadCondition": 0, "problem": 1, "problem_inside": 3, "require": 2,
     "_wrong": 2, "_stop": 1, "_warning": 2, "_marked": 2,

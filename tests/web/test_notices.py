@@ -1,0 +1,57 @@
+"""Does a person choose how to be told, and do administrators see who was not?"""
+
+import pytest
+from sqlalchemy import select
+
+from jitaccess.broker import notify
+from jitaccess.identity import preferences
+from jitaccess.store.tables import Outbox
+from tests.web.conftest import Site
+
+FIELDS = {"zone": "Europe/London", "digest": "day", "digest_at": "07:30", "quiet_from": "22:00", "quiet_to": "06:15"}
+
+
+def test_a_person_chooses_zone_digest_and_quiet_hours(site: Site) -> None:
+    site.as_("arta")
+    assert site.form("/settings", **FIELDS).status_code == 303
+    html = site.get("/settings?saved=1").text
+    for shown in ("Europe/London", "07:30", "22:00", "06:15", "Saved."):
+        assert shown in html
+    with site.world.broker.read() as view:
+        found = preferences.of(view, site.world.person("arta"))
+    assert (found.digest_minute, found.quiet_from, found.quiet_to) == (450, 1320, 375)
+    assert site.form("/settings", **(FIELDS | {"quiet_from": "", "quiet_to": ""})).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"zone": "Europe/Pristina"}, {"digest": "week"}, {"digest_at": "25:00"}, {"quiet_to": ""}]
+)
+def test_what_cannot_be_chosen_is_refused(site: Site, wrong: dict[str, str]) -> None:
+    assert site.as_("arta").form("/settings", **(FIELDS | wrong)).status_code == 400
+
+
+def test_a_zone_changes_the_times_that_are_shown(site: Site) -> None:
+    site.world.filed()
+    site.as_("arta").form("/settings", **FIELDS)
+    assert "UTC+1" not in site.get("/").text
+
+
+def test_the_state_of_channels_is_for_administrators(site: Site) -> None:
+    site.world.filed()
+    notify.send_due(site.world.broker)
+    assert site.as_("arta").get("/notices").status_code == 403
+    html = site.as_("agim").get("/notices").text
+    assert "mail" in html
+    assert site.form("/notices/mail/try-again").status_code == 303
+    assert site.form("/notices/pigeon/try-again").status_code == 404
+    assert site.as_("arta").form("/notices/mail/try-again").status_code == 403
+
+
+def test_the_requester_sees_how_many_were_told(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    page = f"/requests/{filed.request.id}"
+    assert "Told: 0 of 1" in site.as_("arta").get(page).text
+    notify.send_due(site.world.broker)
+    assert "Told: 1 of 1" in site.get(page).text
+    with site.world.broker.read() as view:
+        assert all(row.channel == "mail" for row in view.all(select(Outbox)))
