@@ -13,9 +13,12 @@ from jitaccess.web import (
     deputies,
     doors,
     handover,
+    idempotency,
     languages,
     logouts,
     notices,
+    openapi,
+    oversight,
     pages,
     speech,
     transfer,
@@ -29,6 +32,7 @@ def register(app: Flask, broker: Broker) -> None:
     speech.install(app, broker.settings.language)
     transfer.install(app)
     doors.install(app, broker)
+    idempotency.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
     app.register_blueprint(approving.blueprint(broker))
@@ -42,3 +46,5 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
+    app.register_blueprint(oversight.blueprint(broker))
+    app.register_blueprint(openapi.blueprint(broker))
