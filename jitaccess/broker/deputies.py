@@ -215,12 +215,24 @@ def standing_in(view: View, deputy: str, terms: ApprovalTerms | None = None) -> 
         .where(Deputation.deputy_id == deputy, Deputation.ended_at.is_(None), Deputation.ends_at > view.now)
         .order_by(Deputation.created_at, Deputation.id)
     )
-    able = register(view).able
     return [
         one
         for one in found
-        if in_force(one, view.now) and one.delegator_id in able and (terms is None or _short_enough(one, terms))
+        if in_force(one, view.now) and _signer_may_act(view, one) and (terms is None or _short_enough(one, terms))
     ]
+
+
+def _signer_may_act(view: View, deputation: Deputation) -> bool:
+    """Say whether the delegator may act now, with the account and the passkey that signed the deputation."""
+    return (
+        may_act(
+            view,
+            person_id=deputation.delegator_id,
+            account_id=deputation.account_id,
+            passkey_id=deputation.passkey_id,
+        )
+        is None
+    )
 
 
 def _short_enough(deputation: Deputation, terms: ApprovalTerms) -> bool:
@@ -279,7 +291,7 @@ def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, 
     if not in_force(found, vote.given_at) or not _short_enough(found, terms):  # 1
         return bad
     passkey = view.get(Passkey, found.passkey_id)
-    if passkey is None or passkey.person_id != found.delegator_id:
+    if passkey is None or not _signer_may_act(view, found):
         return bad
     try:
         signed = verify_deputation(
@@ -293,7 +305,8 @@ def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, 
         return bad
     said = (signed.deputation_id, signed.delegator, signed.deputy, signed.starts_at, signed.ends_at)
     row = (found.id, found.delegator_id, found.deputy_id, to_epoch_s(found.starts_at), to_epoch_s(found.ends_at))
-    if said != row or signed.instance != broker.site.instance_id:  # 2
+    ours = (signed.instance, signed.log_origin) == (broker.site.instance_id, broker.site.log_origin)
+    if said != row or not ours or signed.credential_id != passkey.credential_id:  # 2
         return bad
     people = register(view)
     if found.deputy_id in barred(requester, register=people, never=terms.never):

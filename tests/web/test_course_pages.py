@@ -131,3 +131,20 @@ def test_a_deputy_is_named_with_one_signature_and_ended_with_one_tap(site: Site)
     assert site.form(f"/deputies/{made.json['id']}/end").status_code == 303
     assert site.get("/api/deputies").json == []
     assert site.post(f"/api/deputies/{made.json['id']}/end").status_code == 409
+
+
+def test_the_check_says_what_waits_who_may_stop_it_and_who_is_told(site: Site) -> None:
+    def everything(rules: Rules) -> None:
+        delayed(rules)
+        rules["look-at-payments"]["duration"] |= {"end": "soft", "grace": "5m"}
+
+    swap(site.world, everything)
+    html = site.as_("arta").form("/request/check", **FIELDS).get_data(as_text=True)
+    for words in (
+        "It waits 10 min",
+        "the owner of the system",
+        "runs on for 5 min",
+        "2 times, up to 8 h",
+        "treasury-heads",
+    ):
+        assert words in html, words
