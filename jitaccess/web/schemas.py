@@ -56,7 +56,7 @@ class AskBody(_Body):
     inputs: dict[str, str | int | bool] = Field(default_factory=dict, max_length=20)
     duration_s: int | None = Field(default=None, ge=1, le=90 * 86_400)
     reason: str = Field(default="", max_length=4000)
-    start_at: int | None = Field(default=None, ge=0, le=253_402_300_799)
+    start_at: int | None = Field(default=None, ge=0, le=4_102_444_799)
     """UTC seconds; left out: at once."""
 
 

@@ -45,6 +45,10 @@ def test_the_start_goes_from_the_form_through_the_check_into_what_is_signed(site
 def test_a_start_that_cannot_be_read_is_told_in_a_sentence(site: Site) -> None:
     swap(site.world, ahead)
     site.as_("arta")
+    for far in ("0001-01-01T00:00", "9999-12-31T23:59"):
+        assert site.form("/request/check", **FIELDS, start=far).status_code == 422
+    body = {"target": "treasury", "entitlement": "viewer", "reason": "month end", "start_at": 253_402_300_799}
+    assert site.post("/api/requests/begin", body).status_code == 400
     wrong = site.form("/request/check", **FIELDS, start="tomorrow")
     assert wrong.status_code == 422
     assert "Give the start as a date and a time" in wrong.get_data(as_text=True)
