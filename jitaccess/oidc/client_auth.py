@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import unquote_plus
 
 from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
 from joserfc import jws
@@ -77,7 +78,9 @@ def authenticate(broker: Broker, *, form: Mapping[str, str], authorization: Any)
     if asserted is not None:
         client = _by_key(broker, form.get("client_assertion_type"), asserted)
     elif basic:
-        client = _by_secret(broker, authorization.username, authorization.password)
+        # RFC 6749 section 2.3.1: both are form-encoded; our ids and secrets hold neither "%" nor "+", so plain ones read the same.
+        name, secret = (unquote_plus(part or "") for part in (authorization.username, authorization.password))
+        client = _by_secret(broker, name, secret)
     else:
         raise _wrong()
     if form.get("client_id", client.id) != client.id:

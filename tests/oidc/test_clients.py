@@ -339,3 +339,15 @@ def test_a_secret_is_shown_once_and_kept_only_as_a_hash(sqlite_world: World) -> 
     assert secret is not None
     assert len(secret) == 43
     assert secret not in json.dumps({column: str(getattr(client, column)) for column in CLIENT_COLUMNS})
+
+
+def test_a_secret_may_be_sent_form_encoded_as_the_standard_wants(treasury: Treasury) -> None:
+    credential = treasury.credential
+    assert isinstance(credential, ClientSecret)
+    strict = "".join(f"%{ord(letter):02X}" for letter in credential.secret)
+    for secret, status in ((strict, 200), (credential.secret, 200), (f"{credential.secret}%00", 401), ("%ZZ", 401)):
+        pair = base64.b64encode(f"{credential.client_id}:{secret}".encode()).decode()
+        answer = treasury.app.test_client().post(
+            "/oidc/introspect", base_url=ORIGIN, data={"token": "x"}, headers={"Authorization": f"Basic {pair}"}
+        )
+        assert answer.status_code == status, secret
