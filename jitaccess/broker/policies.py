@@ -87,6 +87,12 @@ def proposal(view: View, active: PolicySet | None, policy_id: str, *, pilot: boo
     return Proposal(row, change, 1 if pilot or narrowing else 2)
 
 
+def candidate(view: View, policy_id: str) -> tuple[PolicySetRow, PolicySet]:
+    """Return a stored set of whatever state, compiled: to look at, not to decide by."""
+    row = view.require(PolicySetRow, policy_id, "There is no such policy set.")
+    return row, compiled(row)
+
+
 def activate(tx: Tx, row: PolicySetRow) -> None:
     """Make a set the active one; the caller has counted the signatures."""
     unknown = sorted(_groups_of(compiled(row)) - register(tx).groups)

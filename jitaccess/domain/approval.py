@@ -183,6 +183,11 @@ def satisfiable(terms: ApprovalTerms, *, register: RegisterView, requester: str)
     return satisfiable_without(terms, register=register, absent=barred(requester, register=register, never=terms.never))
 
 
+def one_quorum(terms: ApprovalTerms, *, register: RegisterView, requester: str) -> frozenset[str] | None:
+    """Return one set of people who together could sign every step for this requester, or None."""
+    return _seated(terms, register, barred(requester, register=register, never=terms.never))
+
+
 def satisfiable_without(terms: ApprovalTerms, *, register: RegisterView, absent: frozenset[str]) -> bool:
     """Say whether the steps could be met by the people who are not absent."""
     return _seated(terms, register, absent) is not None

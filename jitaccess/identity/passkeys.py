@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import select
+from sqlalchemy import func, select
 from webauthn import (
     generate_authentication_options,
     generate_registration_options,
@@ -531,6 +531,18 @@ def list_for(view: View, account_id: str) -> list[Passkey]:
         .where(Passkey.account_id == account_id, Passkey.status != "removed")
         .order_by(Passkey.created_at)
     )
+
+
+def forgotten(view: View, credential_id: str) -> bool:
+    """Say whether a browser may forget this passkey: it never was one of ours, or it was removed."""
+    status = view.scalar(select(Passkey.status).where(Passkey.credential_id == credential_id))
+    return status is None or status == "removed"
+
+
+def active_count(view: View, account_id: str) -> int:
+    """Return how many passkeys of an account can be used."""
+    found = view.scalar(select(func.count()).where(Passkey.account_id == account_id, Passkey.status == "active"))
+    return int(found)
 
 
 def rename(tx: Tx, passkey: Passkey, name: str) -> None:

@@ -29,10 +29,6 @@ LONGEST_SEED = 64
 def blueprint(broker: Broker) -> Blueprint:
     """Return the auditor's pages over a broker."""
     pages = Blueprint("auditor", __name__)
-    pages.add_app_template_filter(telling.state, "state")
-    pages.add_app_template_filter(telling.cause, "cause")
-    pages.add_app_template_filter(telling.event, "event")
-    pages.add_app_template_filter(telling.verdict, "verdict")
 
     @pages.get("/audit")
     def desk() -> str:

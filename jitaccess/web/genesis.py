@@ -17,7 +17,7 @@ from jitaccess.identity.passkeys import RegisteredKey, check_registration, regis
 from jitaccess.identity.site import Site
 from jitaccess.settings import Settings
 from jitaccess.store.ids import new_bytes, new_secret
-from jitaccess.web import speech, transfer
+from jitaccess.web import ceremony_words, speech, transfer
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class GenesisPage:
         app = Flask("jitaccess.web")
         speech.install(app, self._settings)
         transfer.install(app)
+        ceremony_words.install(app)
         path = f"/genesis/{self.secret}"
 
         @app.get(path)

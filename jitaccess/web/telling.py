@@ -5,11 +5,21 @@ by its code, so nothing is ever hidden.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 
+from flask import Flask
 from flask_babel import gettext, lazy_gettext
 
+from jitaccess.broker.health import Finding, Found, Level
+from jitaccess.broker.hold import HoldKind
+from jitaccess.broker.offers import Choice
+from jitaccess.broker.replay import Difference
+from jitaccess.broker.request import sentence
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause
+from jitaccess.domain.values import Refused
+from jitaccess.policy.evaluate import Reason
+from jitaccess.web.speech import say
 
 STATES: Mapping[str, str] = {
     "PENDING": lazy_gettext("waits for signatures"),
@@ -100,3 +110,126 @@ def verdict(code: str) -> str:
             return str(gettext("refused"))
         case _:
             return code
+
+
+_WELL: Mapping[Finding, str] = {
+    Finding.GRANTING: lazy_gettext("New access is given out."),
+    Finding.POLICY: lazy_gettext("A policy is active."),
+    Finding.SWEEP: lazy_gettext("The clockwork that ends access is running."),
+    Finding.REVOCATIONS: lazy_gettext("No end of access is slow."),
+    Finding.STUCK: lazy_gettext("No end of access is stuck."),
+    Finding.LOG: lazy_gettext("The log is numbered and signed."),
+    Finding.ALARMS: lazy_gettext("No alarm in the last seven days."),
+    Finding.NOTICES: lazy_gettext("Notices arrive."),
+    Finding.ADMINISTRATORS: lazy_gettext("There are %(count)s administrators."),
+    Finding.SINGLE_PASSKEY: lazy_gettext("Everybody who has a passkey has a second one."),
+    Finding.NO_PASSKEY: lazy_gettext("Everybody has a passkey."),
+    Finding.INDISPENSABLE: lazy_gettext("No rule depends on one person alone."),
+    Finding.HOLDS: lazy_gettext("Nothing is on hold."),
+    Finding.CHANGES: lazy_gettext("No change waits for a second signature."),
+    Finding.RECOVERY: lazy_gettext("No recovery with paper keys is under way."),
+    Finding.PILOT: lazy_gettext("This is no pilot."),
+}
+_NOT_WELL: Mapping[Finding, str] = {
+    Finding.GRANTING: lazy_gettext("No new access is given out yet: what is overdue is being ended first."),
+    Finding.POLICY: lazy_gettext("No policy is active: propose one and sign it."),
+    Finding.SWEEP: lazy_gettext(
+        "The clockwork that ends access has been silent for minutes: look at the worker process."
+    ),
+    Finding.REVOCATIONS: lazy_gettext(
+        "Ends of access that take longer than a minute: %(count)s. They are tried again."
+    ),
+    Finding.STUCK: lazy_gettext("Ends of access that do not succeed: %(count)s. Look at the system and at its log."),
+    Finding.LOG: lazy_gettext("Entries of the log that wait too long for their number or signature: %(count)s."),
+    Finding.ALARMS: lazy_gettext("Alarms in the last seven days: %(count)s. Read them in the log."),
+    Finding.NOTICES: lazy_gettext("Notices that could not be delivered: %(count)s. Look at the mail settings."),
+    Finding.ADMINISTRATORS: lazy_gettext("There are fewer than two administrators who can act: add one."),
+    Finding.SINGLE_PASSKEY: lazy_gettext("People with only one passkey: %(count)s. A lost one locks them out."),
+    Finding.NO_PASSKEY: lazy_gettext("People without any passkey: %(count)s. They need an enrolment link."),
+    Finding.INDISPENSABLE: lazy_gettext("Rules that one absence would lock: %(count)s."),
+    Finding.HOLDS: lazy_gettext("Holds in force: %(count)s."),
+    Finding.CHANGES: lazy_gettext("Changes that wait for a second signature: %(count)s."),
+    Finding.RECOVERY: lazy_gettext("A recovery with paper keys is under way. A founder can veto it."),
+    Finding.PILOT: lazy_gettext("This is a pilot: one founder decides alone."),
+}
+"""What is said of a finding that is well, and of one that is not; both may name %(count)s."""
+
+
+def finding(found: Found) -> str:
+    """Return a finding of health as one sentence."""
+    words = _WELL if found.level is Level.WELL else _NOT_WELL
+    return str(words[found.what]) % {"count": found.count}
+
+
+def mark(shown: object) -> str:
+    """Return a short mark of what a page shows, by which it learns that nothing changed."""
+    return sha256(repr(shown).encode()).hexdigest()[:16]
+
+
+def missing(chosen: Choice) -> str:
+    """Return what stands in the way of asking as one message; the doors say it in the reader's language."""
+    match chosen.missing:
+        case None:
+            return ""
+        case Refused(message=message):
+            return message
+        case reason:
+            return sentence(reason)
+
+
+HOLDS: Mapping[str, str] = {
+    HoldKind.PERSON.value: lazy_gettext("Person"),
+    HoldKind.PASSKEY.value: lazy_gettext("Passkey"),
+    HoldKind.TARGET.value: lazy_gettext("System"),
+    HoldKind.GRANT.value: lazy_gettext("Access"),
+    HoldKind.INSTITUTION.value: lazy_gettext("Institution"),
+    HoldKind.INSTANCE.value: lazy_gettext("Everything"),
+}
+FIELDS: Mapping[str, str] = {
+    "name": lazy_gettext("Name"),
+    "email": lazy_gettext("Mail address"),
+    "institution": lazy_gettext("Institution"),
+    "unit": lazy_gettext("Unit"),
+    "manager_id": lazy_gettext("Line manager"),
+}
+DIFFERENCES: Mapping[Difference, str] = {
+    Difference.REFUSED: lazy_gettext("would be refused"),
+    Difference.PERMITTED: lazy_gettext("would be permitted"),
+    Difference.MORE_SIGNATURES: lazy_gettext("would take more signatures"),
+    Difference.FEWER_SIGNATURES: lazy_gettext("would take fewer signatures"),
+    Difference.OTHER_TERMS: lazy_gettext("would have other terms"),
+}
+
+
+def held(code: str) -> str:
+    """Return what kind of thing a hold is on."""
+    return str(HOLDS.get(code, code))
+
+
+def field(name: str) -> str:
+    """Return the name of a field of a person."""
+    return str(FIELDS.get(name, name))
+
+
+def difference(found: Difference) -> str:
+    """Return how another policy would decide."""
+    return str(DIFFERENCES[found])
+
+
+def reason(found: Reason) -> str:
+    """Return a reason of a decision as one sentence, with the rule and what it is about."""
+    about = ", ".join(part for part in (found.rule, found.about) if part)
+    return f"{say(sentence(found))} ({about})" if about else say(sentence(found))
+
+
+def install(app: Flask) -> None:
+    """Give templates these words as filters."""
+    app.add_template_filter(state, "state")
+    app.add_template_filter(cause, "cause")
+    app.add_template_filter(event, "event")
+    app.add_template_filter(verdict, "verdict")
+    app.add_template_filter(held, "held")
+    app.add_template_filter(field, "field")
+    app.add_template_filter(difference, "difference")
+    app.add_template_filter(reason, "reason")
+    app.add_template_global(missing, "missing")

@@ -4,23 +4,25 @@ from flask import Flask
 
 from jitaccess.broker.context import Broker
 from jitaccess.web import (
+    admin,
     api,
     approving,
     approving_api,
     approving_set,
     auditor,
+    ceremony_words,
     course,
     deputies,
     doors,
     handover,
-    idempotency,
     languages,
     logouts,
     notices,
-    openapi,
-    oversight,
     pages,
+    passkey_care,
+    requester,
     speech,
+    telling,
     transfer,
 )
 
@@ -31,10 +33,14 @@ def register(app: Flask, broker: Broker) -> None:
     app.jinja_env.lstrip_blocks = True
     speech.install(app, broker.settings.language)
     transfer.install(app)
+    telling.install(app)
+    ceremony_words.install(app)
     doors.install(app, broker)
-    idempotency.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
+    app.register_blueprint(requester.blueprint(broker))
+    app.register_blueprint(passkey_care.blueprint(broker))
+    app.register_blueprint(admin.blueprint(broker))
     app.register_blueprint(approving.blueprint(broker))
     app.register_blueprint(auditor.blueprint(broker))
     app.register_blueprint(api.blueprint(broker))
@@ -46,5 +52,3 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
-    app.register_blueprint(oversight.blueprint(broker))
-    app.register_blueprint(openapi.blueprint(broker))

@@ -5,12 +5,9 @@
 "use strict";
 (() => {
   const { startAuthentication, startRegistration, browserSupportsWebAuthnAutofill } = SimpleWebAuthnBrowser;
-  const WORDS = {
-    NotAllowedError: "The passkey was not used. Try again, and unlock it when asked.",
-    InvalidStateError: "This passkey is registered already. Choose another one.",
-    SecurityError: "Passkeys do not work at this address. Open the site by its proper name.",
-    AbortError: "",
-  };
+  // What to say when a ceremony fails, by the name of the DOMException, in the reader's language: the page brings the words.
+  const WORDS = JSON.parse(document.getElementById("ceremony-words")?.textContent ?? "{}");
+  const say = (error) => WORDS[error.name] ?? (error.fromServer ? error.message : WORDS.failed ?? error.message);
 
   async function post(url, body) {
     const answer = await fetch(url, {
@@ -20,7 +17,7 @@
       credentials: "same-origin",
     });
     const found = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(found.detail || "Something went wrong. Try again.");
+    if (!answer.ok) throw Object.assign(new Error(found.detail || WORDS.failed), { fromServer: true });
     return found;
   }
 
@@ -35,6 +32,7 @@
     const body = {};
     for (const element of form.elements) {
       if (!element.name || "ignore" in element.dataset || ("complete" in element.dataset) !== complete) continue;
+      if ("optional" in element.dataset && !element.value) continue;
       const [head, tail] = element.name.split(".", 2);
       if (tail) (body[head] ??= {})[tail] = element.value;
       else body[head] = element.value;
@@ -65,7 +63,32 @@
       : await startAuthentication({ optionsJSON: begun.options });
     const body = { challenge_id: begun.challenge_id, response, ...fields(form, true) };
     if (form.elements.token) body.token = form.elements.token.value;
-    done(form, await post(`${url}/complete`, body));
+    done(form, await completed(url, body, begun.options));
+  }
+
+  async function completed(url, body, options) {
+    try {
+      return await post(`${url}/complete`, body);
+    } catch (error) {
+      if (url === "/api/sign-in") await forget(options.rpId, body.response.id);
+      throw error;
+    }
+  }
+
+  // Signal API (WebAuthn Level 3 section 5.1.10): passkeys that were removed here disappear from the browser's list too.
+  const signal = (name, details) => window.PublicKeyCredential?.[name]?.(details)?.catch(() => {});
+
+  async function forget(rpId, credentialId) {
+    if (!window.PublicKeyCredential?.signalUnknownCredential) return;
+    const found = await post("/api/sign-in/forgotten", { credential_id: credentialId }).catch(() => ({}));
+    if (found.forget) await signal("signalUnknownCredential", { rpId, credentialId });
+  }
+
+  const kept = document.querySelector("script.kept");
+  if (kept) {
+    const { rpId, userId, allAcceptedCredentialIds, name, displayName } = JSON.parse(kept.textContent);
+    signal("signalAllAcceptedCredentials", { rpId, userId, allAcceptedCredentialIds });
+    signal("signalCurrentUserDetails", { rpId, userId, name, displayName });
   }
 
   function done(form, found) {
@@ -87,7 +110,7 @@
     try {
       await act();
     } catch (error) {
-      tell(form, WORDS[error.name] ?? error.message);
+      tell(form, say(error));
     } finally {
       if (button) button.removeAttribute("aria-busy");
     }
@@ -116,9 +139,9 @@
       const begun = await post(`${conditional.dataset.ceremony}/begin`, {});
       const response = await startAuthentication({ optionsJSON: begun.options, useBrowserAutofill: true });
       const body = { challenge_id: begun.challenge_id, response };
-      done(conditional, await post(`${conditional.dataset.ceremony}/complete`, body));
+      done(conditional, await completed(conditional.dataset.ceremony, body, begun.options));
     })().catch((error) => {
-      if (error.name !== "AbortError") tell(conditional, WORDS[error.name] ?? error.message);
+      if (error.name !== "AbortError") tell(conditional, say(error));
     });
   }
 })();

@@ -1,0 +1,108 @@
+"""Does nobody end in a dead end with a passkey, and does the browser learn what is gone?"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jitaccess.identity import passkeys
+from jitaccess.store.tables import Passkey
+from jitaccess.web.ceremony_words import CEREMONY_WORDS
+from tests.web.conftest import Site
+
+STATIC = Path(__file__).parents[2] / "jitaccess" / "web" / "static"
+
+
+def text(site: Site, path: str) -> str:
+    """Give a page."""
+    answer = site.get(path)
+    assert answer.status_code == 200, path
+    return answer.get_data(as_text=True)
+
+
+def block(html: str, mark: str) -> object:
+    """Give the JSON of a script block."""
+    found = re.search(rf"<script[^>]*{mark}[^>]*>(.*?)</script>", html, re.S)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def test_the_list_gives_the_browser_exactly_the_passkeys_that_count(site: Site) -> None:
+    kept = block(text(site.as_("agim"), "/passkeys"), 'class="kept"')
+    assert isinstance(kept, dict)
+    assert len(kept["allAcceptedCredentialIds"]) == 2
+    assert kept["rpId"] == "localhost"
+    current = site.world.current("agim")
+    assert kept["userId"] == current.account.user_handle
+    assert current.passkey.credential_id in kept["allAcceptedCredentialIds"]
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/lost"])
+def test_every_page_brings_the_words_for_a_failed_ceremony(site: Site, path: str) -> None:
+    words = block(text(site.out(), path), 'id="ceremony-words"')
+    assert isinstance(words, dict)
+    assert words == {name: str(sentence) for name, sentence in CEREMONY_WORDS.items()}
+    for name in (
+        "NotAllowedError",
+        "InvalidStateError",
+        "NotSupportedError",
+        "SecurityError",
+        "ConstraintError",
+        "UnknownError",
+    ):
+        assert words[name].endswith((".", "you.")), name
+    script = (STATIC / "passkey.js").read_text()
+    assert "ceremony-words" in script
+    assert "Something went wrong" not in script  # no sentence that no translator sees
+
+
+def test_a_browser_is_told_to_forget_only_what_is_not_kept(site: Site) -> None:
+    site.out()
+    current = site.world.current("agim")
+
+    def forget(credential_id: str) -> object:
+        return site.post("/api/sign-in/forgotten", {"credential_id": credential_id}).json["forget"]
+
+    assert forget("AAAA") is True
+    assert forget(current.passkey.credential_id) is False
+    with site.world.broker.begin(current.actor) as tx:
+        row = tx.require(Passkey, current.passkey.id)
+        assert passkeys.remove(tx, row) is None
+    assert forget(current.passkey.credential_id) is True
+    assert site.post("/api/sign-in/forgotten", {"credential_id": ""}).status_code == 400
+
+
+def test_the_page_for_a_lost_device_leads_somewhere_without_a_session(site: Site) -> None:
+    html = text(site.out(), "/lost")
+    assert "go to an administrator in person" in html
+    assert "/sign-in?next=/lost" in html
+    assert "Agim Berisha" not in html  # names only for those who are signed in
+    assert 'href="/lost"' in text(site, "/sign-in")
+
+
+@pytest.mark.covers("R12")
+def test_a_lost_passkey_is_blocked_with_one_tap(site: Site) -> None:
+    html = text(site.as_("agim"), "/lost")
+    assert "Besa Shala" in html
+    current = site.world.current("agim")
+    other = next(key for key in re.findall(r"/lost/passkey/(\w+)", html) if key != current.passkey.id)
+    assert site.form(f"/lost/passkey/{other}").status_code == 303
+    assert site.get("/").status_code == 200  # this session was another passkey's
+    assert site.form(f"/lost/passkey/{current.passkey.id}").status_code == 303
+    assert site.get("/").status_code == 303  # its own sessions are over
+    arta = site.world.current("arta")
+    assert site.as_("blerim").form(f"/lost/passkey/{arta.passkey.id}").status_code == 404
+
+
+@pytest.mark.covers("R12", "T-17")
+def test_the_own_account_is_held_with_one_tap_and_only_somebody_else_lifts_it(site: Site) -> None:
+    site.world.filed()
+    site.as_("arta")
+    held = site.form("/lost/account")
+    assert held.headers["Location"] == "/lost?held=1"
+    assert "Your account is on hold" in text(site.out(), "/lost?held=1")
+    page = text(site.as_("agim"), "/holds")
+    assert "lost device, says its owner" in page
+    assert "Arta Krasniqi" in page
+    assert "Nothing is open" in text(site, "/board")

@@ -1,0 +1,124 @@
+"""Does the requester find, ask, wait, hand back and ask again without detours?"""
+
+import re
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitaccess.broker import offers
+from jitaccess.web import requester
+from tests.web.conftest import Site
+
+FIELDS = {
+    "target": "treasury",
+    "entitlement": "releaser",
+    "input.order": "TR-000417",
+    "input.amount_cents": "125000000",
+    "duration_s": "1800",
+    "reason": "July invoice",
+}
+
+
+def text(site: Site, path: str) -> str:
+    """Give a page."""
+    answer = site.get(path)
+    assert answer.status_code == 200, path
+    return answer.get_data(as_text=True)
+
+
+def test_one_search_box_finds_by_system_task_and_owner_whatever_the_marks_on_letters(site: Site) -> None:
+    site.as_("arta")
+    for query in ("treasury", "RELEASE", "infrastructure paym", "trëasury"):
+        assert "Release a payment" in text(site, f"/request?q={query}"), query
+        assert "Release a payment" in text(site, f"/request/find?q={query}"), query
+    nothing = text(site, "/request/find?q=zeppelin")
+    assert "Nothing is called like that" in nothing
+    assert "</main>" not in nothing
+
+
+def test_what_is_locked_is_shown_with_what_is_missing(site: Site) -> None:
+    html = text(site.as_("arta"), "/request")
+    open_, locked = html.split('class="locked"')
+    assert "Release a payment" in open_
+    assert "Read pay records" in locked
+    assert "None of your groups may ask for this." in locked
+    assert "payroll-staff" in locked
+    assert 'href="/request?target=payroll' not in html
+    assert site.get("/request?target=payroll&entitlement=reader").status_code == 403
+    assert site.get("/request?target=payroll&entitlement=nothing").status_code == 404
+
+
+def test_the_form_tells_who_has_to_sign_and_how_long_it_usually_takes(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.world.advance(timedelta(minutes=4))
+    site.world.approved("blerim", filed.request.id)
+    site.world.approved("drita", filed.request.id)
+    html = text(site.as_("arta"), "/request?target=treasury&entitlement=releaser")
+    assert "Blerim Gashi" in html
+    assert "Drita Hoxha" in html
+    assert "This usually takes 4 min." in html
+    checked = site.form("/request/check", **FIELDS).get_data(as_text=True)
+    assert re.search(r"Usual wait</dt><dd>4 min", checked)
+
+
+def test_a_former_request_is_asked_again_with_its_answers_filled_in(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser", reason="July invoice")
+    site.as_("arta")
+    assert f"again={filed.request.id}" not in text(site, "/")  # it still waits
+    site.form(f"/requests/{filed.request.id}/withdraw")
+    assert f"/request?again={filed.request.id}" in text(site, "/")
+    form = text(site, f"/request?again={filed.request.id}")
+    for value in ('value="TR-000417"', 'value="125000000"', "July invoice", '<option value="600" selected>'):
+        assert value in form
+    assert site.as_("blerim").get(f"/request?again={filed.request.id}").status_code == 404
+
+
+def test_the_start_page_refreshes_only_what_changed(site: Site) -> None:
+    site.as_("arta")
+    mark = re.search(r'hx-get="/live\?seen=(\w+)"', text(site, "/"))
+    assert mark is not None
+    same = site.get(f"/live?seen={mark.group(1)}")
+    assert (same.status_code, same.get_data()) == (204, b"")
+    site.world.filed()
+    changed = text(site, f"/live?seen={mark.group(1)}")
+    assert "Hand back" in changed
+    assert mark.group(1) not in changed
+
+
+def test_a_request_page_follows_its_signatures(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    page = text(site.as_("arta"), f"/requests/{filed.request.id}")
+    mark = re.search(r"/live\?seen=(\w+)", page)
+    assert mark is not None
+    assert site.get(f"/requests/{filed.request.id}/live?seen={mark.group(1)}").status_code == 204
+    site.world.approved("blerim", filed.request.id)
+    assert "Blerim Gashi: signed" in text(site, f"/requests/{filed.request.id}/live?seen={mark.group(1)}")
+    site.world.approved("drita", filed.request.id)
+    assert "hx-get" not in text(site, f"/requests/{filed.request.id}/live").split("</main>")[0]
+    assert site.as_("jelena").get(f"/requests/{filed.request.id}/live").status_code == 200  # an auditor may look
+    assert site.as_("arta").get("/requests/nothing/live").status_code == 404
+
+
+def test_a_person_with_one_passkey_is_nudged_to_a_second(site: Site) -> None:
+    assert "only one passkey" in text(site.as_("arta"), "/")
+    assert "only one passkey" not in text(site.as_("agim"), "/")  # founders have two
+
+
+@given(st.integers(60, 10_000), st.integers(0, 100_000), st.integers(0, 1_000_000))
+def test_steps_are_few_sensible_and_within_bounds(low: int, more: int, most: int) -> None:
+    default, high = low + more, low + more + most
+    found = requester.steps(low, default, high)
+    assert {default, high} <= set(found)
+    assert found == sorted(set(found))
+    assert all(low <= step <= high for step in found)
+    assert len(found) <= requester.MOST_STEPS
+
+
+def test_steps_go_by_quarters_and_half_hours() -> None:
+    assert requester.steps(900, 1800, 7200) == [900, 1800, 2700, 3600, 5400, 7200]
+    assert requester.steps(600, 600, 600) == [600]
+
+
+def test_search_folds_case_and_marks() -> None:
+    assert offers.fold("Përgjegjëse Šabac") == "pergjegjese sabac"
