@@ -102,8 +102,6 @@ class Notify(_Section):
     """Further ways for notices beside mail. Addresses hold secrets: keep this section in the secrets directory."""
 
     channels: dict[str, Channel] = Field(default_factory=dict)
-    private_hosts: tuple[str, ...] = ()
-    """Hosts of webhooks that may have addresses of private networks."""
 
 
 class Language(_Section):
@@ -140,7 +138,7 @@ class Outbound(_Section):
     """Where the broker may call targets' own endpoints."""
 
     networks: tuple[str, ...] = ()
-    """Private networks (CIDR) that logout notices may go to; public addresses always may, other private ones never."""
+    """Private networks (CIDR) that logout notices and webhooks may go to; public addresses always may, other private ones never."""
 
 
 class Limits(_Section):

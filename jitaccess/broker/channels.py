@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from jitaccess.broker import webhooks
 from jitaccess.broker.letters import Letter, Voice, visible
-from jitaccess.broker.webhooks import NotDelivered
+from jitaccess.broker.outbound import NotDelivered
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.notices import ALARMS, Notice
 from jitaccess.errors import JitError, Kind
@@ -92,7 +92,7 @@ def _channel(name: str, given: ChannelSettings, settings: Settings) -> Channel:
         webhooks.check_address(given.url.get_secret_value())
         key = webhooks.secret_bytes(given.secret.get_secret_value())
         return Channel(
-            name, True, frozenset(given.kinds), language, lambda: _webhook(given, key, settings.notify.private_hosts)
+            name, True, frozenset(given.kinds), language, lambda: _webhook(given, key, settings.outbound.networks)
         )
     url = given.url.get_secret_value()
     shared = TO not in url
@@ -202,13 +202,12 @@ def visible_lines(text: str) -> str:
 
 
 @contextmanager
-def _webhook(given: ChannelSettings, key: bytes, private_hosts: tuple[str, ...]) -> Iterator[Post]:
+def _webhook(given: ChannelSettings, key: bytes, networks: tuple[str, ...]) -> Iterator[Post]:
     url = given.url.get_secret_value()
-    private = any(url.lower().startswith((f"https://{host}/", f"https://{host}:")) for host in private_hosts)
 
     def post(parcel: Parcel) -> None:
         webhooks.post(
-            url, key, message_id=parcel.id, timestamp=to_epoch_s(parcel.at), body=parcel.machine, private=private
+            url, key, message_id=parcel.id, timestamp=to_epoch_s(parcel.at), body=parcel.machine, networks=networks
         )
 
     yield post

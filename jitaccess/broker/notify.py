@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select
 from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels
 from jitaccess.broker.context import Broker
 from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
-from jitaccess.broker.webhooks import NotDelivered
+from jitaccess.broker.outbound import NotDelivered
 from jitaccess.domain.notices import URGENT, Notice, release_at
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity import preferences

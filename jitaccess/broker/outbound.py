@@ -76,6 +76,11 @@ class _Pinned(http.client.HTTPConnection):
 
 def post_form(url: str, form: Mapping[str, str], reach: Reach) -> int:
     """POST a form and return the status; raises NotDelivered. Called outside any Tx."""
+    return post(url, urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}, reach)
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], reach: Reach) -> int:
+    """POST a body and return the status; raises NotDelivered. Called outside any Tx."""
     parts = urlsplit(url)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -90,10 +95,9 @@ def post_form(url: str, form: Mapping[str, str], reach: Reach) -> int:
     else:
         raise NotDelivered("not_https")
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "*/*", "User-Agent": "jitaccess"}
     connection = _Pinned(host, port, address, context)
     try:
-        connection.request("POST", path, urlencode(form), headers)
+        connection.request("POST", path, body, {"Accept": "*/*", "User-Agent": "jitaccess", **headers})
         with connection.getresponse() as response:
             response.read(MAX_ANSWER_BYTES)
             return response.status

@@ -1,8 +1,7 @@
 """How is another program told so that it can be sure who speaks? Signed webhooks (Standard Webhooks 1.0).
 
 Headers webhook-id (the same at each attempt), webhook-timestamp, webhook-signature (HMAC-SHA256 over id.timestamp.body). The address is
-https, or http on this machine; redirects are never followed, proxies never asked. The name is resolved once, every address it has must be
-public (or the host be named in `notify.private_hosts`), and the connection goes to exactly that address: no name can move in between.
+https, or http on this machine; where it may lie, and that no redirect is followed, is `broker.outbound`'s guard.
 """
 
 import base64
@@ -10,22 +9,16 @@ import hashlib
 import hmac
 import ipaddress
 import json
-import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-import httpx2
-
+from jitaccess.broker import outbound
+from jitaccess.broker.outbound import NotDelivered
 from jitaccess.errors import JitError, Kind
 from jitaccess.told import told
 
-LIMIT_S = 5.0
 SECRET_PREFIX = "whsec_"  # noqa: S105 # the standard's mark of a secret, itself none
 MIN_SECRET_BYTES = 24
-
-
-class NotDelivered(Exception):
-    """The receiver did not take it; the message is a kind, without addresses or secrets."""
 
 
 def secret_bytes(secret: str) -> bytes:
@@ -62,47 +55,18 @@ def _is_loopback_name(host: str) -> bool:
         return host == "localhost"
 
 
-def address_of(host: str, port: int, *, private: bool) -> str:
-    """Return the one address to connect to; raises NotDelivered for a name with any address that is not public."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise NotDelivered("NoSuchHost") from error
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-    allowed = private or _is_loopback_name(host)
-    for address in addresses:
-        known = ipaddress.ip_address(address)
-        mapped = getattr(known, "ipv4_mapped", None) or known
-        if not allowed and (not mapped.is_global or mapped.is_multicast):
-            raise NotDelivered("PrivateAddress")
-        if _is_loopback_name(host) and not mapped.is_loopback:
-            raise NotDelivered("PrivateAddress")
-    return addresses[0]
-
-
 def post(
-    url: str, key: bytes, *, message_id: str, timestamp: int, body: Mapping[str, object], private: bool = False
+    url: str, key: bytes, *, message_id: str, timestamp: int, body: Mapping[str, object], networks: Sequence[str] = ()
 ) -> None:
-    """Send one message; raises NotDelivered unless the receiver answers 2xx within the limit."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    address = address_of(host, port, private=private)
+    """Send one message; raises NotDelivered unless the receiver answers 2xx."""
     text = json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
-    target = httpx2.URL(url).copy_with(host=address)
     headers = {
-        "Host": parts.netloc,
         "Content-Type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": signature(key, message_id, timestamp, text),
     }
-    try:
-        with (
-            httpx2.Client(timeout=LIMIT_S, follow_redirects=False, trust_env=False) as client,
-            client.stream("POST", target, content=text, headers=headers, extensions={"sni_hostname": host}) as answer,
-        ):
-            status = answer.status_code  # the body is never read
-    except (httpx2.HTTPError, OSError) as error:
-        raise NotDelivered(type(error).__name__) from error
+    reach = outbound.Reach.of(networks, loopback=_is_loopback_name(urlsplit(url).hostname or ""))
+    status = outbound.post(url, text, headers, reach)
     if not 200 <= status < 300:
-        raise NotDelivered(f"Status{status}")
+        raise NotDelivered(f"status_{status}")

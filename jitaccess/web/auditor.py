@@ -81,7 +81,7 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
             rows = [exports.cells(line, names) for line in inspection.every_line(view, wanted)]
-        return _download(exports.as_csv(exports.COLUMNS, rows), "text/csv; charset=utf-8", "jitaccess-requests.csv")
+        return _download(exports.as_csv(exports.heads(), rows), "text/csv; charset=utf-8", "jitaccess-requests.csv")
 
     @pages.get("/audit/export.json")
     def as_json() -> Response:

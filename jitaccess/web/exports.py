@@ -12,9 +12,35 @@ from datetime import datetime
 
 from jitaccess.broker.inspection import Line
 from jitaccess.clock import to_epoch_s
+from jitaccess.domain.wording import word
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.told import told
 from jitaccess.web.display import time_text
+from jitaccess.web.speech import language_now, say, zone_now
 
+COLUMN_WORDS: Mapping[str, str] = {
+    "request": told("request"),
+    "filed": told("filed"),
+    "person": told("person"),
+    "person_id": told("person id"),
+    "target": told("system"),
+    "entitlement": told("right"),
+    "inputs": told("inputs"),
+    "duration_s": told("duration in seconds"),
+    "reason": told("reason"),
+    "state": told("state"),
+    "decided": told("decided"),
+    "verdicts": told("signatures"),
+    "grant": told("access"),
+    "grant_state": told("state of the access"),
+    "opened": told("opened"),
+    "ends": told("ends"),
+    "ended": told("ended"),
+    "cause": told("why it ended"),
+    "credentials_gone": told("credentials gone"),
+    "policy": told("policy digest"),
+}
+"""The heads of the CSV columns, for readers; JSON keeps the codes, for machines."""
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
 COLUMNS = (
     "request", "filed", "person", "person_id", "target", "entitlement", "inputs", "duration_s", "reason", "state",
@@ -37,11 +63,16 @@ def as_csv(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return out.getvalue()
 
 
+def heads() -> list[str]:
+    """Return the heads of `COLUMNS` in the reader's language."""
+    return [say(COLUMN_WORDS[column]) for column in COLUMNS]
+
+
 def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
     """Return one request as the cells of `COLUMNS`."""
 
     def at(moment: datetime | None) -> str:
-        return time_text(to_epoch_s(moment)) if moment is not None else ""
+        return time_text(to_epoch_s(moment), language_now(), zone_now()) if moment is not None else ""
 
     return (
         line.request_id,
@@ -53,15 +84,17 @@ def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
         json.dumps(dict(line.inputs), ensure_ascii=False, sort_keys=True),
         str(line.duration_s),
         line.reason,
-        line.state,
+        say(word(line.state)),
         at(line.decided_at),
-        "; ".join(f"{step}: {names.get(person, person)} {verdict}" for step, person, verdict in line.approvals),
+        "; ".join(
+            f"{step}: {names.get(person, person)} {say(word(verdict))}" for step, person, verdict in line.approvals
+        ),
         line.grant_id or "",
-        line.grant_state or "",
+        say(word(line.grant_state or "")),
         at(line.opened_at),
         at(line.ends_at),
         at(line.ended_at),
-        line.cause or "",
+        say(word(line.cause or "")),
         at(line.revoked_at),
         line.policy_digest,
     )

@@ -59,7 +59,7 @@ def test_the_exports_hold_every_request_and_no_formula(site: Site) -> None:
     rows = list(csv.DictReader(io.StringIO(site.get("/audit/export.csv").get_data(as_text=True), newline="")))
     assert [row["request"] for row in rows] == [approved.request.id]
     assert rows[0]["reason"] == "'=cmd|' /C calc'!A0"
-    assert rows[0]["verdicts"].count("approve") == 2
+    assert rows[0]["signatures"].count("approve") == 2
     found = json.loads(site.get("/audit/export.json?target=treasury").get_data())
     assert found["format"] == "jitaccess-requests/1"
     assert found["complete"] is True
