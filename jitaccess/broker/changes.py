@@ -18,9 +18,11 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import changes, enrolment, people, recovery
 from jitaccess.identity.passkeys import Ceremony, Response
 from jitaccess.identity.sessions import Current
+from jitaccess.policy.expected import misfit
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import Tx
 from jitaccess.store.tables import Account, Change, Hold, Person, PolicySetRow
+from jitaccess.told import told
 
 
 class _Payload(BaseModel):
@@ -188,7 +190,10 @@ def _policy_activate(tx: Tx, broker: Broker, current: Current, change: Change, p
     if moved:
         raise JitError(
             Kind.CONFLICT,
-            f"Credentials are still live on {', '.join(moved)}, which this set removes or points elsewhere. End them first.",
+            told(
+                "Credentials are still live on %(names)s, which this set removes or points elsewhere. End them first.",
+                names=", ".join(moved),
+            ),
         )
     policies.activate(tx, row)
     return None
@@ -297,7 +302,7 @@ def _parsed(kind: ChangeKind, payload: JsonValue) -> _Payload:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise JitError(Kind.INVALID, f"{name}: {first['msg']}.", field=name) from error
+        raise JitError(Kind.INVALID, misfit(name, first), field=name) from error
 
 
 def reject(tx: Tx, change_id: str, *, by: str) -> None:

@@ -488,8 +488,8 @@ def _plan(tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str]) -> 
     ends_at = grant.ends_at or started(grant, tx.now).ends_at or grant.latest_end
     wanted = {field.name: field.max_length for field in kind.gives}
     if set(given) != set(wanted) or any(len(text) > wanted[name] for name, text in given.items()):
-        names = ", ".join(field.label for field in kind.gives) or "nothing"
-        return Refused(Kind.INVALID, "not_given", f"This system needs from you: {names}.", "given")
+        names = ", ".join(field.label for field in kind.gives) or told("nothing")
+        return Refused(Kind.INVALID, "not_given", told("This system needs from you: %(names)s.", names=names), "given")
     spec = LeaseSpec(tx.new_id(), grant.person_id, grant.target, grant.entitlement, tx.now, ends_at, dict(given))
     try:
         effect = broker.targets.at(grant.target, config).plan(spec)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.told import told as said
 
 MEMBERS = frozenset({"conflicts", "start_within_s", "extensions", "grace_s", "warn_s", "notify", "delay"})
 """The members of a terms document (and of a rule's normal form) that this module reads and writes."""
@@ -108,7 +109,7 @@ def notices(told: Iterable[tuple[str, Iterable[str]]]) -> tuple[tuple[str, tuple
     found: dict[str, set[str]] = {}
     for event, groups in told:
         if event not in NOTICES:
-            raise ValueError(f"nobody is told of {event}")
+            raise ValueError(said("nobody is told of %(event)s", event=event))
         found.setdefault(event, set()).update(groups)
     return tuple((event, tuple(sorted(groups))) for event, groups in sorted(found.items()))
 

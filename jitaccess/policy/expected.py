@@ -6,6 +6,8 @@ English stays exactly what the library says; a type that is not listed here stay
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic_core import ErrorDetails
+
 from jitaccess.told import Told, told, told_n
 
 _WANTED: Mapping[str, Callable[[Mapping[str, Any]], Told]] = {
@@ -30,6 +32,17 @@ _WANTED: Mapping[str, Callable[[Mapping[str, Any]], Told]] = {
     ),
     "string_pattern_mismatch": lambda given: told("string should match pattern '%(pattern)s'", pattern=given["pattern"]),
 }  # fmt: skip
+
+
+_MISFITS: Mapping[str, Told] = {
+    "missing": told("Field required"),
+    "extra_forbidden": told("Extra inputs are not permitted"),
+}
+
+
+def misfit(name: str, error: ErrorDetails) -> Told:
+    """Return what is wrong with a field that somebody sent: the model library's words, told where they are known."""
+    return told("%(name)s: %(problem)s.", name=name, problem=_MISFITS.get(error["type"], error["msg"]))
 
 
 def wanted(kind: str, text: str, given: Mapping[str, Any]) -> str:

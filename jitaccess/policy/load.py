@@ -303,8 +303,10 @@ class _Checker:
             # A kind that has to know what each entitlement means says so for all of them, and for no other.
             for name in sorted(target.entitlements.keys() ^ meant.keys()):
                 here: Path = (*path, "entitlements", name) if name in meant else (*path, "entitlements")
-                said = "is no entitlement of this target" if name in meant else "is missing here"
-                self._wrong(file, here, f'"{name}" {said}')
+                if name in meant:
+                    self._wrong(file, here, told('"%(name)s" is no entitlement of this target', name=name))
+                else:
+                    self._wrong(file, here, told('"%(name)s" is missing here', name=name))
         return cast(JsonValue, found)
 
     def _rule(self, file: _File, path: Path, rule: schema.Rule) -> JsonValue:
@@ -323,7 +325,8 @@ class _Checker:
                         (*path, "duration", "max"),
                         told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
                     )
-                self._whole(file, (*path, "duration"), name, rule.duration, target.entitlements[name].max_duration)
+                if name in target.entitlements:
+                    self._whole(file, (*path, "duration"), name, rule.duration, target.entitlements[name].max_duration)
         for number, name in enumerate(rule.during):
             self._must_know(file, (*path, "during", number), "window", name, self._windows)
         self._groups(file, (*path, "for", "groups"), rule.for_.groups)

@@ -6,6 +6,7 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jitaccess.errors import JitError, Kind
+from jitaccess.policy.expected import misfit
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -129,4 +130,4 @@ def body(model: type[M]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise JitError(Kind.INVALID, f"{name or 'body'}: {first['msg']}.", field=name) from error
+        raise JitError(Kind.INVALID, misfit(name or "body", first), field=name) from error
