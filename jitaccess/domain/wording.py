@@ -66,3 +66,60 @@ WORDS: Mapping[str, Told] = {
 def word(code: str) -> str:
     """Return the word for a code, told; a code that has none as it is."""
     return WORDS.get(code.lower(), code)
+
+
+TERM_WORDS: Mapping[str, Told] = {
+    "min_s": told("shortest time"),
+    "max_s": told("longest time"),
+    "default_s": told("usual time"),
+    "activate_within_s": told("to be opened within"),
+    "pending_s": told("waits for answers for"),
+    "credential": told("kind of passkey"),
+    "token_ttl_s": told("life of a token"),
+    "active_per_person": told("open at once for one person"),
+    "per_day": told("within 24 hours"),
+    "approve": told("approval"),
+    "steps": told("step"),
+    "name": told("name"),
+    "count": told("how many"),
+    "groups": told("from the groups"),
+    "institution": told("of the institution"),
+    "after": told("after the step"),
+    "distinct": told("must differ in"),
+    "never": told("never signs"),
+    "deputies_s": told("deputies for at most"),
+    "reach": told("who is asked"),
+    "step": told("step"),
+    "people": told("people asked by lot"),
+    "others": told("others may sign too"),
+    "escalate": told("asked later"),
+    "after_s": told("after"),
+    "group": told("group"),
+    "read_back": told("to be read"),
+    "figure": told("figure"),
+    "above": told("above"),
+    "conflicts": told("not in one hand with"),
+    "target": told("system"),
+    "entitlement": told("right"),
+    "within_s": told("within"),
+    "start_within_s": told("begins within"),
+    "grace_s": told("what is open runs on for"),
+    "warn_s": told("told before the end"),
+    "extensions": told("extension"),
+    "total_s": told("in all at most"),
+    "notify": told("told are"),
+    "filed": told("when asked"),
+    "granted": told("when granted"),
+    "ended": told("when ended"),
+    "held": told("when put on hold"),
+    "delay": told("delay"),
+    "time_lock_s": told("waits for"),
+    "veto": told("may stop it"),
+}
+"""The labels of what a person signs; the dotted name itself is kept beside them for machines (R24)."""
+
+
+def term(dotted: str) -> list[str]:
+    """Return the labels of a term's dotted name, outermost first; numbers count from 1, an unknown part stays as it is."""
+    parts = dotted.removeprefix("terms.").split(".")
+    return [str(int(part) + 1) if part.isdigit() else TERM_WORDS.get(part, part) for part in parts]

@@ -10,7 +10,7 @@ from typing import Any, cast
 from flask import Flask, g, has_request_context, request
 from flask_babel import Babel
 
-from jitaccess.domain.wording import word
+from jitaccess.domain.wording import term, word
 from jitaccess.identity.preferences import NOTHING_CHOSEN, Preferences
 from jitaccess.language import CATALOGUES, DEFAULT_ZONE, Language, catalogue, minute_text, named, negotiate, number_text
 from jitaccess.settings import Language as LanguageSettings
@@ -66,6 +66,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     )
     app.add_template_filter(say, "say")
     app.add_template_filter(lambda code: say(word(code)), "word")
+    app.add_template_filter(lambda name: " · ".join(say(part) for part in term(name)), "term")
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")

@@ -8,6 +8,7 @@ import ast
 import io
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -32,6 +33,7 @@ ENGLISH_ONLY = tuple(
     f"jitaccess/{part}" for part in ("cli/", "demo/", "settings.py", "app.py", "store/migrations", "audit/verify.py")
 )
 """What operators read in a shell stays English."""
+NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 Sentence = str | tuple[str, str]
 
 
@@ -140,7 +142,9 @@ def as_po(catalogue: Catalog) -> bytes:
 def as_mo(po: bytes) -> bytes:
     """Return the compiled form of a catalogue's text; gettext falls back to English for what is missing."""
     out = io.BytesIO()
-    write_mo(out, read_po(io.BytesIO(po)))
+    known = read_po(io.BytesIO(po))
+    known.creation_date = known.revision_date = NO_DATE  # the library writes the present: never the same bytes twice
+    write_mo(out, known)
     return out.getvalue()
 
 

@@ -2,8 +2,12 @@
 
 from typing import ClassVar
 
+from jitaccess.demo.seed import read_policies
+from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
+from jitaccess.domain.wording import TERM_WORDS, WORDS, term, word
 from jitaccess.errors import JitError, Kind
 from jitaccess.told import retold, told, told_n
+from tests.support.sources import ROOT
 
 
 class Words:
@@ -50,3 +54,23 @@ def test_numbers_choose_their_form() -> None:
 
 def test_a_percent_sign_in_a_value_is_only_text() -> None:
     assert retold(told("%(name)s is held.", name="100 %(x)s"), Words()) == "100 %(x)s stoji."
+
+
+def labels(value: object) -> set[str]:
+    """Give every name inside a document."""
+    if isinstance(value, dict):
+        return set(value).union(*(labels(inner) for inner in value.values())) if value else set()
+    return set().union(*(labels(inner) for inner in value)) if isinstance(value, list) and value else set()
+
+
+def test_every_term_of_the_shipped_policies_has_a_label() -> None:
+    names = set().union(*(labels(rule.terms.to_document()) for rule in read_policies(ROOT / "policies").rules.values()))
+    assert names <= set(TERM_WORDS)
+    assert term("terms.approve.steps.0.count") == ["approval", "step", "1", "how many"]
+
+
+def test_every_state_and_cause_has_a_word() -> None:
+    codes = {state.value for machine in (RequestState, GrantState, LeaseState) for state in machine}
+    assert {code.lower() for code in codes | {cause.value for cause in EndCause}} <= set(WORDS)
+    assert word("PENDING") == "pending"
+    assert word("something-new") == "something-new"
