@@ -2,17 +2,19 @@
 
 One act is one transaction of the product's own verbs: the session, the request's evidence verified anew (signatures, policy
 decision), a grant, a lease, an access and a refresh token, their events as leaves of the tree, one fsync before the answer. Clients
-are threads that call the verbs; the peer is called over kept-alive HTTP, which its figures include and ours do not.
+are threads that call the verbs; the peer is called over kept-alive HTTP, which its figures include and ours do not. All are measured
+in turn, three times around, and the median counts.
 """
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Figure, machine_line, run_for, table
-from benchmarks.openbao import OpenBao, binary, leased_tokens, running
+from benchmarks.measure import Figure, in_turn, machine_line, run_for, table
+from benchmarks.openbao import binary, leased_tokens, running
 from jitaccess.broker.grants import create_grant
 from jitaccess.broker.issue import Opened, mint, open_in
 from jitaccess.clock import SystemClock
@@ -21,7 +23,7 @@ from jitaccess.tokens.access import SignIn
 from tests.support import postgres
 from tests.support.world import START, World, open_world, prepare
 
-SECONDS = 3.0
+SECONDS = 2.0
 CLIENTS = (1, 8, 32)
 
 
@@ -41,8 +43,11 @@ def world_on(kind: str) -> Iterator[World]:
             server.stop()
 
 
-def issue(world: World, kind: str) -> list[Figure]:
-    """Measure grants of one auto-approved request of one person."""
+Act = Callable[[int], object]
+
+
+def issuing(world: World) -> Act:
+    """Return the act: a grant of one auto-approved request of one person, with its lease and tokens."""
     filed = world.filed(duration_s=4 * 3600)
     current = world.current("arta")
     broker = world.broker
@@ -68,32 +73,38 @@ def issue(world: World, kind: str) -> list[Figure]:
                 session_id=current.session.id,
             )
 
-    return [run_for(f"durable grant + token, {kind}", act, clients=count, seconds=SECONDS) for count in CLIENTS]
+    return act
 
 
-def run() -> tuple[list[Figure], list[Figure]]:
-    """Return (our figures, the peer's)."""
-    peer: list[Figure] = []
-    if binary() is not None:
-        with running() as server:
-            peer = [_peer(server, count) for count in CLIENTS]
+def run(seconds: float = SECONDS, clients: Sequence[int] = CLIENTS) -> tuple[list[Figure], list[Figure]]:
+    """Return (our figures, the peer's), measured in turn."""
     ours: list[Figure] = []
-    for kind in ("sqlite", "postgresql"):
-        with world_on(kind) as world:
-            ours += issue(world, kind)
-    return ours, peer
-
-
-def _peer(server: OpenBao, count: int) -> Figure:
-    return leased_tokens(server, count, SECONDS)
+    peers: list[Figure] = []
+    with ExitStack() as stack:
+        peer = stack.enter_context(running()) if binary() is not None else None
+        acts = {kind: issuing(stack.enter_context(world_on(kind))) for kind in ("sqlite", "postgresql")}
+        for act in acts.values():
+            run_for("warm up", act, clients=1, seconds=0.5)
+        for count in clients:
+            measures = [
+                partial(run_for, f"durable grant + token, {kind}", act, clients=count, seconds=seconds)
+                for kind, act in acts.items()
+            ]
+            if peer is not None:
+                measures.insert(0, partial(leased_tokens, peer, count, seconds))
+            figures = in_turn(*measures)
+            if peer is not None:
+                peers.append(figures.pop(0))
+            ours += figures
+    return sorted(ours, key=lambda figure: (figure.name.endswith("postgresql"), figure.clients)), peers
 
 
 def main() -> None:
     """Print the table."""
-    ours, peer = run()
-    by_clients = {figure.clients: figure for figure in peer}
+    ours, peers = run()
+    by_clients = {figure.clients: figure for figure in peers}
     print(machine_line())
-    print(table([*peer, *ours], baseline=lambda figure: by_clients.get(figure.clients)))
+    print(table([*peers, *ours], baseline=lambda figure: by_clients.get(figure.clients)))
 
 
 if __name__ == "__main__":

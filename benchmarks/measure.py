@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -118,6 +118,59 @@ def run_for(
         values[-1] * 1000 if values else float("nan"),
         cpu / len(values) * 1e6 if values else float("nan"),
     )
+
+
+@dataclass(slots=True)
+class Samples:
+    """One kind of act of one client, measured between others."""
+
+    name: str
+    pids: Sequence[int]
+    took_s: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    def take(self, act: Callable[[], object]) -> None:
+        """Do it once."""
+        cpu, begun = cpu_of(self.pids), time.perf_counter()
+        act()
+        self.took_s.append(time.perf_counter() - begun)
+        self.cpu_s += cpu_of(self.pids) - cpu
+
+    def figure(self) -> Figure:
+        """Return what was measured."""
+        values, total = sorted(self.took_s), sum(self.took_s)
+        return Figure(
+            self.name,
+            1,
+            len(values),
+            len(values) / total,
+            quantile(values, 0.5) * 1000,
+            quantile(values, 0.99) * 1000,
+            values[-1] * 1000,
+            self.cpu_s / len(values) * 1e6,
+        )
+
+
+def in_turn(*measures: Callable[[], Figure], rounds: int = 3) -> list[Figure]:
+    """Measure each in turn, several times around, and return the median figure of each: what else the machine does meanwhile
+    falls on all of them alike."""
+    found: list[list[Figure]] = [[] for _ in measures]
+    for _ in range(rounds):
+        for figures, measure in zip(found, measures, strict=True):
+            figures.append(measure())
+    return [median_of(figures) for figures in found]
+
+
+def group_of(leader: int) -> list[int]:
+    """Return the ids of all processes in a process group (Linux; the leader alone elsewhere)."""
+    found = [leader]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(entry.name)) == leader and int(entry.name) != leader:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def median_of(figures: Sequence[Figure]) -> Figure:

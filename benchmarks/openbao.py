@@ -49,6 +49,25 @@ class OpenBao:
             raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
         return json.loads(text) if text else {}
 
+    def offer_identity_tokens(self) -> None:
+        """Set up signed identity tokens (ES256), and go on as a person who may draw them."""
+        self.call("POST", "sys/auth/userpass", {"type": "userpass"})
+        rules = 'path "identity/oidc/*" { capabilities = ["read", "create", "update"] }'
+        self.call("POST", "sys/policies/acl/tokens", {"policy": rules})
+        self.call("POST", "auth/userpass/users/ann", {"password": "not-secret", "token_policies": ["tokens"]})
+        self.call("POST", "identity/oidc/key/es", {"algorithm": "ES256", "allowed_client_ids": ["*"]})
+        self.call("POST", "identity/oidc/role/role", {"key": "es", "ttl": "15m"})
+        self.token = self.call("POST", "auth/userpass/login/ann", {"password": "not-secret"})["auth"]["client_token"]
+
+    def identity_token(self, client: int) -> str:
+        """Draw one signed identity token; the peer stores nothing for it."""
+        return str(self.call("GET", "identity/oidc/token/role", client=client)["data"]["token"])
+
+    def introspect(self, token: str, client: int) -> None:
+        """Ask whether a token is good."""
+        if not self.call("POST", "identity/oidc/introspect", {"token": token}, client=client)["active"]:
+            raise RuntimeError("the peer's own token is not active")
+
     def leased_token(self, client: int, *, ttl: str = "1h") -> None:
         """Create one leased token."""
         self.call("POST", "auth/token/create", {"ttl": ttl, "policies": ["default"]}, client=client)
@@ -122,14 +141,17 @@ def mass_expiry(server: OpenBao, count: int) -> tuple[float, int]:
     The end is seen from outside: the number of accessors falls back to what it was before.
     """
     before = len(server.call("LIST", "auth/token/accessors")["data"]["keys"])
-    made = 0
-    begun = time.monotonic()
     # Each token gets what is left until one common instant, so that all end within one second of it.
     horizon = count / 300 + 15
-    ends = begun + horizon
-    while made < count and time.monotonic() < ends - 3:
-        server.leased_token(0, ttl=f"{max(1, round(ends - time.monotonic()))}s")
-        made += 1
+    ends = time.monotonic() + horizon
+    making = run_for(
+        "made",
+        lambda client: server.leased_token(client, ttl=f"{max(1, round(ends - time.monotonic()))}s"),
+        clients=8,
+        seconds=horizon - 5,
+        limit=count,
+    )
+    made = making.acts
     while time.monotonic() < ends:
         time.sleep(0.05)
     while len(server.call("LIST", "auth/token/accessors")["data"]["keys"]) > before:
