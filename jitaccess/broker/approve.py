@@ -169,7 +169,7 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
 
 
 def _waited(request: AccessRequest, at: datetime) -> int:
-    return asking.waited_s(request, Terms.from_document(request.terms), at)
+    return asking.waited_s(request, terms_of(request), at)
 
 
 def _open_steps(
@@ -191,7 +191,7 @@ def _seat(
     view: View, request: AccessRequest, approval: ApprovalTerms, person_id: str, votes: Sequence[Vote]
 ) -> tuple[tuple[str, ...], Deputation | None]:
     """Return the steps open to a person, by the register, the wait, and who was asked where no others may sign; and who lends the right."""
-    waited = _waited(request, view.now)
+    waited = asking.waited_s(request, approval, view.now)
     asked = asking.by_step(asking.asked_of(view, request.id)) if asking.narrowed(approval) else None
     people, requester = register(view), request.person_id
     own = open_to(person_id, approval, register=people, requester=requester, votes=votes, waited_s=waited, asked=asked)

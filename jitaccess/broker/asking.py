@@ -46,13 +46,21 @@ def pending_s(terms: Terms) -> int:
     return terms.pending_s or DEFAULT_PENDING_S
 
 
-def waited_s(request: AccessRequest, terms: Terms, at: datetime) -> int:
+def waited_s(request: AccessRequest, approval: ApprovalTerms | None, at: datetime) -> int:
     """Return how many seconds a request had waited at an instant; 0 where nothing depends on it.
 
     It waits from its row's time, which counts only within the ceremony whose end the requester signed as `file_by`.
     """
-    if terms.approval is None or not any(reach.escalate for reach in terms.approval.reach):
+    first_s = (
+        min((part.after_s for reach in approval.reach for part in reach.escalate), default=None) if approval else None
+    )
+    if first_s is None:
         return 0
+    by_row_s = max(0, to_epoch_s(at) - to_epoch_s(request.created_at))
+    if by_row_s < first_s:
+        return (
+            by_row_s  # no escalation is due: nothing has to be looked up, and a row set to a later time only takes away
+        )
     return to_epoch_s(at) - _filed_s(request)
 
 
@@ -102,7 +110,7 @@ def may_have_signed(view: View, request: AccessRequest, terms: Terms, vote: Appr
     step = next((step for step in approval.steps if step.name == vote.step), None) if approval is not None else None
     if approval is None or step is None:
         return False
-    waited = waited_s(request, terms, vote.given_at)
+    waited = waited_s(request, approval, vote.given_at)
     able = signers_of(step, approval, register=register(view), requester=request.person_id, waited_s=waited)
     whose = vote.deputy_of or vote.person_id
     if whose not in able:
@@ -178,7 +186,7 @@ def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vot
         return 0
     count = tally(approval, requester=request.person_id, votes=votes)
     known = asked_of(tx, request.id)
-    waited = waited_s(request, terms, tx.now)
+    waited = waited_s(request, approval, tx.now)
     people = register(tx)
     total = 0
     for step in approval.steps:
@@ -279,7 +287,7 @@ def _escalate(tx: Tx, broker: Broker, request: AccessRequest) -> None:
     if request.escalate_at > tx.now:
         return
     terms = Terms.from_document(request.terms)
-    waited = waited_s(request, terms, tx.now)
+    waited = waited_s(request, terms.approval, tx.now)
     asked = ask_open(tx, broker, request, as_votes(votes_of(tx, request.id)))
     tx.record(EventType.APPROVAL_ESCALATED, subject=subject_of(request), body={"waited_s": waited, "people": asked})
     tx.update(request, escalate_at=_next_escalation(terms, _filed_s(request), waited=waited))

@@ -4,6 +4,7 @@ Compared with the same person's former requests for the same right, a few of the
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from sqlalchemy import func, select
@@ -11,6 +12,7 @@ from sqlalchemy import func, select
 from jitaccess.broker.context import Broker
 from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.policy.evaluate import EntitlementFacts, TargetFacts
+from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Grant
 
@@ -18,6 +20,17 @@ LOOKED_AT = 20
 """How many former requests say what is usual."""
 LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
 Value = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A former request, as far as it is compared."""
+
+    id: str
+    created_at: datetime
+    state: str
+    duration_s: int
+    inputs: JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class Unusual:
     """Filed outside every window that the policy knows; false where it knows none."""
     usual_s: int | None
     """The longest that was granted of this right lately, where this request is longer."""
-    last: AccessRequest | None
+    last: Former | None
     """The person's last request for this right."""
     changed: tuple[Changed, ...]
     touches: Touches | None
@@ -62,17 +75,7 @@ class Unusual:
 
 def unusual(view: View, broker: Broker, request: AccessRequest) -> Unusual:
     """Look a request over; four queries, each over an index and bounded."""
-    before = view.all(
-        select(AccessRequest)
-        .where(
-            AccessRequest.person_id == request.person_id,
-            AccessRequest.target == request.target,
-            AccessRequest.entitlement == request.entitlement,
-            AccessRequest.created_at < request.created_at,
-        )
-        .order_by(AccessRequest.created_at.desc())
-        .limit(LOOKED_AT)
-    )
+    before = _former(view, request)
     granted = [row.duration_s for row in before if row.state == RequestState.APPROVED.value]
     longest = max(granted, default=None)
     last = before[0] if before else None
@@ -84,6 +87,29 @@ def unusual(view: View, broker: Broker, request: AccessRequest) -> Unusual:
         changed=_changed(last, request) if last is not None else (),
         touches=_touches(view, broker, request),
     )
+
+
+def _former(view: View, request: AccessRequest) -> list[Former]:
+    """Return the person's last requests for the same right, newest first; only the columns that are compared."""
+    columns = (
+        AccessRequest.id,
+        AccessRequest.created_at,
+        AccessRequest.state,
+        AccessRequest.duration_s,
+        AccessRequest.inputs,
+    )
+    rows = view.rows(
+        select(*columns)
+        .where(
+            AccessRequest.person_id == request.person_id,
+            AccessRequest.target == request.target,
+            AccessRequest.entitlement == request.entitlement,
+            AccessRequest.created_at < request.created_at,
+        )
+        .order_by(AccessRequest.created_at.desc())
+        .limit(LOOKED_AT)
+    )
+    return [Former(*row) for row in rows]
 
 
 def _ever_granted(view: View, request: AccessRequest) -> bool:
@@ -102,7 +128,7 @@ def _out_of_hours(view: View, broker: Broker, request: AccessRequest) -> bool:
     return bool(windows) and not any(window.open_at(request.created_at) for window in windows)
 
 
-def _changed(last: AccessRequest, request: AccessRequest) -> tuple[Changed, ...]:
+def _changed(last: Former, request: AccessRequest) -> tuple[Changed, ...]:
     was, now = _said(last), _said(request)
     return tuple(
         Changed(name, was.get(name), now.get(name))
@@ -111,7 +137,7 @@ def _changed(last: AccessRequest, request: AccessRequest) -> tuple[Changed, ...]
     )
 
 
-def _said(request: AccessRequest) -> dict[str, Value]:
+def _said(request: Former | AccessRequest) -> dict[str, Value]:
     return {**cast("dict[str, Value]", request.inputs), "duration_s": request.duration_s}
 
 
