@@ -107,15 +107,21 @@ class Target:
     local: threading.local = field(default_factory=threading.local)
 
     def post(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """POST a form on this thread's kept-alive connection."""
-        connection: http.client.HTTPConnection | None = getattr(self.local, "connection", None)
-        if connection is None:
-            port = urlsplit(self.stage.origin).port
-            connection = self.local.connection = http.client.HTTPConnection("localhost", port or 80, timeout=LIMIT_S)
+        """POST a form on this thread's kept-alive connection; one that the server closed meanwhile is opened anew."""
         headers = dict(self.credential.prove()[0]) | {"Content-Type": "application/x-www-form-urlencoded"}
-        connection.request("POST", path, urlencode(form), headers)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        for fresh in (False, True):
+            connection: http.client.HTTPConnection | None = getattr(self.local, "connection", None)
+            if connection is None or fresh:
+                port = urlsplit(self.stage.origin).port or 80
+                connection = self.local.connection = http.client.HTTPConnection("localhost", port, timeout=LIMIT_S)
+            try:
+                connection.request("POST", path, urlencode(form), headers)
+                response = connection.getresponse()
+                return response.status, json.loads(response.read())
+            except (ConnectionError, http.client.HTTPException):
+                if fresh:
+                    raise
+        raise AssertionError("two tries, and no answer")
 
     def open(self) -> tuple[str, dict[str, Any]]:
         """Ask for access, open it, redeem the code; return the grant's id and the tokens."""

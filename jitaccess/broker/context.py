@@ -20,6 +20,7 @@ from jitaccess.domain.wording import word
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.site import Site
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.sdk import Verifier
 from jitaccess.settings import Settings
 from jitaccess.store.db import Database, PendingEvent, Tx, View
 from jitaccess.store.tables import AccessRequest, Base, Grant, Lease
@@ -44,6 +45,8 @@ class Broker:
     targets: Targets
     site: Site
     verified: Verified
+    verifiers: dict[str, Verifier] = field(default_factory=dict)
+    """Audience -> the verifier of its tokens, which remembers signatures and no right."""
     status: StatusMemory = field(default_factory=StatusMemory)
     """The status lists of this process."""
     may_grant: threading.Event = field(default_factory=threading.Event)

@@ -17,6 +17,8 @@ from jitaccess.store.db import SealBroken, View
 from jitaccess.store.tables import Grant, Lease, Token
 
 INACTIVE: Mapping[str, JsonValue] = {"active": False}
+REMEMBERED = 2_000
+"""Tokens of one audience whose signature is not checked again at each question."""
 _SHOWN = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "auth_time", "acr", "amr")
 
 
@@ -52,19 +54,27 @@ def audience_of(view: View, broker: Broker, target: str) -> str | None:
     return str(facts.connector["audience"]) if facts is not None and facts.connector["kind"] == "token" else None
 
 
+def verifier_of(broker: Broker, audience: str) -> Verifier:
+    """Return the verifier for an audience; made once. Its keys are those of now, its clock is the store's."""
+    known = broker.verifiers.get(audience)
+    if known is None:
+        known = broker.verifiers[audience] = Verifier(
+            broker.site.origin,
+            audience,
+            lambda kid: broker.keyring.token_keys().get(kid),
+            clock=lambda: broker.db.now().timestamp(),
+            remember=REMEMBERED,
+        )
+    return known
+
+
 def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> VerifiedToken | None:
     """Time first: the claims alone, as the target itself would read them."""
     audience = audience_of(view, broker, client.target)
     if audience is None:
         return None
-    verifier = Verifier(
-        broker.site.origin,
-        audience,
-        broker.keyring.token_keys().get,
-        clock=lambda: view.now.timestamp(),
-    )
     try:
-        verified = verifier.verify(token)
+        verified = verifier_of(broker, audience).verify(token)
     except TokenRefused:
         return None
     # Two targets may share one audience; a client still learns only about its own.

@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote_plus
@@ -27,6 +28,7 @@ from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.errors import ProofError
 from jitaccess.sdk.client import ASSERTION_TYPE
 from jitaccess.sdk.keys import static_keys
+from jitaccess.store.db import View
 from jitaccess.store.tables import Challenge
 
 MAX_ASSERTION_BYTES = 8 * 1024
@@ -67,8 +69,11 @@ def actor_of(client: ClientFacts) -> Actor:
     return Actor(ActorKind.CLIENT, client_id=client.id)
 
 
-def authenticate(broker: Broker, *, form: Mapping[str, str], authorization: Any) -> ClientFacts:
-    """Return the client that proved itself; raises Authlib's errors. `authorization` is Werkzeug's parsed header or None."""
+def authenticate(
+    broker: Broker, *, form: Mapping[str, str], authorization: Any, view: View | None = None
+) -> ClientFacts:
+    """Return the client that proved itself; raises Authlib's errors. `authorization` is Werkzeug's parsed header or None; `view` is
+    one that the caller reads in anyway."""
     asserted = form.get("client_assertion")
     basic = authorization is not None and authorization.type == "basic"
     if basic and asserted is not None:
@@ -80,7 +85,7 @@ def authenticate(broker: Broker, *, form: Mapping[str, str], authorization: Any)
     elif basic:
         # RFC 6749 section 2.3.1: both are form-encoded; our ids and secrets hold neither "%" nor "+", so plain ones read the same.
         name, secret = (unquote_plus(part or "") for part in (authorization.username, authorization.password))
-        client = _by_secret(broker, name, secret)
+        client = _by_secret(broker, view, name, secret)
     else:
         raise _wrong()
     if form.get("client_id", client.id) != client.id:
@@ -92,10 +97,10 @@ def _wrong() -> InvalidClientError:
     return InvalidClientError("Client authentication failed.", status_code=401)
 
 
-def _by_secret(broker: Broker, client_id: str | None, secret: str | None) -> ClientFacts:
-    with broker.read() as view:
-        client = registered(view).get(client_id or "")
-    if client is None or client.method is not AuthMethod.CLIENT_SECRET_BASIC or not client.knows_secret(secret or ""):
+def _by_secret(broker: Broker, view: View | None, client_id: str, secret: str) -> ClientFacts:
+    with nullcontext(view) if view is not None else broker.read() as reading:
+        client = registered(reading).get(client_id)
+    if client is None or client.method is not AuthMethod.CLIENT_SECRET_BASIC or not client.knows_secret(secret):
         raise _wrong()
     return client
 

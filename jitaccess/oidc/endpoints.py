@@ -20,7 +20,7 @@ from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import end_family
 from jitaccess.broker.status import reserve, served, signed_list, uri_of
-from jitaccess.broker.verify import audience_of
+from jitaccess.broker.verify import audience_of, verifier_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
@@ -32,8 +32,8 @@ from jitaccess.oidc.metadata import metadata
 from jitaccess.oidc.pending import Ready, keep, ready, requestable, resume
 from jitaccess.oidc.provider import FormRequest, Provider
 from jitaccess.oidc.userinfo import BearerError, bearer, claims
-from jitaccess.sdk import TokenRefused, Verifier
-from jitaccess.store.db import View
+from jitaccess.sdk import TokenRefused
+from jitaccess.store.db import SealBroken, View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
@@ -80,11 +80,21 @@ class Endpoints:
             answer: BaseResponse = provider.create_token_response(FormRequest(broker.site.origin, form, registered))
         return answer
 
-    def introspect(self, client: ClientFacts, form: Mapping[str, str]) -> BaseResponse:
-        """Say whether a token is good now (RFC 7662)."""
-        if "token" not in form:
-            return _oauth_error(400, "invalid_request", "The field token is missing.")
-        return jsonify(verify.answer(self.broker, client.id, form["token"]))
+    def introspect(self, form: Mapping[str, str]) -> BaseResponse:
+        """Say whether a token is good now (RFC 7662): client and token are read in one view, because this is asked most of all."""
+        client: ClientFacts | None = None
+        try:
+            with self.broker.read() as view:
+                client = authenticate(self.broker, form=form, authorization=request.authorization, view=view)
+                if "token" not in form:
+                    return _oauth_error(400, "invalid_request", "The field token is missing.")
+                return jsonify(verify.introspect(view, self.broker, client.id, form["token"]))
+        except SealBroken:
+            if client is None:
+                raise
+            return jsonify(
+                dict(verify.INACTIVE)
+            )  # it was alarmed, and is "not active" like everything else that is wrong
 
     def revoke(self, client: ClientFacts, form: Mapping[str, str]) -> BaseResponse:
         """End a token that was issued to this client (RFC 7009); unknown ones are none of its business and answered alike."""
@@ -108,10 +118,18 @@ class Endpoints:
                 tx.update(row, event, ended_at=tx.now)
         return jsonify({})
 
-    def of_client(
-        self, name: str, act: Callable[[ClientFacts, Mapping[str, str]], BaseResponse]
-    ) -> Callable[[], BaseResponse]:
-        """Return a view that authenticates the client first and speaks OAuth in every error."""
+    def authenticated(
+        self, act: Callable[[ClientFacts, Mapping[str, str]], BaseResponse]
+    ) -> Callable[[Mapping[str, str]], BaseResponse]:
+        """Return an act that authenticates the client first."""
+
+        def first(form: Mapping[str, str]) -> BaseResponse:
+            return act(authenticate(self.broker, form=form, authorization=request.authorization), form)
+
+        return first
+
+    def of_client(self, name: str, act: Callable[[Mapping[str, str]], BaseResponse]) -> Callable[[], BaseResponse]:
+        """Return a view for an act that authenticates its client; it counts failures and speaks OAuth in every error."""
 
         @without_cookie
         def view() -> BaseResponse:
@@ -121,12 +139,11 @@ class Endpoints:
                 address = request.remote_addr or ""
                 self.failures.check(address, now_s)
                 try:
-                    client = authenticate(self.broker, form=form, authorization=request.authorization)
+                    return act(form)
                 except OAuth2Error as error:
                     self.failures.failed(address, now_s)
                     record_failure(self.broker, name)
                     return _from_authlib(error)
-                return act(client, form)
             except JitError as error:
                 status, code = _OAUTH_ERRORS.get(
                     error.kind,
@@ -303,7 +320,8 @@ def blueprint(broker: Broker) -> Blueprint:
     found.add_url_rule("/oidc/logout", "logout", at.logout_page, methods=["GET"])
     found.add_url_rule("/oidc/logout", "logout_posted", without_cookie(lambda: at.logout_posted()), methods=["POST"])
     found.add_url_rule("/oidc/logout/confirm", "logout_confirmed", at.logout_confirmed, methods=["POST"])
-    for name, act in (("token", at.token), ("introspect", at.introspect), ("revoke", at.revoke)):
+    acts = {"token": at.authenticated(at.token), "introspect": at.introspect, "revoke": at.authenticated(at.revoke)}
+    for name, act in acts.items():
         found.add_url_rule(f"/oidc/{name}", name, at.of_client(name, act), methods=["POST"])
     found.add_url_rule("/.well-known/openid-configuration", "openid_configuration", at.discovery)
     found.add_url_rule("/.well-known/oauth-authorization-server", "oauth_metadata", at.discovery)
@@ -387,10 +405,8 @@ def _jti(view: View, broker: Broker, client: ClientFacts, text: str) -> str | No
     audience = audience_of(view, broker, client.target)
     if audience is None:
         return None
-    now = view.now.timestamp()
-    verifier = Verifier(broker.site.origin, audience, broker.keyring.token_keys().get, clock=lambda: now)
     try:
-        return verifier.verify(text).jti
+        return verifier_of(broker, audience).verify(text).jti
     except TokenRefused:
         return None
 

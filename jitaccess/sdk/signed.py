@@ -4,6 +4,7 @@ One algorithm (ES256); keys only from the issuer's own set, found by `kid`. What
 refuses before any key is looked up and without any network call. JSON is read strictly: no key twice, no NaN.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -25,9 +26,13 @@ _KEYS_IN_HEADER = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256"})
 class Signed:
     """Reads what one issuer signed. Holds no secret; safe between threads."""
 
-    def __init__(self, keys: KeySource) -> None:
+    def __init__(self, keys: KeySource, *, remember: int = 0) -> None:
+        """`remember` texts whose signature held are not checked again while their key is still good; what they say about time and
+        whether they were revoked is never remembered."""
         self._keys = keys
         self._header_kids: dict[tuple[str, frozenset[str]], str] = {}
+        self._remember = remember
+        self._held: dict[tuple[bytes, frozenset[str]], tuple[str, dict[str, Any]]] = {}
 
     def claims(self, token: str, types: frozenset[str], *, most: int = MAX_TOKEN_BYTES) -> dict[str, Any]:
         """Return the claims of a JWT of one of these types; raises TokenRefused.
@@ -37,6 +42,20 @@ class Signed:
         """
         if not isinstance(token, str) or len(token) > most or not token.isascii():  # 1
             raise TokenRefused("malformed", "This is not a token.")
+        if not self._remember:
+            return self._checked(token, types)[1]
+        place = hashlib.sha256(token.encode()).digest(), types
+        known = self._held.get(place)
+        if known is None:
+            if len(self._held) >= self._remember:
+                self._held.clear()
+            known = self._held[place] = self._checked(token, types)
+        elif self._keys(known[0]) is None:
+            raise _unknown_key()
+        return dict(known[1])
+
+    def _checked(self, token: str, types: frozenset[str]) -> tuple[str, dict[str, Any]]:
+        """Return kid and claims of a token whose signature holds."""
         parts = token.split(".")
         if len(parts) != 3:
             raise TokenRefused("malformed", "This is not a signed token.")
@@ -44,7 +63,7 @@ class Signed:
         kid = known or _check_header(parts[0], types)  # 2
         key = self._keys(kid)  # 3
         if key is None:
-            raise TokenRefused("unknown_key", "The issuer has no such key, or it was retired.")
+            raise _unknown_key()
         try:
             b64u_decode(parts[1])
             if len(b64u_decode(parts[2])) != 64:
@@ -56,7 +75,11 @@ class Signed:
             raise TokenRefused("bad_signature", "The signature does not hold.") from error
         if known is None and len(self._header_kids) < _KNOWN_HEADERS:
             self._header_kids[parts[0], types] = kid  # only headers that were signed, so nobody else can fill this
-        return _json_object(signed.payload or b"", "claims")
+        return kid, _json_object(signed.payload or b"", "claims")
+
+
+def _unknown_key() -> TokenRefused:
+    return TokenRefused("unknown_key", "The issuer has no such key, or it was retired.")
 
 
 def _check_header(segment: str, types: frozenset[str]) -> str:

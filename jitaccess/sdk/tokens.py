@@ -59,14 +59,15 @@ class Verifier:
         clock: Callable[[], float] = wall_time,
         introspect: Callable[[str, str], None] | None = None,
         status: Callable[[Mapping[str, Any]], None] | None = None,
+        remember: int = 0,
     ) -> None:
         """`jwks` is a JWK Set or a source of keys by kid. `status(claims)` (a `StatusCheck`) and `introspect(token, jti)` are
-        asked last and raise TokenRefused."""
+        asked last and raise TokenRefused. `remember` as in `Signed`."""
         if not issuer or not audience:
             raise ValueError("a verifier needs an issuer and an audience")
         self._issuer = issuer
         self._audience = audience
-        self._signed = Signed(jwks if callable(jwks) else static_keys(jwks))
+        self._signed = Signed(jwks if callable(jwks) else static_keys(jwks), remember=remember)
         self._clock = clock
         self._introspect = introspect
         self._status = status

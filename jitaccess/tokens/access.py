@@ -128,11 +128,11 @@ def mint_id(
     client_id: str,
     person_id: str,
     name: str,
-    sid: str,
     nonce: str | None,
     access_token: str,
     sign_in: SignIn,
     now: datetime,
+    sid: str | None = None,
 ) -> str:
     """Make the ID token that goes with an access token (OpenID Connect Core section 2). `sid` names this sign-in for logout."""
     begins = to_epoch_s(now)
@@ -141,7 +141,6 @@ def mint_id(
         "aud": client_id,
         "sub": person_id,
         "name": name,
-        "sid": sid,
         "iat": begins,
         "exp": begins + ID_LIFE_S,
         "auth_time": to_epoch_s(sign_in.at),
@@ -151,6 +150,8 @@ def mint_id(
     }
     if nonce is not None:
         claims["nonce"] = nonce
+    if sid is not None:
+        claims["sid"] = sid
     return sign(key, "JWT", claims)
 
 
