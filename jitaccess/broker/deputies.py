@@ -177,11 +177,13 @@ def end(tx: Tx, current: Current, deputation_id: str) -> Deputation:
 def end_all_of(tx: Tx, person_id: str, *, by: str) -> int:
     """End every deputation of a person, given or taken, because of a hold; return how many. Asks no seal."""
     live = tx.unchecked_all(
-        select(Deputation).where(
+        select(Deputation)
+        .where(
             or_(Deputation.delegator_id == person_id, Deputation.deputy_id == person_id),
             Deputation.ended_at.is_(None),
             Deputation.ends_at > tx.now,
         )
+        .with_for_update()  # an end at the same moment must not make a hold fail
     )
     _end(tx, live, by=by)
     return len(live)

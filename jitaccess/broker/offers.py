@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 
 from jitaccess.broker import figures
 from jitaccess.broker.context import Broker
+from jitaccess.broker.extend import own_access
 from jitaccess.broker.grants import held
 from jitaccess.broker.holdings import holdings
 from jitaccess.domain.approval import could_sign
@@ -144,7 +145,7 @@ def _own(view: View, person_id: str) -> _Own:
             func.count().filter(Grant.state.in_(LIVE)),
             func.count().filter(Grant.created_at > day_ago),
         )
-        .where(Grant.person_id == person_id)
+        .where(Grant.person_id == person_id, own_access(()))
         .group_by(Grant.target, Grant.entitlement)
     ).all()
     return _Own(

@@ -1,23 +1,23 @@
 """What would another policy set have decided about the requests of the past? A question before activating it.
 
-Both sets, the active one and the candidate, decide the same requests anew over the same circumstances: inputs, duration, passkey and
-instant as they were, how many grants were live then, but people and groups as they are now, because the register keeps no past.
-So a difference is the policy's doing alone. Nothing is written and nobody is told.
+Both sets, the active one and the candidate, decide the same requests anew over the same circumstances: inputs, duration, start,
+passkey and instant as they were, what was live or held then and what an extension continued, but people and groups as they are
+now, because the register keeps no past. So a difference is the policy's doing alone. Nothing is written and nobody is told.
 """
 
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import cast
 
 from sqlalchemy import select
 
+from jitaccess.broker.extend import MAX_CHAIN, chain_of, extending
 from jitaccess.domain.register import RegisterView
 from jitaccess.identity.people import credential_class, register
-from jitaccess.policy.evaluate import AccessContext, Decision, Effect, PolicySet, decide
+from jitaccess.policy.evaluate import AccessContext, Decision, Effect, Holding, PolicySet, decide
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Grant, Passkey
 
@@ -74,10 +74,12 @@ def replay(view: View, *, active: PolicySet, candidate: PolicySet, most: int = M
     people = register(view)
     passkeys = _passkeys(view, rows)
     history = _history(view, rows)
+    watched = [*active.rules.values(), *candidate.rules.values()]
+    apart = any(rule.terms.course.conflicts for rule in watched)
     changed: list[Changed] = []
     same = unknown = 0
     for row in rows:
-        context = _context(row, people, passkeys, history)
+        context = _context(view, row, people, passkeys, history, apart=apart)
         if context is None:
             unknown += 1
             continue
@@ -110,46 +112,83 @@ def _passkeys(view: View, rows: Sequence[AccessRequest]) -> Mapping[str, Passkey
 
 
 @dataclass(frozen=True, slots=True)
+class _Life:
+    """One access from its grant to the end of whatever continued it."""
+
+    root: str
+    target: str
+    entitlement: str
+    made: datetime
+    ended: datetime | None
+    opened: bool
+
+
+@dataclass(slots=True)
 class _Lives:
-    """When the grants of one person and entitlement were made and ended, each ordered."""
+    """The accesses of one person."""
 
-    made: list[datetime]
-    ended: list[datetime]
+    found: list[_Life] = field(default_factory=list)
 
-    def counts(self, at: datetime) -> tuple[int, int]:
-        """Return (live, made within 24 hours) just before an instant."""
-        made = bisect_left(self.made, at)
-        return made - bisect_right(self.ended, at), made - bisect_right(self.made, at - timedelta(days=1))
+    def counts(self, target: str, entitlement: str, at: datetime, *, besides: str | None) -> tuple[int, int]:
+        """Return (live, made within 24 hours) just before an instant, but for the access that is being extended."""
+        same = [
+            life
+            for life in self.found
+            if (life.target, life.entitlement) == (target, entitlement) and life.made < at and life.root != besides
+        ]
+        live = sum(life.ended is None or life.ended > at for life in same)
+        return live, sum(life.made > at - timedelta(days=1) for life in same)
+
+    def held(self, at: datetime) -> tuple[Holding, ...]:
+        """Return what was held then, and what had been; what was never opened was not."""
+        return tuple(
+            Holding(life.target, life.entitlement, None if life.ended is None or life.ended > at else life.ended)
+            for life in self.found
+            if life.made < at and (life.opened or life.ended is None or life.ended > at)
+        )
 
 
-def _history(view: View, rows: Sequence[AccessRequest]) -> Mapping[tuple[str, str, str], _Lives]:
+def _history(view: View, rows: Sequence[AccessRequest]) -> Mapping[str, _Lives]:
     people = {row.person_id for row in rows}
-    found: dict[tuple[str, str, str], _Lives] = defaultdict(lambda: _Lives([], []))
+    found: dict[str, _Lives] = defaultdict(_Lives)
     if not people:
         return found
-    wanted = select(Grant.person_id, Grant.target, Grant.entitlement, Grant.created_at, Grant.ended_at)
-    for person, target, entitlement, made, ended in view.rows(wanted.where(Grant.person_id.in_(people))):
-        lives = found[person, target, entitlement]
-        lives.made.append(made)
-        if ended is not None:
-            lives.ended.append(ended)
-    for lives in found.values():
-        lives.made.sort()
-        lives.ended.sort()
+    wanted = select(
+        Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.created_at, Grant.ended_at, Grant.starts_at,
+        Grant.extends,
+    )  # fmt: skip
+    grants = view.rows(wanted.where(Grant.person_id.in_(people)).order_by(Grant.created_at)).all()
+    last = {grant.extends: grant for grant in grants if grant.extends is not None}
+    for grant in grants:
+        if grant.extends is not None:
+            continue  # no access of its own: it continues one
+        link, links = grant, 0
+        while link.id in last and links < MAX_CHAIN:
+            link, links = last[link.id], links + 1
+        found[grant.person_id].found.append(
+            _Life(
+                grant.id, grant.target, grant.entitlement, grant.created_at, link.ended_at, grant.starts_at is not None
+            )
+        )
     return found
 
 
 def _context(
+    view: View,
     row: AccessRequest,
     people: RegisterView,
     passkeys: Mapping[str, Passkey],
-    history: Mapping[tuple[str, str, str], _Lives],
+    history: Mapping[str, _Lives],
+    *,
+    apart: bool,
 ) -> AccessContext | None:
     person, passkey = people.persons.get(row.person_id), passkeys.get(row.filing_passkey_id)
     if person is None or passkey is None:
         return None
-    lives = history.get((row.person_id, row.target, row.entitlement))
-    active, today = lives.counts(row.created_at) if lives is not None else (0, 0)
+    lives, at = history.get(row.person_id, _Lives()), row.created_at
+    chain = chain_of(view, row.extends) if row.extends is not None else ()
+    root = chain[-1].id if chain else None
+    active, today = lives.counts(row.target, row.entitlement, at, besides=root)
     return AccessContext(
         person=person,
         credential=credential_class(passkey),
@@ -160,4 +199,7 @@ def _context(
         now=row.created_at,
         active_count=active,
         today_count=today,
+        held=lives.held(at) if apart else (),
+        start=row.earliest_start,
+        extending=extending(chain) if row.extends is not None else None,
     )

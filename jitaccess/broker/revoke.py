@@ -50,11 +50,15 @@ def _after(tx: Tx, ended: Sequence[Grant], cause: EndCause, *, by: str) -> None:
         return
     keys = [grant.id for grant in ended]
     waiting = tx.unchecked_all(
-        select(AccessRequest).where(AccessRequest.extends.in_(keys), AccessRequest.state == RequestState.PENDING.value)
+        select(AccessRequest)
+        .where(AccessRequest.extends.in_(keys), AccessRequest.state == RequestState.PENDING.value)
+        .with_for_update()  # an approval under way ends first; what it granted is found below
     )
     for request in waiting:
         advance(tx, request, RequestState.DENIED, body={"by": "end"}, decided_at=tx.now)
-    following = tx.unchecked_all(select(Grant).where(Grant.extends.in_(keys), Grant.state.in_(LIVE_GRANTS)))
+    following = tx.unchecked_all(
+        select(Grant).where(Grant.extends.in_(keys), Grant.state.in_(LIVE_GRANTS)).with_for_update()
+    )
     for grant in following:
         end_grant(tx, grant, cause, by=by)
 

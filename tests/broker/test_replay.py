@@ -8,9 +8,12 @@ import pytest
 from jitaccess.broker import health, offers, replay, roster
 from jitaccess.broker.health import Finding, Level
 from jitaccess.broker.replay import Difference
+from jitaccess.broker.request import Ask, Filed, complete_filing
 from jitaccess.errors import JitError
 from jitaccess.identity import people
+from jitaccess.identity.passkeys import Ceremony
 from jitaccess.policy.evaluate import PolicySet
+from jitaccess.store.tables import Person
 from tests.support.candidates import document_without
 from tests.support.world import World
 
@@ -63,6 +66,33 @@ def test_limits_count_what_was_live_then(world: World) -> None:
     # The newest first: the second came while the first was open.
     assert [one.difference for one in found.changed] == [Difference.REFUSED, Difference.OTHER_TERMS]
     assert found.changed[0].then.reasons[0].code == "active_limit"
+
+
+def test_extensions_starts_and_separate_duties_are_those_of_then(world: World) -> None:
+    current = world.current("arta")
+    first = world.filed().grant
+    assert first is not None
+    begun = world.begin_filing("arta", Ask("", "", {}, 900, "not finished yet", extends=first.id))
+    assert isinstance(begun, Ceremony)
+    with world.broker.begin(current.actor, lock=[(Person, current.person.id)]) as tx:
+        done = complete_filing(
+            tx, world.broker, current, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+        )
+    assert isinstance(done, Filed)
+    world.advance(timedelta(minutes=1))
+    world.filed(entitlement="releaser")
+    assert replayed(world, active_document(world)).changed == ()
+    document = active_document(world)
+    document["rules"]["look-at-payments"] |= {"active_per_person": 1, "per_day": 1}
+    assert replayed(world, document).counts()[Difference.REFUSED] == 0
+    del document["rules"]["look-at-payments"]["extensions"]
+    assert replayed(world, document).counts()[Difference.REFUSED] == 1
+    document = active_document(world)
+    document["rules"]["release-payments"]["conflicts"] = [
+        {"target": "treasury", "entitlement": "viewer", "within_s": 60}
+    ]
+    (refused,) = [one for one in replayed(world, document).changed if one.difference is Difference.REFUSED]
+    assert (refused.entitlement, refused.then.reasons[0].code) == ("releaser", "conflict")
 
 
 def test_the_newest_are_looked_at(world: World) -> None:
