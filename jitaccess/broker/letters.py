@@ -22,7 +22,7 @@ from jitaccess.errors import JitError
 from jitaccess.language import Language, catalogue, minute_text
 from jitaccess.policy.schema import format_duration
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Deputation, Grant, Outbox, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Deputation, Grant, Outbox, Passkey, Person, TargetAccount
 from jitaccess.told import retold, told
 
 
@@ -344,7 +344,35 @@ def _hurried(desk: Desk) -> Letter | None:
 def _stuck(desk: Desk) -> Letter:
     said = desk.voice.said
     note = said("The account may still be there. It is tried again and again; look at the target, or close it by hand.")
-    return Letter(said("Access could not be taken away"), (), desk.page("/targets"), said("Look at the targets"), note)
+    return Letter(said("Access could not be taken away"), (), desk.page("/watch"), said("Look at the targets"), note)
+
+
+def _account(desk: Desk) -> Letter | None:
+    """Tell of an account that nothing explains, with the statement where the owner has to run it."""
+    found, said = desk.view.get(TargetAccount, desk.row.subject_id), desk.voice.said
+    if found is None:
+        return None
+    extra = ", ".join(visible(right) for right in cast("list[str]", found.extra))
+    facts = [
+        (said("Account"), visible(found.name)),
+        (said("System"), found.target),
+        (said("What is wrong"), desk.voice.word(found.finding or found.acted or "closed")),
+    ]
+    if extra:
+        facts.append((said("Rights"), extra))
+    note = ""
+    if found.statement:
+        note = said("The broker cannot disable it. Run on the system: %(text)s", text=visible(found.statement))
+    return Letter(
+        said("An account that nothing explains"), tuple(facts), desk.page("/watch"), said("Look at the targets"), note
+    )
+
+
+def _unseen(desk: Desk) -> Letter:
+    said = desk.voice.said
+    note = said("What is on it cannot be compared with what was granted. Look at it, and at the broker's access to it.")
+    subject = said("The system %(target)s cannot be looked at", target=desk.row.subject_id)
+    return Letter(subject, (), desk.page("/watch"), said("Look at the targets"), note)
 
 
 def _passkey(desk: Desk) -> Letter:
@@ -395,6 +423,8 @@ _LETTERS: Mapping[str, Callable[[Desk], Letter | None]] = {
     Notice.DEPUTY_NAMED: _deputy,
     Notice.DEPUTY_ENDED: _deputy,
     Notice.REVOCATION_STUCK: _stuck,
+    Notice.ACCOUNT_FOUND: _account,
+    Notice.TARGET_UNSEEN: _unseen,
     Notice.PASSKEY_ADDED: _passkey,
     Notice.PASSKEY_REMOVED: _passkey,
     Notice.HELD: _held,

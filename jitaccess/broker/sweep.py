@@ -26,6 +26,7 @@ from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.logout import LogoutSender
 from jitaccess.broker.pace import forget_old
+from jitaccess.broker.reconcile import Reconciler
 from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due, warn_due
 from jitaccess.domain.events import EventType
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 REGISTER_EVERY_S = 60.0
 HOUSEKEEPING_EVERY_S = 60.0
 KEEP_CHALLENGES = timedelta(hours=1)
+LOOK_EVERY_S = 5.0
+"""How often it is asked which targets are due to be looked at; each has its own period of at most five minutes."""
 TARGETS_WAIT_S = 0.2
 """How long a tick waits for targets: one that hangs must not hold up the next look at what is due."""
 KEEP_LOGOUTS = timedelta(days=90)
@@ -168,6 +171,7 @@ class Ticker:
         self._worker = f"worker-{new_secret()[:12]}"
         self._revoker = Revoker(broker, self._worker)
         self._logouts = LogoutSender(broker)
+        self._reconciler = Reconciler(broker)
         self._register = RegisterCheck(broker.db)
         self._ways = channels(broker.settings)
         self._scheduler = BackgroundScheduler(
@@ -195,6 +199,7 @@ class Ticker:
         self._every(REGISTER_EVERY_S, "register", self._register.check)
         self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self._housekeeping)
         self._every(1.0, "clock", self._watch_clock)
+        self._every(LOOK_EVERY_S, "reconcile", self._reconciler.run)
         self._scheduler.start()
         self._started.set()
 
@@ -228,6 +233,7 @@ class Ticker:
             self._scheduler.shutdown(wait=True)
         self._revoker.close()
         self._logouts.close()
+        self._reconciler.close()
 
     def look_now(self) -> SweepReport:
         """Sweep at once, in the caller's thread."""

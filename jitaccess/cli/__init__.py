@@ -16,6 +16,7 @@ from jitaccess.cli.people import people
 from jitaccess.cli.policy import policy
 from jitaccess.cli.recovery import recovery
 from jitaccess.cli.serve import serve
+from jitaccess.cli.targets import targets
 from jitaccess.cli.worker import worker
 from jitaccess.errors import JitError
 
@@ -26,7 +27,7 @@ def root() -> None:
     """Just-in-time privileged access with passkey-signed approvals and a log nobody can rewrite unseen."""
 
 
-for command in (init, migrate, serve, worker, demo, policy, audit, keys, people, clients, hold, recovery):
+for command in (init, migrate, serve, worker, demo, policy, audit, keys, people, clients, hold, recovery, targets):
     root.add_command(command)
 
 

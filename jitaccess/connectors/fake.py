@@ -47,6 +47,8 @@ class FakeConnector:
         """Verb -> fault, until removed."""
         self.poisoned: set[str] = set()
         """Accounts that cannot be cut or cleaned, whoever they come with."""
+        self.cannot: set[str] = set()
+        """Accounts that the broker may not lock."""
         self.calls: list[tuple[str, str]] = []
         self.released = threading.Event()
         self._guard = threading.Lock()
@@ -124,7 +126,7 @@ class FakeConnector:
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Take all rights from an account, or the account itself."""
         self._enter("quarantine", account)
-        if account in self.poisoned:
+        if account in self.cannot:
             return Quarantined(False, f"LOCK {account}")
         with self._guard:
             self.accounts.pop(account, None)

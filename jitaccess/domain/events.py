@@ -99,6 +99,11 @@ class EventType(StrEnum):
     REGISTER_DIVERGED = "register.diverged"
     CLOCK_JUMPED = "clock.jumped"
     ALARM_RAISED = "alarm.raised"
+    ACCOUNT_NOTED = "account.noted"
+    ACCOUNT_FOUND = "account.found"
+    ACCOUNT_HANDLED = "account.handled"
+    ACCOUNT_SETTLED = "account.settled"
+    TARGET_SECRET_ROTATED = "target.secret_rotated"  # noqa: S105 - the name of an event
 
 
 VERSION_OF: Mapping[EventType, int] = dict.fromkeys(EventType, 1)

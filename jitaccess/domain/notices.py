@@ -30,6 +30,8 @@ class Notice(StrEnum):
     LOCAL_LINK = "local_link"
     RECOVERY_STARTED = "recovery_started"
     REVOCATION_STUCK = "revocation_stuck"
+    ACCOUNT_FOUND = "account_found"
+    TARGET_UNSEEN = "target_unseen"
 
 
 URGENT = frozenset(
@@ -43,10 +45,21 @@ URGENT = frozenset(
         Notice.LOCAL_LINK,
         Notice.RECOVERY_STARTED,
         Notice.REVOCATION_STUCK,
+        Notice.ACCOUNT_FOUND,
+        Notice.TARGET_UNSEEN,
     }
 )
 """A hold, a revocation, a theft under way: these pass quiet hours and digests."""
-ALARMS = frozenset({Notice.HELD, Notice.LOCAL_LINK, Notice.RECOVERY_STARTED, Notice.REVOCATION_STUCK})
+ALARMS = frozenset(
+    {
+        Notice.HELD,
+        Notice.LOCAL_LINK,
+        Notice.RECOVERY_STARTED,
+        Notice.REVOCATION_STUCK,
+        Notice.ACCOUNT_FOUND,
+        Notice.TARGET_UNSEEN,
+    }
+)
 """What a shared channel is told when its setting names no kinds, together with wanted approvals."""
 
 

@@ -25,6 +25,15 @@ WORDS: Mapping[str, Told] = {
     "revoked": told("revoked"),
     "stuck": told("stuck"),
     "closed": told("closed"),
+    # what is wrong with an account on a target
+    "leftover": told("left over from access that has ended"),
+    "resurrected": told("was gone and is there again"),
+    "new": told("new, and nothing explains it"),
+    "raised": told("has more rights than are explained"),
+    "key_changed": told("its password or key was changed"),
+    "expiry": told("its end was moved"),
+    "removed": told("removed"),
+    "cannot": told("cannot be disabled by the broker"),
     # why access ended
     "returned": told("handed back"),
     "held": told("put on hold"),

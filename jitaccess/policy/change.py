@@ -86,6 +86,8 @@ def _targets(key: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | N
     for name in ("name", "owner", "connector"):
         if was[name] != now[name]:
             note(f"targets.{key}.{name}", narrows=False)
+    if was.get("reconcile") != now.get("reconcile"):
+        note(f"targets.{key}.reconcile", narrows=False)
     for part in sorted(set(was["entitlements"]) | set(now["entitlements"])):
         left, right = was["entitlements"].get(part), now["entitlements"].get(part)
         if left != right:

@@ -349,7 +349,10 @@ class TargetFacts:
     entitlements: Mapping[str, EntitlementFacts]
     connector: Mapping[str, JsonValue]
     config_digest: str
-    """Digest of the target's part of the document: what approvers sign as `target_config_digest`."""
+    """Digest of the target's part of the document: what approvers sign as `target_config_digest`. How the target is watched is no
+    part of it: an exception for an account there takes nobody's access away."""
+    reconcile: Mapping[str, JsonValue]
+    """How the target is watched; empty where the policy does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -793,7 +796,8 @@ def _target(key: str, found: Mapping[str, Any]) -> TargetFacts:
             for name, part in found["entitlements"].items()
         },
         connector=found["connector"],
-        config_digest=digest_b64u({key: found}),
+        config_digest=digest_b64u({key: {name: part for name, part in found.items() if name != "reconcile"}}),
+        reconcile=found.get("reconcile", {}),
     )
 
 

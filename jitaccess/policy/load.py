@@ -31,7 +31,7 @@ MAX_FILES = 200
 NOT_BUILT = frozenset(
     {
         "risk", "revoke", "break_glass",
-        "change_control", "reconcile", "uses", "idle",
+        "change_control", "uses", "idle",
     }
 )  # fmt: skip
 """Terms of the language that are not built yet: refused like any unknown key, but said so."""
@@ -175,10 +175,12 @@ _ENTRIES: Mapping[str, _Models] = {
     "windows": (schema.Window,), "targets": (schema.Target,), "institutions": (schema.Institution,),
     "entitlements": (schema.Entitlement,), "rules": (schema.Rule,), "denials": (schema.Denial,),
     "escalate": (schema.Escalation,), "read_back": (schema.ReadBack,),
-    "steps": (schema.ApproveStep,), "conflicts": (schema.ConflictWith,), "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
+    "steps": (schema.ApproveStep,), "conflicts": (schema.ConflictWith,), "exceptions": (schema.ExceptedAccount,),
+    "ask": (schema.AskText, schema.AskInteger, schema.AskBoolean),
 }  # fmt: skip
 """What an entry of a list or mapping of this name is."""
 _PARTS: Mapping[str, _Models] = {
+    "reconcile": (schema.Reconcile,),
     "for": (schema.For,), "to": (schema.To,), "duration": (schema.DurationTerms,), "limits": (schema.Limits,),
     "approve": (schema.Approve,), "extensions": (schema.ExtensionTerms,), "delay": (schema.DelayTerms,),
     "notify": (schema.NotifyTerms,), "token": (schema.TokenTerms,),
@@ -280,6 +282,7 @@ class _Checker:
                 for name, part in value.entitlements.items()
             },
             "connector": self._connector(file, ("targets", key, "connector"), value),
+            **_reconcile_document(value.reconcile),
         }
 
     def _connector(self, file: _File, path: Path, target: schema.Target) -> JsonValue:
@@ -315,18 +318,17 @@ class _Checker:
             assert isinstance(target, schema.Target)  # noqa: S101 - gathered by section
             for number, name in enumerate(rule.to.entitlements):
                 here = (*path, "to", "entitlements", number)
-                if (
-                    self._must_know(file, here, "entitlement", name, target.entitlements)
-                    and rule.duration.max > target.entitlements[name].max_duration
-                ):
-                    most = schema.format_duration(target.entitlements[name].max_duration)
+                if not self._must_know(file, here, "entitlement", name, target.entitlements):
+                    continue
+                most_s = target.entitlements[name].max_duration
+                if rule.duration.max > most_s:
+                    most = schema.format_duration(most_s)
                     self._wrong(
                         file,
                         (*path, "duration", "max"),
                         told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
                     )
-                if name in target.entitlements:
-                    self._whole(file, (*path, "duration"), name, rule.duration, target.entitlements[name].max_duration)
+                self._whole(file, (*path, "duration"), name, rule.duration, most_s)
         for number, name in enumerate(rule.during):
             self._must_know(file, (*path, "during", number), "window", name, self._windows)
         self._groups(file, (*path, "for", "groups"), rule.for_.groups)
@@ -616,3 +618,19 @@ def _step_document(step: schema.ApproveStep) -> JsonValue:
     if step.ask is not None:
         document["ask"] = {"people": step.ask.people, "others": step.ask.others == "may_sign"}
     return document
+
+
+def _reconcile_document(reconcile: schema.Reconcile | None) -> dict[str, JsonValue]:
+    """Return the part, or nothing where it is not written: sets from before it keep their digest."""
+    if reconcile is None:
+        return {}
+    exceptions: list[JsonValue] = [
+        {"account": one.account, "rights": None if one.rights is None else [*sorted(set(one.rights))], "why": one.why}
+        for one in sorted(reconcile.exceptions, key=lambda one: one.account)
+    ]
+    found: JsonValue = {
+        "every_s": reconcile.every,
+        "unknown_account": reconcile.unknown_account,
+        "exceptions": exceptions,
+    }
+    return {"reconcile": found}

@@ -35,6 +35,8 @@ _REPEAT = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
 MAX_REPEATS = 3
 MAX_ALTERNATIVES = 8
 MAX_DURATION_S = 90 * 86_400
+MAX_LOOK_S = 5 * 60
+"""R57: accounts on targets are looked at at least this often."""
 MAX_TOKEN_TTL_S = 15 * 60
 """R34: a short cap on every token, whatever a policy says."""
 DEFAULT_TOKEN_TTL_S = 5 * 60
@@ -176,6 +178,32 @@ ConnectorPart = Annotated[
 """Which kind of target, and where. Each kind brings its own model: the loader checks with it, this room stays pure."""
 
 
+class ExceptedAccount(_Model):
+    """An account on a target that is there without a lease, for a reason; signed with the policy."""
+
+    account: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    rights: list[Text] | None = None
+    """In the target's own words; left out: those it had when it was first seen."""
+    why: Text
+
+
+class Reconcile(_Model):
+    """How the accounts on a target are watched."""
+
+    every: Duration = MAX_LOOK_S
+    unknown_account: Literal["alarm", "hold", "remove"] = "alarm"
+    exceptions: list[ExceptedAccount] = Field(default_factory=list, max_length=1000)
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Reconcile":
+        if self.every > MAX_LOOK_S:
+            raise ValueError("a target is looked at every 5m at least")
+        names = [found.account for found in self.exceptions]
+        if len(names) != len(set(names)):
+            raise ValueError("an account stands twice among the exceptions")
+        return self
+
+
 class Target(_Model):
     """A system access is given to."""
 
@@ -183,6 +211,7 @@ class Target(_Model):
     owner: Id
     entitlements: dict[Id, Entitlement] = Field(min_length=1)
     connector: ConnectorPart
+    reconcile: Reconcile | None = None
 
 
 class For(_Model):

@@ -598,6 +598,28 @@ class Lease(Sealed, Base):
     last_error: Mapped[str | None]
 
 
+class TargetAccount(Sealed, Base):
+    """An account on a target that no lease made: what was last known of it, and what is wrong with it (R57)."""
+
+    __tablename__ = "target_account"
+    id: Mapped[str] = _key()
+    """Hex SHA-256 over target and name: names on targets may be longer than a key."""
+    target: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    rights: Mapped[JsonValue] = mapped_column(Json)
+    """Sorted, in the target's words; of an account with a finding those from before."""
+    fingerprint: Mapped[str]
+    first_seen_at: Mapped[datetime]
+    gone_at: Mapped[datetime | None]
+    finding: Mapped[str | None]
+    extra: Mapped[JsonValue] = mapped_column(Json)
+    found_at: Mapped[datetime | None]
+    acted: Mapped[str | None]
+    """held | removed | cannot"""
+    statement: Mapped[str | None]
+    """What the target's owner still has to run."""
+
+
 class AuthorizationCode(Sealed, Base):
     """An OAuth authorization code: one use, 60 seconds, kept after use so that reuse is noticed (R36)."""
 

@@ -24,6 +24,7 @@ from jitaccess.web import (
     speech,
     telling,
     transfer,
+    watch,
 )
 
 
@@ -52,3 +53,4 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
+    app.register_blueprint(watch.blueprint(broker))

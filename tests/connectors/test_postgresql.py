@@ -275,6 +275,27 @@ def test_what_was_tampered_with_is_seen(bench: Any, connector: Connector) -> Non
     end(connector, effect)
 
 
+@pytest.mark.covers("R57")
+def test_a_superuser_made_by_hand_is_disabled_through_the_owners_function_or_the_statement_is_said(
+    bench: Any, connector: Connector
+) -> None:
+    with bench.owner() as owner:
+        owner.execute("CREATE ROLE shadow LOGIN SUPERUSER PASSWORD 'x'")
+        assert "SUPERUSER" in connector.observe().accounts["shadow"].rights
+        owner.execute("ALTER FUNCTION jitaccess.disable(text) RENAME TO away")
+        told = connector.quarantine("shadow", remove=False)
+        assert (told.done, told.statement) == (False, 'ALTER ROLE "shadow" NOLOGIN;')
+        assert bench.can_log_in("shadow")
+        owner.execute("ALTER FUNCTION jitaccess.away(text) RENAME TO disable")
+        assert connector.quarantine("shadow", remove=False).done
+        assert not bench.can_log_in("shadow")
+        owner.execute("DROP ROLE shadow")
+    for kept in ("postgres", "jit_broker", "jit_quarantine"):
+        with suppress(psycopg.Error):
+            assert not connector.quarantine(kept, remove=False).done
+    assert bench.can_log_in("postgres")
+
+
 # ---------------------------------------------------------------- the way there
 
 

@@ -339,3 +339,33 @@ def test_the_error_says_every_problem() -> None:
     with pytest.raises(PolicyErrors) as caught:
         load_folder({"p.yaml": "a: 1\n"})
     assert str(caught.value) == 'p.yaml:1:1  version  the key "version" is missing\np.yaml:1:4  a  unknown key: "a"'
+
+
+@pytest.mark.covers("R27", "R57")
+@pytest.mark.parametrize(
+    ("wrong", "path", "message"),
+    [
+        ({"every": "6m"}, "targets.vault.reconcile", "every 5m at least"),
+        ({"unknown_account": "drop"}, "targets.vault.reconcile.unknown_account", 'found "drop"'),
+        ({"exceptions": [{"account": "a"}]}, "targets.vault.reconcile.exceptions[0].why", "is missing"),
+        ({"exceptions": [{"account": "a", "why": "x", "rihgts": []}]}, "targets.vault.reconcile.exceptions[0].rihgts", '"rights"?'),
+        ({"exceptions": [{"account": "a", "why": "x"}] * 2}, "targets.vault.reconcile", "stands twice"),
+        ({"evry": "1m"}, "targets.vault.reconcile.evry", '"every"?'),
+    ],
+)  # fmt: skip
+def test_how_a_target_is_watched_must_be_meant(wrong: dict[str, Any], path: str, message: str) -> None:
+    whole = document(rule())
+    whole["targets"]["vault"]["reconcile"] = wrong
+    found = {problem.path: problem.message for problem in load_problems({"p.yaml": text(whole)})}
+    assert message in found[path]
+
+
+def test_how_a_target_is_watched_changes_the_set_but_nobodys_access() -> None:
+    whole = document(rule())
+    plain = load_folder({"p.yaml": text(whole)})
+    whole["targets"]["vault"]["reconcile"] = {"exceptions": [{"account": "dba", "why": "owns it"}]}
+    watched = load_folder({"p.yaml": text(whole)})
+    assert watched.digest != plain.digest
+    assert watched.targets["vault"].config_digest == plain.targets["vault"].config_digest
+    assert watched.targets["vault"].reconcile["every_s"] == 300
+    assert "reconcile" not in plain.document["targets"]["vault"]  # type: ignore[index, operator] # a JSON object

@@ -1,0 +1,115 @@
+"""Which accounts on a target does nothing explain? Pure: what was seen against what live leases and signed exceptions say (R57).
+
+"Users created without any signature" inside a target is how money was stolen: an account is explained by a live lease, or by an exception
+that stands in the signed policy, or it is a finding. An account that is explained, but is more than it should be, is one too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from jitaccess.connectors.contract import Account, Inventory, is_own_account
+
+
+class What(StrEnum):
+    """What is wrong with an account; the first that applies, the worst first."""
+
+    LEFTOVER = "leftover"
+    """It has the name of a lease that has ended, or never was."""
+    RESURRECTED = "resurrected"
+    """It was gone, and is there again."""
+    NEW = "new"
+    RAISED = "raised"
+    """It has rights beyond those that are explained."""
+    KEY_CHANGED = "key_changed"
+    """What proves its owner was changed."""
+    EXPIRY = "expiry"
+    """Its end on the target lies after the lease's, or was taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excepted:
+    """An account that the signed policy names; `rights` None: those it had when it was first seen."""
+
+    rights: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was last known of an account."""
+
+    rights: frozenset[str]
+    fingerprint: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An account that nothing explains, or not all of it."""
+
+    account: str
+    what: What
+    extra: tuple[str, ...] = ()
+    """Rights or things beyond what is explained, sorted."""
+
+
+def compare(
+    seen: Inventory,
+    *,
+    explained: Mapping[str, Account],
+    ending: frozenset[str],
+    excepted: Mapping[str, Excepted],
+    known: Mapping[str, Remembered],
+    enforced: bool,
+) -> Sequence[Finding]:
+    """Return what is wrong, by account.
+
+    `explained`: by live leases; `ending`: names of leases that are being taken away, whose accounts may be there but are the revoker's
+    matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding.
+    """
+    found: list[Finding] = []
+    for name, account in sorted(seen.accounts.items()):
+        if name == seen.own or name in ending:
+            continue
+        if name in explained:
+            finding = _of_lease(account, explained[name], enforced=enforced and "expiry" in seen.coverage)
+        elif name in excepted:
+            finding = _of_exception(account, excepted[name], known.get(name))
+        else:
+            finding = _unexplained(account, known.get(name))
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _of_lease(account: Account, expected: Account, *, enforced: bool) -> Finding | None:
+    if extra := account.rights - expected.rights:
+        return Finding(account.name, What.RAISED, tuple(sorted(extra)))
+    late = account.expires_at is None or (expected.expires_at is not None and account.expires_at > expected.expires_at)
+    if enforced and late:
+        return Finding(account.name, What.EXPIRY)
+    return None
+
+
+def _of_exception(account: Account, allowed: Excepted, known: Remembered | None) -> Finding | None:
+    if known is not None and known.gone and account.enabled:
+        return Finding(account.name, What.RESURRECTED)
+    rights = allowed.rights if allowed.rights is not None else (known.rights if known is not None else account.rights)
+    if extra := account.rights - rights:
+        return Finding(account.name, What.RAISED, tuple(sorted(extra)))
+    if known is not None and known.fingerprint and account.fingerprint not in ("", known.fingerprint):
+        return Finding(account.name, What.KEY_CHANGED)
+    return None
+
+
+def _unexplained(account: Account, known: Remembered | None) -> Finding | None:
+    extra = tuple(sorted(account.rights | account.owns))
+    if is_own_account(account.name):
+        return Finding(account.name, What.LEFTOVER, extra)
+    if not account.enabled and not account.sessions:
+        # A role for rights, or one that was locked: nobody can be it, but what it gives to others is watched.
+        more = account.rights - known.rights if known is not None and not known.gone else frozenset()
+        return Finding(account.name, What.RAISED, tuple(sorted(more))) if more else None
+    if known is not None and known.gone:
+        return Finding(account.name, What.RESURRECTED, extra)
+    return Finding(account.name, What.NEW, extra)

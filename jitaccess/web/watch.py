@@ -1,0 +1,69 @@
+"""The page on which administrators and auditors see the targets: when each was looked at, what nothing explains, what is stuck."""
+
+from typing import Any
+
+from flask import Blueprint, jsonify, render_template
+from flask import Response as FlaskResponse
+
+from jitaccess.broker import reconcile, revoke
+from jitaccess.broker.context import Broker
+from jitaccess.clock import to_epoch_s
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import people
+from jitaccess.identity.sessions import Current
+from jitaccess.store.db import View
+from jitaccess.web.doors import current
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return page and API over a broker."""
+    pages = Blueprint("watch", __name__)
+
+    def watcher(view: View) -> Current:
+        me = current()
+        if not people.is_auditor(view, me.person.id):
+            raise JitError(Kind.FORBIDDEN, "Only an administrator or auditor may see this.")
+        return me
+
+    @pages.get("/watch")
+    def watch_page() -> str:
+        with broker.read() as view:
+            watcher(view)
+            rows = [
+                (facts, broker.targets.kind(str(facts.connector["kind"])), reconcile.last_look(view, facts.id))
+                for facts in reconcile.outside_targets(view, broker)
+            ]
+            found, stuck = reconcile.open_findings(view), revoke.stuck(view)
+            names = {key: person.name for key, person in people.register(view).persons.items()}
+        return render_template("watch.html", rows=rows, found=found, stuck=stuck, names=names)
+
+    @pages.get("/api/watch")
+    def watch_list() -> FlaskResponse:
+        with broker.read() as view:
+            watcher(view)
+            found = [_target_json(view, broker, facts) for facts in reconcile.outside_targets(view, broker)]
+        return jsonify(found)
+
+    return pages
+
+
+def _target_json(view: View, broker: Broker, facts: Any) -> dict[str, Any]:
+    beat = reconcile.last_look(view, facts.id)
+    return {
+        "id": facts.id,
+        "kind": facts.connector["kind"],
+        "enforces_expiry": broker.targets.kind(str(facts.connector["kind"])).enforces_expiry.value,
+        "looked_at": to_epoch_s(beat.beat_at) if beat is not None else None,
+        "unexplained": [
+            {
+                "account": row.name,
+                "what": row.finding,
+                "extra": row.extra,
+                "acted": row.acted,
+                "statement": row.statement,
+            }
+            for row in reconcile.open_findings(view)
+            if row.target == facts.id
+        ],
+        "stuck": [row.id for row in revoke.stuck(view) if row.target == facts.id],
+    }

@@ -1,0 +1,281 @@
+"""What nothing explains on a target is found, told and dealt with as the signed policy says; what is explained is left alone."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from jitaccess.broker.compare import What
+from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.broker.policies import activate, propose
+from jitaccess.broker.reconcile import Looked, Reconciler, look, open_findings, outside_targets
+from jitaccess.broker.rotate import rotate
+from jitaccess.connectors.contract import Account, KindConfig, Secret, SecretName
+from jitaccess.connectors.fake import FakeConnector, fake_kind
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import EndCause, LeaseState
+from jitaccess.domain.values import SYSTEM
+from jitaccess.errors import JitError
+from jitaccess.policy.evaluate import PolicySet, TargetFacts
+from jitaccess.policy.schema import TokenConnector
+from jitaccess.settings import Targets
+from jitaccess.store.tables import Event, Grant, Lease, Outbox, TargetAccount
+from tests.support.world import World
+
+DBA = Account("dba", frozenset({"SUPERUSER"}), fingerprint="one")
+
+
+def outside(world: World) -> FakeConnector:
+    fake = FakeConnector()
+    world.use_kind(fake_kind(fake, "token", config=TokenConnector))
+    return fake
+
+
+def facts(world: World, **reconcile: Any) -> TargetFacts:
+    """Return the treasury as a policy with this `reconcile` would name it."""
+    with world.broker.read() as view:
+        document: dict[str, Any] = dict(world.broker.policies.active(view).document)
+    treasury = dict(document["targets"]["treasury"]) | ({"reconcile": reconcile} if reconcile else {})
+    return PolicySet.from_document(document | {"targets": {**document["targets"], "treasury": treasury}}).targets[
+        "treasury"
+    ]
+
+
+def excepted(account: str, rights: list[str] | None = None) -> dict[str, Any]:
+    return {"account": account, "rights": rights, "why": "for a reason"}
+
+
+def whats(looked: Looked) -> dict[str, What]:
+    return {one.account: one.what for one in looked.findings}
+
+
+def opened(world: World) -> Opened:
+    grant = world.filed(duration_s=600).grant
+    assert grant is not None
+    found = open_lease(world.broker, world.current("arta"), grant.id)
+    assert isinstance(found, Opened)
+    return found
+
+
+def count(world: World, kind: EventType) -> int:
+    with world.broker.read() as view:
+        return int(view.scalar(select(func.count()).where(Event.type == kind.value)))
+
+
+@pytest.mark.covers("R57")
+def test_an_account_that_nothing_explains_is_found_once_and_told_to_every_administrator(world: World) -> None:
+    fake = outside(world)
+    opened(world)
+    assert whats(look(world.broker, facts(world))) == {}
+    fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}))
+    looked = look(world.broker, facts(world))
+    assert (whats(looked), looked.fresh) == ({"shadow": What.NEW}, 1)
+    assert look(world.broker, facts(world)).fresh == 0
+    assert count(world, EventType.ACCOUNT_FOUND) == count(world, EventType.ALARM_RAISED) == 1
+    with world.broker.read() as view:
+        (row,) = open_findings(view)
+        assert (row.name, row.extra, row.acted) == ("shadow", ["SUPERUSER"], None)
+        assert len(view.all(select(Outbox).where(Outbox.kind == "account_found"))) == 3
+    assert fake.accounts["shadow"].enabled, "the policy says alarm"
+    del fake.accounts["shadow"]
+    assert whats(look(world.broker, facts(world))) == {}
+    with world.broker.read() as view:
+        assert open_findings(view) == []
+    fake.accounts["shadow"] = Account("shadow")
+    assert whats(look(world.broker, facts(world))) == {"shadow": What.RESURRECTED}
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize(("wanted", "acted"), [("hold", "held"), ("remove", "removed")])
+def test_the_policy_has_it_locked_or_removed(sqlite_world: World, wanted: str, acted: str) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}))
+    look(world.broker, facts(world, unknown_account=wanted))
+    found = fake.accounts.get("shadow")
+    assert found is None if wanted == "remove" else found is not None and not found.enabled
+    with world.broker.read() as view:
+        assert [row.acted for row in view.all(select(TargetAccount))] == [acted]
+    look(world.broker, facts(world, unknown_account=wanted))
+    assert [verb for verb, _ in fake.calls].count("quarantine") == 1
+
+
+@pytest.mark.covers("R57")
+def test_what_the_broker_may_not_disable_is_said_with_the_exact_statement(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    fake.accounts["shadow"] = Account("shadow")
+
+    fake.cannot = {"shadow"}
+    look(world.broker, facts(world, unknown_account="hold"))
+    with world.broker.read() as view:
+        (row,) = open_findings(view)
+        assert (row.acted, row.statement) == ("cannot", "LOCK shadow")
+    world.sweep()
+
+
+@pytest.mark.covers("R57")
+def test_an_exception_of_the_signed_policy_explains_an_account_and_no_more_than_it(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    fake.accounts["dba"] = DBA
+    mild = {"unknown_account": "remove", "exceptions": [excepted("dba")]}
+    assert whats(look(world.broker, facts(world, **mild))) == {}
+    fake.accounts["dba"] = Account("dba", DBA.rights, fingerprint="two")
+    assert whats(look(world.broker, facts(world, **mild))) == {"dba": What.KEY_CHANGED}
+    fake.accounts["dba"] = Account("dba", DBA.rights | {"REPLICATION"}, fingerprint="one")
+    looked = look(world.broker, facts(world, **mild))
+    assert whats(looked) == {"dba": What.RAISED}
+    assert looked.findings[0].extra == ("REPLICATION",)
+    assert "dba" in fake.accounts, "people decide about the owner's own accounts"
+    strict = mild | {"exceptions": [excepted("dba", ["SUPERUSER", "REPLICATION"])]}
+    assert whats(look(world.broker, facts(world, **strict))) == {}
+
+
+@pytest.mark.covers("R57")
+def test_a_group_that_nobody_can_be_is_no_finding_until_it_gives_more(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    fake.accounts["app_read"] = Account("app_read", frozenset({"SELECT"}), enabled=False)
+    assert whats(look(world.broker, facts(world))) == {}
+    fake.accounts["app_read"] = Account("app_read", frozenset({"SELECT", "SUPERUSER"}), enabled=False)
+    assert whats(look(world.broker, facts(world))) == {"app_read": What.RAISED}
+
+
+@pytest.mark.covers("R57", "T-18")
+def test_a_live_account_with_more_rights_or_a_later_end_is_found_and_its_access_ended(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    found = opened(world)
+    name = f"jit-{found.lease.id}"
+    fake.accounts[name] = Account(name, fake.accounts[name].rights | {"SUPERUSER"})
+    assert whats(look(world.broker, facts(world))) == {name: What.RAISED}
+    with world.broker.read() as view:
+        assert view.require(Lease, found.lease.id).state == LeaseState.ACTIVE
+    look(world.broker, facts(world, unknown_account="hold"))
+    with world.broker.read() as view:
+        assert view.require(Grant, found.lease.grant_id).cause == EndCause.HELD
+    world.sweep()
+    assert fake.accounts == {}
+
+
+@pytest.mark.covers("R57")
+def test_the_account_of_a_lease_that_has_ended_is_removed_whatever_the_policy_says(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    found = opened(world)
+    name = f"jit-{found.lease.id}"
+    world.advance(timedelta(seconds=600))
+    world.sweep()
+    fake.accounts[name] = Account(name)  # born late, or made by somebody who knows our names
+    assert whats(look(world.broker, facts(world))) == {name: What.LEFTOVER}
+    assert fake.accounts == {}
+    assert count(world, EventType.ALARM_RAISED) == 1
+
+
+@pytest.mark.covers("R57", "R64")
+def test_a_lease_that_somebody_wrote_by_sql_explains_nothing(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    found = opened(world)
+    world.sql("UPDATE lease SET ends_at = ends_at + 3600000000 WHERE id = :id", id=found.lease.id)
+    assert whats(look(world.broker, facts(world))) == {f"jit-{found.lease.id}": What.LEFTOVER}
+    assert fake.accounts == {}
+
+
+def test_each_target_is_looked_at_when_it_is_due_and_one_that_cannot_be_is_an_alarm(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    with world.broker.read() as view:
+        targets = len(outside_targets(view, world.broker))
+    looking = Reconciler(world.broker)
+    assert looking.run() == targets
+    looking.wait()
+    assert looking.run() == 0
+    world.advance(timedelta(minutes=5))
+    fake.faults["observe"] = "unreachable"
+    for _ in range(3):
+        assert looking.run() == targets
+        looking.wait()
+    assert count(world, EventType.ALARM_RAISED) == targets
+    fake.faults["observe"] = "hang"
+    assert looking.run() == targets
+    assert looking.run() == 0, "nobody waits twice for the same target"
+    fake.released.set()
+    looking.wait()
+    looking.close()
+
+
+# ---------------------------------------------------------------- the broker's own secret
+
+
+class KeyedConfig(KindConfig):
+    """A target on which the broker has a secret."""
+
+    kind: str
+    audience: str
+    initiate_login: str | None = None
+    secret: SecretName = "own"
+
+
+class Keyed(FakeConnector):
+    """A target that keeps the broker's secret, and may die after taking a new one."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__()
+        self.secret = secret
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        self._enter("rotate_own")
+        if self.secret not in (old.reveal(), new.reveal()):
+            raise ConnectionError("neither")
+        self.secret = new.reveal()
+        if self.faults.get("rotate_own") == "lost_reply":
+            raise ConnectionError("the reply was lost")
+
+
+@pytest.mark.covers("R52")
+def test_an_exchange_of_the_brokers_secret_survives_a_crash_at_any_point(sqlite_world: World, tmp_path: Path) -> None:
+    world, keyed = sqlite_world, Keyed("first")
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "own").write_text("first\n")
+    (folder / "own").chmod(0o600)
+    world.broker = _with_secrets(world, folder)
+    world.use_kind(fake_kind(keyed, "token", config=KeyedConfig))
+    target = "treasury"
+    _name_secret(world)
+    for fault in ("fail", "lost_reply"):
+        keyed.faults["rotate_own"] = fault
+        with pytest.raises(JitError):
+            rotate(world.broker, target)
+        assert (folder / "own").read_text() == "first\n"
+    coming = (folder / "own.next").read_text()
+    assert keyed.secret == coming, "the target took it, and both are on disk"
+    keyed.faults.clear()
+    assert rotate(world.broker, target) == "own"
+    assert (folder / "own").read_text() == coming
+    assert not (folder / "own.next").exists()
+    assert (folder / "own").stat().st_mode & 0o777 == 0o600
+    assert count(world, EventType.TARGET_SECRET_ROTATED) == 1
+    keyed.faults["rotate_own"] = "not_done"
+    with pytest.raises(JitError):
+        rotate(world.broker, target)
+    assert not (folder / "own.next").exists()
+
+
+def _with_secrets(world: World, folder: Path) -> Any:
+    settings = world.broker.settings.model_copy(update={"targets": Targets(secrets_dir=folder)})
+    return replace(world.broker, settings=settings)
+
+
+def _name_secret(world: World) -> None:
+    """Give the treasury, and it alone, a secret in the active policy."""
+    with world.broker.begin(SYSTEM) as tx:
+        document: dict[str, Any] = dict(world.broker.policies.active(tx).document)
+        treasury = dict(document["targets"]["treasury"])
+        treasury["connector"] = {**treasury["connector"], "secret": "own"}
+        changed = PolicySet.from_document(document | {"targets": {**document["targets"], "treasury": treasury}})
+        activate(tx, propose(tx, changed, by="test"))
+
+
+def test_a_secret_that_two_targets_use_or_that_is_not_there_is_not_exchanged(sqlite_world: World) -> None:
+    with pytest.raises(JitError):
+        rotate(sqlite_world.broker, "treasury")
+    with pytest.raises(JitError):
+        rotate(sqlite_world.broker, "nowhere")

@@ -1,0 +1,85 @@
+"""A person opens access on a system and sees the credential once; administrators see what nothing explains there."""
+
+from typing import Any
+
+import pytest
+
+from jitaccess.app import create_app
+from jitaccess.broker.reconcile import look, outside_targets
+from jitaccess.connectors.contract import Account
+from jitaccess.connectors.fake import FakeConnector, fake_kind
+from jitaccess.policy.schema import TokenConnector
+from tests.support.world import World
+from tests.web.conftest import Site
+
+
+@pytest.fixture
+def fake(sqlite_world: World) -> FakeConnector:
+    """Let the treasury be a system on which accounts are made."""
+    found = FakeConnector()
+    sqlite_world.use_kind(fake_kind(found, "token", config=TokenConnector))
+    return found
+
+
+@pytest.fixture
+def site(sqlite_world: World, fake: FakeConnector) -> Site:
+    """Give the application over it."""
+    app = create_app(sqlite_world.broker)
+    return Site(sqlite_world, app, app.test_client(use_cookies=True))
+
+
+@pytest.mark.covers("R55", "R45")
+def test_a_credential_is_in_one_answer_that_no_cache_keeps(site: Site, fake: FakeConnector) -> None:
+    grant = site.world.filed().grant
+    assert grant is not None
+    page = site.as_("arta").get(f"/grants/{grant.id}/open")
+    assert page.status_code == 200
+    assert fake.calls == [], "looking opens nothing"
+    answer = site.ceremony("arta", f"/api/grants/{grant.id}/open")
+    assert answer.status_code == 200
+    found: Any = answer.json
+    assert found["secret"] == f"secret-of-{found['username']}"
+    assert found["secret"] not in found["command"]
+    assert found["secret"] in found["shown"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    again = site.ceremony("arta", f"/api/grants/{grant.id}/open")
+    assert (again.status_code, again.json["code"]) == (409, "open_already")
+    assert found["secret"] not in site.get("/").text
+    assert found["secret"] not in again.text
+
+
+def test_nobody_opens_what_is_not_theirs(site: Site) -> None:
+    grant = site.world.filed().grant
+    assert grant is not None
+    assert site.as_("blerim").get(f"/grants/{grant.id}/open").status_code == 404
+    assert site.ceremony("blerim", f"/api/grants/{grant.id}/open").status_code == 404
+    assert site.out().post(f"/api/grants/{grant.id}/open/begin").status_code == 401
+
+
+def test_a_system_with_a_sign_in_of_its_own_is_opened_there(sqlite_world: World) -> None:
+    app = create_app(sqlite_world.broker)
+    plain = Site(sqlite_world, app, app.test_client(use_cookies=True))
+    grant = sqlite_world.filed().grant
+    assert grant is not None
+    assert plain.as_("arta").get(f"/grants/{grant.id}/open").status_code == 404
+
+
+@pytest.mark.covers("R57")
+def test_what_nothing_explains_is_on_the_page_of_administrators_and_auditors_alone(
+    site: Site, fake: FakeConnector
+) -> None:
+    fake.accounts["sh<a>dow"] = Account("sh<a>dow", frozenset({"SUPERUSER"}))
+    broker = site.world.broker
+    with broker.read() as view:
+        (treasury,) = [facts for facts in outside_targets(view, broker) if facts.id == "treasury"]
+    look(broker, treasury)
+    for key in ("agim", "jelena"):
+        page = site.as_(key).get("/watch")
+        assert page.status_code == 200
+        assert "sh&lt;a&gt;dow" in page.text
+        assert "SUPERUSER" in page.text
+        listed: Any = site.get("/api/watch").json
+        assert [row["account"] for one in listed for row in one["unexplained"]] == ["sh<a>dow"]
+    for key in ("arta", "blerim"):
+        assert site.as_(key).get("/watch").status_code == 403
+        assert site.as_(key).get("/api/watch").status_code == 403
