@@ -5,8 +5,8 @@ from alembic import op
 
 from jitaccess.store.tables import Json, UtcDateTime
 
-revision = "0015"
-down_revision = "0014"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade() -> None:
