@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from jitaccess.broker.context import Broker, subject_of
 from jitaccess.broker.deputies import deputies_of
@@ -28,6 +28,7 @@ from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.quorum import Step, Tally, Vote
 from jitaccess.proof.statements import FilingStatement
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Count
 from jitaccess.store.ids import shuffled
 from jitaccess.store.tables import AccessRequest, Approval, Asked, Outbox
 
@@ -37,6 +38,13 @@ CEREMONY_S = 300
 """How long a filing may take at most (R3)."""
 KEPT_BACK = timedelta(hours=1)
 """How long a notice above the limits waits."""
+WAITING = Count(
+    select(
+        func.count().filter(AccessRequest.person_id == bindparam("person_id")),
+        func.count().filter(AccessRequest.target == bindparam("target")),
+    ).where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > bindparam("now"))
+)
+"""Requests that wait: of one person, and for one target."""
 NAMED_AT_MOST = 50
 """Ids of people that an event's body lists; the sealed row lists all."""
 
@@ -128,15 +136,13 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
     if terms.approval is None:
         return None  # it does not wait, and asks nobody
     limits = broker.settings.limits
-    pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
-    mine = view.scalar(select(func.count()).where(*pending, AccessRequest.person_id == person_id))
+    mine, theirs = view.count(WAITING, now=view.now, person_id=person_id, target=target)
     if mine >= limits.open_per_requester:
         return Refused(
             Kind.RATE_LIMITED,
             "too_many_open",
             "You have as many requests waiting as is allowed. Withdraw one, or wait until one is answered.",
         )
-    theirs = view.scalar(select(func.count()).where(*pending, AccessRequest.target == target))
     if theirs >= limits.open_per_target:
         return Refused(
             Kind.RATE_LIMITED,

@@ -20,6 +20,7 @@ from jitaccess.errors import Kind
 from jitaccess.policy.course import Course
 from jitaccess.policy.evaluate import Extending
 from jitaccess.store.db import View
+from jitaccess.store.find import one_of
 from jitaccess.store.tables import AccessRequest, Grant
 
 LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
@@ -53,7 +54,7 @@ def extending(chain: Sequence[Grant]) -> Extending:
 def own_access(chain: Sequence[Grant]) -> ColumnElement[bool]:
     """Return which grants count as accesses of their own: not the chain at hand, and nothing that only continues a live one."""
     base = aliased(Grant)
-    continued = select(base.id).where(base.id == Grant.extends, base.state.in_(LIVE)).exists()
+    continued = select(base.id).where(base.id == Grant.extends, one_of(base.state, LIVE)).exists()
     apart = or_(Grant.extends.is_(None), ~continued)
     return and_(apart, Grant.id.not_in([grant.id for grant in chain])) if chain else apart
 

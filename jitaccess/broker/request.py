@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from jitaccess.broker import asking
 from jitaccess.broker.ask import Ask as Ask
@@ -35,11 +35,40 @@ from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, salte
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import NONCE_BYTES, FilingStatement, Purpose
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Count, Find, one_of
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import AccessRequest, Grant, Person
 from jitaccess.told import told
 
 MAX_INPUTS = 20
+
+_SAME = (
+    Grant.person_id == bindparam("person_id"),
+    Grant.target == bindparam("target"),
+    Grant.entitlement == bindparam("entitlement"),
+    Grant.request_id != bindparam("besides"),
+)
+_ACTIVE_AND_TODAY = (
+    func.count().filter(one_of(Grant.state, (GrantState.SCHEDULED.value, GrantState.ACTIVE.value))),
+    func.count().filter(Grant.created_at > bindparam("day_ago")),
+)
+HAD = Count(select(*_ACTIVE_AND_TODAY).where(*_SAME, own_access(())))
+"""Accesses of one person to one entitlement: live now, and of the last day."""
+RECENT = Count(
+    select(func.count()).where(
+        AccessRequest.person_id == bindparam("person_id"), AccessRequest.created_at > bindparam("hour_ago")
+    )
+)
+SAME_PENDING = Find(
+    AccessRequest,
+    select(AccessRequest).where(
+        AccessRequest.person_id == bindparam("person_id"),
+        AccessRequest.target == bindparam("target"),
+        AccessRequest.entitlement == bindparam("entitlement"),
+        AccessRequest.state == RequestState.PENDING.value,
+        AccessRequest.approve_by > bindparam("now"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +94,12 @@ def context(
     """Return what a decision depends on. `besides` names a request whose own grant does not count against its limits."""
     day_ago = view.now - timedelta(days=1)
     chain = chain_of(view, ask.extends) if ask.extends is not None else ()
-    live = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
-    counts = select(func.count().filter(Grant.state.in_(live)), func.count().filter(Grant.created_at > day_ago)).where(
-        Grant.person_id == person_id,
-        Grant.target == ask.target,
-        Grant.entitlement == ask.entitlement,
-        Grant.request_id != (besides or ""),
-        own_access(chain),
-    )
-    active, today = view.rows(counts).one()
+    same = {"person_id": person_id, "target": ask.target, "entitlement": ask.entitlement, "besides": besides or ""}
+    if chain:
+        counts = select(*_ACTIVE_AND_TODAY).where(*_SAME, own_access(chain))
+        active, today = view.rows(counts.params(**same, day_ago=day_ago)).one()
+    else:
+        active, today = view.count(HAD, **same, day_ago=day_ago)
     return AccessContext(
         person=register(view).persons[person_id],
         credential=current_class,
@@ -163,11 +189,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
     ) or held(tx, broker, ask.target)
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
-    recent = tx.scalar(
-        select(func.count()).where(
-            AccessRequest.person_id == current.person.id, AccessRequest.created_at > tx.now - timedelta(hours=1)
-        )
-    )
+    (recent,) = tx.count(RECENT, person_id=current.person.id, hour_ago=tx.now - timedelta(hours=1))
     if recent >= broker.settings.limits.requests_per_person_hour:
         slow = Refused(Kind.RATE_LIMITED, "too_many_requests", "You asked very often in the last hour. Wait a while.")
         return _refused(tx, current, ask, slow, None)
@@ -340,15 +362,8 @@ def _store(
 
 def _equal_pending(view: View, person_id: str, ask: Ask, duration_s: int) -> AccessRequest | None:
     """Return a pending request for exactly the same: equal requests merge into it (R26)."""
-    pending = view.all(
-        select(AccessRequest).where(
-            AccessRequest.person_id == person_id,
-            AccessRequest.target == ask.target,
-            AccessRequest.entitlement == ask.entitlement,
-            AccessRequest.state == RequestState.PENDING.value,
-            AccessRequest.approve_by > view.now,
-        )
-    )
+    same = {"person_id": person_id, "target": ask.target, "entitlement": ask.entitlement}
+    pending = view.find(SAME_PENDING, **same, now=view.now)
 
     def same_start(row: AccessRequest) -> bool:
         asked = view.now if ask.start is None else max(view.now, ask.start)

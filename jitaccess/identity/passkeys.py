@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from webauthn import (
     generate_authentication_options,
     generate_registration_options,
@@ -52,6 +52,7 @@ from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import Purpose
 from jitaccess.proof.statements import challenge as statement_challenge
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import Account, Challenge, Passkey, Person
 
@@ -64,6 +65,7 @@ FORMATS = frozenset(
 SIGN_IN, REGISTER, STEP_UP, OPEN = "sign_in", "register", "step_up", "open"
 STATEMENT_PURPOSES = {purpose.value: purpose for purpose in Purpose}
 MAX_NAME = 60
+BY_CREDENTIAL = Find(Passkey, select(Passkey).where(Passkey.credential_id == bindparam("credential_id")))
 PROVIDERS: Mapping[str, str] = json.loads(files("jitaccess.identity").joinpath("providers.json").read_text())
 """AAGUID -> provider's name, for people; it decides nothing."""
 Response = Mapping[str, Any]
@@ -409,7 +411,8 @@ def _passkey_of(view: View, response: Response) -> Passkey | None:
     credential_id = response.get("id")
     if not isinstance(credential_id, str) or len(credential_id) > 1400:
         return None
-    return view.first(select(Passkey).where(Passkey.credential_id == credential_id))
+    found = view.find(BY_CREDENTIAL, credential_id=credential_id)
+    return found[0] if found else None
 
 
 def _verify(tx: Tx, site: Site, row: Challenge, passkey: Passkey, response: Response) -> VerifiedAssertion | Refused:

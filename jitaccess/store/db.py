@@ -52,7 +52,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
-from jitaccess.store.find import Find
+from jitaccess.store.find import Count, Find
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
 from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
@@ -216,6 +216,10 @@ class _Statements:
             question, lambda: Prepared(question.statement.with_only_columns(*shape.table.columns), self.dialect)
         )
 
+    def count(self, question: Count) -> Prepared:
+        """Count what a question asks for."""
+        return self._get(question, lambda: Prepared(question.statement, self.dialect))
+
     def columns(self, shape: _Shape) -> tuple[tuple[str, Convert], ...]:
         """Return how the columns of a selected row become values."""
         found = self._columns.get(shape.name)
@@ -314,6 +318,11 @@ class View:
         self._settle(shape.name)
         found = self._database.statements.find(question, shape).rows(self._cursor, values)
         return [self._one(model, shape, self._values(shape, row)) for row in found]
+
+    def count(self, question: Count, **values: object) -> tuple[int, ...]:
+        """Return the numbers that a question asks for."""
+        self._settle()
+        return tuple(self._database.statements.count(question).rows(self._cursor, values)[0])
 
     def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""

@@ -26,6 +26,16 @@ class Find(Generic[Row]):
         self.statement = statement
 
 
+class Count:
+    """One question whose answer is a row of plain numbers; compared by identity."""
+
+    __slots__ = ("statement",)
+
+    def __init__(self, statement: "Select[*tuple[int, ...]]") -> None:
+        """Take a select of counts with its named parameters."""
+        self.statement = statement
+
+
 def one_of(column: InstrumentedAttribute[str], values: Iterable[str]) -> ColumnElement[bool]:
     """Return "the column is one of these", spelt so that the statement is always the same text; nothing matches no values."""
     return or_(False, *[column == value for value in values])

@@ -96,6 +96,8 @@ class Prepared:
         assert isinstance(statement, ClauseElement)  # noqa: S101 - every statement is; says so to the type checker
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names) if names is not None else None)
         self.sql: str = compiled.string
+        if "POSTCOMPILE" in self.sql:
+            raise ValueError("a list of values changes the statement's text: spell it with `one_of`")
         self._positional = bool(compiled.positional)
         order: Sequence[str] = compiled.positiontup if self._positional else tuple(compiled.binds)
         self._convert = tuple((name, to_driver(compiled.binds[name].type, dialect)) for name in order)

@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from jitaccess.clock import FrozenClock
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import SealBroken, View
-from jitaccess.store.find import Find, one_of
+from jitaccess.store.find import Count, Find, one_of
 from jitaccess.store.tables import CheckpointRow, Group
 from tests.support.bare_store import BareStore, create_store
 
 NAMED = Find(Group, select(Group).where(Group.name == bindparam("name"), one_of(Group.id, ["x"]) | (Group.id > "")))
+
+HOW_MANY = Count(select(func.count(), func.count().filter(Group.name == bindparam("name"))).select_from(Group))
 
 
 @pytest.fixture
@@ -61,6 +63,22 @@ def test_rows_whose_key_is_a_number_are_one_object_too(store: BareStore) -> None
         newest = store.checkpoints.latest(view)
         assert newest is not None
         assert view.first(select(CheckpointRow).where(CheckpointRow.size == newest.size)) is newest
+
+
+def test_a_prepared_count_counts_what_was_just_written(store: BareStore) -> None:
+    store.add_group("one")
+    with store.db.begin(SYSTEM) as tx:
+        assert tx.count(HOW_MANY, name="one") == (1, 1)
+        event = tx.record(EventType.GROUP_ADDED)
+        tx.insert(Group, event, id=tx.new_id(), name="two", institution=None, created_at=tx.now)
+        assert tx.count(HOW_MANY, name="one") == (2, 1)
+        assert tx.count(HOW_MANY, name="nobody") == (2, 0)
+
+
+def test_a_question_whose_text_would_change_is_a_defect(store: BareStore) -> None:
+    wrong = Find(Group, select(Group).where(Group.name.in_(["a", "b"])))
+    with store.db.read() as view, pytest.raises(ValueError, match="one_of"):
+        view.find(wrong)
 
 
 def test_no_values_match_nothing(store: BareStore) -> None:
