@@ -48,7 +48,7 @@ SET = ApprovalSetStatement(
     approvals=(DIGEST, OTHER_DIGEST), approve_by=1_795_426_000, nonce=NONCE,
 )  # fmt: skip
 ALL: tuple[Statement, ...] = (FILING, APPROVAL, CHANGE, SET)
-LATER = {"extends"}
+LATER = {"extends", "deputy_of", "deputation_digest"}
 """Members that came after the first release: absent when unused."""
 EVERY_FIELD = [(statement, field.name) for statement in ALL for field in fields(statement)]
 
@@ -95,7 +95,7 @@ def test_the_challenge_binds_purpose_and_bytes() -> None:
     assert challenge(Purpose.APPROVAL, data) == hashlib.sha256(b"jitaccess/approval/v1\x00" + data).digest()
     assert len({challenge(purpose, data) for purpose in Purpose}) == len(Purpose)
     assert [purpose.value for purpose in Purpose] == [
-        "file-request", "approval", "change", "genesis", "veto", "approval-set",
+        "file-request", "approval", "change", "genesis", "veto", "approval-set", "deputy",
     ]  # fmt: skip
 
 
