@@ -74,8 +74,8 @@ class Revoker:
         self._guard = threading.Lock()
 
     def close(self) -> None:
-        """Let running cuts end; take no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Take no more, and wait for running cuts: each call to a target has a limit of its own, and writes down what came of it."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, wait_s: float = CUT_LIMIT_S) -> int:
         """Work on what is due, waiting at most so long for the targets; return how many leases were taken up."""

@@ -361,5 +361,5 @@ class Reconciler:
             future.result()
 
     def close(self) -> None:
-        """Start no more looks."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Start no more looks, and wait for running ones: they write into the store, which is closed after this."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
