@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from flask import Flask, request, url_for
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page
 
 from jitaccess.app import create_app, open_broker
@@ -121,8 +123,9 @@ def sign_in(door: Door, page: Page, passkey: VirtualPasskey, begin: str) -> None
         if open_button.count():
             break
         page.wait_for_timeout(100)
-        if tries == 50 and button.count():
-            button.click()
+        if tries % 50 == 49 and button.count():
+            with suppress(PlaywrightError):  # autofill may finish at this very moment and take the button away
+                button.click(timeout=2_000)
     assert door.grant.id in page.content()
     open_button.click()
     page.wait_for_url(lambda url: not url.startswith(door.issuer))
