@@ -7,10 +7,11 @@ Defaults < TOML file < environment `JIT_<SECTION>__<KEY>` < files in the secrets
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -141,6 +142,13 @@ class Outbound(_Section):
     """Private networks (CIDR) that logout notices and webhooks may go to; public addresses always may, other private ones never."""
 
 
+class ForwardAuth(_Section):
+    """Reverse proxies that ask on behalf of applications behind them (R41)."""
+
+    proxies: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.1/32"), ip_network("::1/128"))
+    """Networks (CIDR) from which the question is heard; everybody else gets 403."""
+
+
 class Limits(_Section):
     """Rates and sizes (R26, R66)."""
 
@@ -204,6 +212,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     targets: Targets = Targets()
     outbound: Outbound = Outbound()
+    forward_auth: ForwardAuth = ForwardAuth()
     demo: Demo = Demo()
     fault: Fault = Fault()
 

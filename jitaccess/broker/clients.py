@@ -25,6 +25,8 @@ from jitaccess.told import told
 
 MAX_REDIRECT_URIS = 10
 MAX_URI_CHARS = 300
+CALLBACK_PATH = "/.jitaccess/callback"
+"""Where a proxied application's own address leads back to the broker."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -33,6 +35,8 @@ class AuthMethod(StrEnum):
 
     PRIVATE_KEY_JWT = "private_key_jwt"
     CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the name of a method
+    FORWARD_AUTH = "forward_auth"
+    """It never does: it stands behind a reverse proxy, and the broker itself redeems its codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class ClientFacts:
     backchannel_logout_uri: str | None
     post_logout_redirect_uris: tuple[str, ...]
 
+    @property
+    def proxied_origin(self) -> str | None:
+        """Return the address of an application behind a reverse proxy, None for every other client."""
+        return self.redirect_uris[0].removesuffix(CALLBACK_PATH) if self.method is AuthMethod.FORWARD_AUTH else None
+
     def knows_secret(self, secret: str) -> bool:
         """Say whether this is the client's secret; False for a client that has none."""
         return self.secret_hash is not None and hmac.compare_digest(self.secret_hash, hash_secret(secret))
@@ -58,6 +67,15 @@ class ClientFacts:
 def registered(view: View) -> Mapping[str, ClientFacts]:
     """Return the active clients by id; cached by the register's version."""
     return view.cached("clients", _read)
+
+
+def proxied(view: View) -> Mapping[str, ClientFacts]:
+    """Return the active clients behind reverse proxies by their origin; cached by the register's version."""
+    return view.cached("proxied_clients", _read_proxied)
+
+
+def _read_proxied(view: View) -> Mapping[str, ClientFacts]:
+    return {client.proxied_origin: client for client in _read(view).values() if client.proxied_origin is not None}
 
 
 def _read(view: View) -> Mapping[str, ClientFacts]:
@@ -88,8 +106,11 @@ def add_client(
     initiate_login_uri: str | None = None,
     backchannel_logout_uri: str | None = None,
     post_logout_redirect_uris: Sequence[str] = (),
+    behind_proxy: bool = False,
 ) -> tuple[Client, str | None]:
     """Register a client. With `jwks` (public P-256 keys) it signs; without, a secret is made: returned here and never again.
+
+    One `behind_proxy` has neither: nothing but the broker redeems its codes (`add_proxied`).
 
     Raises INVALID with the field.
     """
@@ -109,9 +130,13 @@ def add_client(
         check_uri(uri, field="post_logout_redirect_uris")
     if jwks is not None:
         _check_public(jwks)
-    secret = None if jwks is not None else new_secret()
+    if behind_proxy:
+        method, secret = AuthMethod.FORWARD_AUTH, None
+    elif jwks is not None:
+        method, secret = AuthMethod.PRIVATE_KEY_JWT, None
+    else:
+        method, secret = AuthMethod.CLIENT_SECRET_BASIC, new_secret()
     key = tx.new_id()
-    method = AuthMethod.CLIENT_SECRET_BASIC if jwks is None else AuthMethod.PRIVATE_KEY_JWT
     event = tx.record(
         EventType.CLIENT_ADDED,
         subject={"client": key, "target": target},
@@ -144,6 +169,27 @@ def add_client(
         created_at=tx.now,
     )
     return row, secret
+
+
+def add_proxied(tx: Tx, *, target: str, name: str, origin: str) -> Client:
+    """Register an application behind a reverse proxy by the origin under which people reach it; raises INVALID or CONFLICT."""
+    check_uri(origin, field="origin")
+    parts = urlsplit(origin)
+    if origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
+        raise JitError(
+            Kind.INVALID, "Give scheme, host and port only, in lower case, such as https://app.example.", field="origin"
+        )
+    if origin in proxied(tx):
+        raise JitError(Kind.CONFLICT, "This address is registered already; disable that client first.", field="origin")
+    client, _ = add_client(
+        tx,
+        target=target,
+        name=name,
+        redirect_uris=[f"{origin}{CALLBACK_PATH}"],
+        initiate_login_uri=f"{origin}/",
+        behind_proxy=True,
+    )
+    return client
 
 
 def disable_client(tx: Tx, client_id: str) -> None:

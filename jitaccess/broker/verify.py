@@ -84,22 +84,33 @@ def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> Ve
 def active(view: View, verified: VerifiedToken) -> bool:
     """Say whether what stands behind a verified token is live now; raises SEAL_BROKEN."""
     token = view.get(Token, verified.jti)
-    lease = view.get(Lease, token.lease_id) if token is not None else None
-    grant = view.get(Grant, token.grant_id) if token is not None else None
-    if token is None or lease is None or grant is None:
-        return False
-    return (
-        token.kind == "access"
-        and token.ended_at is None
+    grant = stands(view, token) if token is not None else None
+    return grant is not None and (grant.id, grant.person_id, grant.target) == (
+        verified.grant,
+        verified.subject,
+        verified.target,
+    )
+
+
+def stands(view: View, token: Token) -> Grant | None:
+    """Return the grant behind a token's row if row, lease, grant, person and holds are good now; raises SEAL_BROKEN.
+
+    A refresh token's row counts until it is spent: that of a proxied application is never spent, its browser session is that row.
+    """
+    lease, grant = view.get(Lease, token.lease_id), view.get(Grant, token.grant_id)
+    if lease is None or grant is None or grant.ends_at is None:
+        return None
+    good = (
+        token.ended_at is None
+        and token.used_at is None
         and view.now < token.expires_at
-        and lease.grant_id == grant.id == verified.grant
+        and lease.grant_id == grant.id
         and lease.state == LeaseState.ACTIVE.value
         and view.now < lease.ends_at
         and grant.state == GrantState.ACTIVE.value
-        and grant.ends_at is not None
         and view.now < grant.ends_at
-        and (grant.person_id, grant.target) == (verified.subject, verified.target)
         and may_act(view, person_id=grant.person_id, account_id=grant.account_id) is None
         and not on_hold(view, "grant", grant.id)
         and not on_hold(view, "target", grant.target)
     )
+    return grant if good else None

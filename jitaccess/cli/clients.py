@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from jitaccess.app import open_broker
-from jitaccess.broker.clients import registered
+from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.broker.logout import deliveries
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
@@ -66,6 +66,23 @@ def add(
     click.echo(f"client_id {client.id}")
     if secret is not None:
         click.echo(f"client_secret {secret}")
+
+
+@clients.command("add-proxied")
+@click.argument("target")
+@click.option("--name", required=True, help="What people are shown.")
+@click.option("--origin", required=True, help="The application's own address: scheme, host and port, nothing else.")
+def add_behind_proxy(target: str, name: str, origin: str) -> None:
+    """Register an application behind nginx or Caddy for TARGET (its id in the policy). There is no secret."""
+    broker = open_broker(load())
+    try:
+        with broker.begin(LOCAL) as tx:
+            if target not in broker.policies.active(tx).targets:
+                raise JitError(Kind.INVALID, f"The active policy has no target {target!r}.")
+            client = add_proxied(tx, target=target, name=name, origin=origin)
+    finally:
+        broker.db.close()
+    click.echo(f"client_id {client.id}")
 
 
 def _read_jwks(path: Path) -> dict[str, JsonValue]:

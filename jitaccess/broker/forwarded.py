@@ -1,0 +1,111 @@
+"""May this browser's request go through to an application behind a reverse proxy? Asked for every request anew.
+
+The proxied host's own cookie names a row that was made when the person opened the grant with the passkey; row, lease, grant, person and
+holds are looked at as they are now, so an end shows at the next request, also on a connection that is kept alive (R45). What goes through
+carries a signed, audience-bound assertion that any backend can verify with the SDK (R43).
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import select
+
+from jitaccess.broker.clients import proxied
+from jitaccess.broker.context import Broker
+from jitaccess.broker.verify import audience_of, stands
+from jitaccess.clock import to_epoch_s
+from jitaccess.domain.events import EventType
+from jitaccess.errors import JitError
+from jitaccess.sdk.tokens import Inputs
+from jitaccess.store.db import SealBroken, Tx, View
+from jitaccess.store.ids import hash_secret
+from jitaccess.store.tables import AccessRequest, Grant, Token
+from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
+
+ASSERTION_LIFE_S = 30
+"""An assertion belongs to one request; a backend that keeps it may not use it for longer."""
+MAX_SECRET = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Who goes through, under which grant."""
+
+    person_id: str
+    target: str
+    entitlement: str
+    grant_id: str
+    ends_at_s: int
+    """UTC seconds, exclusive."""
+    assertion: str
+    """A JWT of the kind that `jitaccess.sdk.Verifier` takes, for the target's audience."""
+
+
+def passage(broker: Broker, origin: str, secret: str) -> Passage | None:
+    """Return who goes through at this origin with this cookie, or None; a broken seal was alarmed and is None."""
+    if not 0 < len(secret) <= MAX_SECRET:
+        return None
+    try:
+        with broker.read() as view:
+            broker.keyring.refresh(view)
+            token = session_row(view, origin, secret)
+            grant = stands(view, token) if token is not None else None
+            return None if token is None or grant is None else _passage(view, broker, token, grant)
+    except SealBroken:
+        return None
+
+
+def session_row(view: View, origin: str, secret: str) -> Token | None:
+    """Return the row behind a proxied host's cookie, for that very host."""
+    client = proxied(view).get(origin)
+    if client is None:
+        return None
+    row = view.first(select(Token).where(Token.secret_hash == hash_secret(secret), Token.kind == "refresh"))
+    return row if row is not None and row.client_id == client.id else None
+
+
+def _passage(view: View, broker: Broker, token: Token, grant: Grant) -> Passage | None:
+    audience = audience_of(view, broker, grant.target)
+    request = view.get(AccessRequest, grant.request_id)
+    client = next((found for found in proxied(view).values() if found.id == token.client_id), None)
+    if audience is None or request is None or client is None or client.target != grant.target or grant.ends_at is None:
+        return None
+    named = GrantClaims(
+        grant.id,
+        grant.target,
+        grant.entitlement,
+        cast(Inputs, request.inputs),
+        grant.approvals_digest,
+        grant.policy_digest,
+        grant.ends_at,
+    )
+    try:
+        minted = mint_access(
+            broker.keyring.token_key(),
+            issuer=broker.site.origin,
+            audience=audience,
+            client_id=client.id,
+            person_id=grant.person_id,
+            jti=token.id,
+            scope=token.scope,
+            grant=named,
+            sign_in=SignIn(token.auth_at, token.acr, tuple(cast("list[str]", token.amr))),
+            now=view.now,
+            ttl_s=ASSERTION_LIFE_S,
+        )
+    except JitError:  # less than a second is left
+        return None
+    return Passage(grant.person_id, grant.target, grant.entitlement, grant.id, to_epoch_s(grant.ends_at), minted.text)
+
+
+def leave(tx: Tx, origin: str, secret: str) -> None:
+    """End the session of a proxied host; the grant itself goes on. Unknown ones end nothing."""
+    row = session_row(tx, origin, secret)
+    if row is None or row.ended_at is not None:
+        return
+    event = tx.record(
+        EventType.TOKEN_REVOKED,
+        subject={"client": row.client_id, "token": row.id, "grant": row.grant_id, "lease": row.lease_id},
+        body={"cause": "signed_out"},
+    )
+    tx.update(row, event, ended_at=tx.now)

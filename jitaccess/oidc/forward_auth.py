@@ -1,0 +1,214 @@
+"""The doors for reverse proxies: nginx `auth_request`, Caddy `forward_auth` (R41-R46).
+
+`/forward-auth` answers for each request of a proxied application 200, 401 or 403, never anything in between, and every identity header
+always, empty where nobody goes through. What the proxy leads here under the application's own address (`/.jitaccess/`) signs the browser
+in by the ordinary code flow: the passkey is asked for, and who has no access is led to ask for it. The cookie is the proxied host's
+own; the broker's cookie never leaves the broker's origin.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from authlib.oauth2 import OAuth2Error
+from flask import Blueprint, Response, redirect, request
+from sqlalchemy import select
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker.clients import ClientFacts, proxied
+from jitaccess.broker.context import Broker
+from jitaccess.broker.forwarded import leave, passage
+from jitaccess.broker.status import reserve
+from jitaccess.domain.forwarded import Forwarded, Unclear, read_forwarded, unclear_uri
+from jitaccess.errors import JitError
+from jitaccess.oidc.client_auth import actor_of
+from jitaccess.oidc.clients import OAuthClient
+from jitaccess.oidc.provider import FormRequest, Provider
+from jitaccess.proof.canonical import b64u_encode
+from jitaccess.store.ids import hash_secret, new_secret
+from jitaccess.store.tables import AuthorizationCode, Grant
+from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
+
+log = logging.getLogger(__name__)
+HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
+"""What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
+APP_COOKIE = "__Host-jit-app"
+START_COOKIE = "__Host-jit-start"
+START_LIFE_S = 600
+MAX_COOKIE = 4096
+MAX_PATH = 2000
+PREFIX = "/.jitaccess/"
+OVER = "This way in is over. Open the address of the application again.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardAuth:
+    """What the endpoints share."""
+
+    broker: Broker
+
+    def check(self) -> BaseResponse:
+        """Answer a proxy's question about one request. With `?login=redirect` a page view without access is led to sign in."""
+        asked = self._asked()
+        if isinstance(asked, Unclear):
+            log.warning("forward-auth refused a question from %s: %s", request.remote_addr, asked.reason)
+            return _answer(403)
+        secret = self._cookie(APP_COOKIE)
+        found = passage(self.broker, asked.origin, secret) if secret else None
+        if found is not None:
+            values = (
+                found.person_id,
+                found.target,
+                found.entitlement,
+                found.grant_id,
+                str(found.ends_at_s),
+                found.assertion,
+            )
+            return _answer(200, values)
+        if self._client(asked.origin) is None:
+            return _answer(403)
+        if request.args.get("login") == "redirect" and asked.method in SAFE_METHODS:
+            answer = _answer(302)
+            answer.headers["Location"] = f"{PREFIX}start?{urlencode({'to': asked.uri})}"
+            return answer
+        return _answer(401)
+
+    def start(self) -> BaseResponse:
+        """Begin to sign a browser in to a proxied application; what it wanted waits in the application's own cookie."""
+        asked = self._asked()
+        client = None if isinstance(asked, Unclear) else self._client(asked.origin)
+        if isinstance(asked, Unclear) or client is None:
+            return _plain(403, OVER)
+        if asked.method not in SAFE_METHODS:
+            return _plain(401, "Sign in first: open the address of the application.\n")
+        wanted = request.args.get("to") or ("/" if asked.uri.startswith(PREFIX) else asked.uri)
+        verifier = new_secret()
+        query = {
+            "response_type": "code",
+            "client_id": client.id,
+            "redirect_uri": client.redirect_uris[0],
+            "scope": "openid",
+            "state": _state(verifier),
+            "code_challenge": b64u_encode(hashlib.sha256(verifier.encode()).digest()),
+            "code_challenge_method": "S256",
+        }
+        answer = redirect(f"{self.broker.site.origin}/oidc/authorize?{urlencode(query)}", 303)
+        _set(answer, START_COOKIE, f"{verifier}.{quote(_path(wanted), safe='')}", START_LIFE_S)
+        return answer
+
+    def callback(self) -> BaseResponse:
+        """Take the code at the application's own address and give the browser that address's cookie.
+
+        1 the question is clear and the address registered · 2 this browser began it (state) and the answer is this issuer's
+        (RFC 9207) · 3 the code, once, with its verifier · 4 back only to a path of the same address.
+        """
+        asked = self._asked()
+        client = None if isinstance(asked, Unclear) else self._client(asked.origin)  # 1
+        verifier, _, path = self._cookie(START_COOKIE).partition(".")
+        state, code = request.args.get("state", ""), request.args.get("code", "")
+        ours = bool(verifier) and hmac.compare_digest(_state(verifier).encode(), state.encode())
+        if client is None or not ours or request.args.get("iss") != self.broker.site.origin or not code:  # 2
+            return _plain(403, OVER)
+        secret = self._redeem(client, code, verifier)  # 3
+        if secret is None:
+            return _plain(403, OVER)
+        answer = redirect(_path(unquote(path)), 303)  # 4
+        _set(answer, APP_COOKIE, secret, None)
+        answer.delete_cookie(START_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+        return answer
+
+    def sign_out(self) -> BaseResponse:
+        """End this browser's session at the application; only the application's own pages may ask."""
+        asked = self._asked()
+        own = not isinstance(asked, Unclear) and request.headers.get("Origin") == asked.origin
+        if isinstance(asked, Unclear) or asked.method != "POST" or not own:
+            return _plain(403, "Sign out from a page of the application.\n")
+        client, secret = self._client(asked.origin), self._cookie(APP_COOKIE)
+        if client is not None and secret:
+            with self.broker.begin(actor_of(client)) as tx:
+                leave(tx, asked.origin, secret)
+        answer = redirect("/", 303)
+        answer.delete_cookie(APP_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+        return answer
+
+    def _asked(self) -> Forwarded | Unclear:
+        try:
+            peer = ipaddress.ip_address(request.remote_addr or "")
+        except ValueError:
+            return Unclear("no address of the asking side")
+        if not any(peer in network for network in self.broker.settings.forward_auth.proxies):
+            return Unclear("not one of forward_auth.proxies")
+        return read_forwarded(request.headers)
+
+    def _client(self, origin: str) -> ClientFacts | None:
+        with self.broker.read() as view:
+            return proxied(view).get(origin)
+
+    def _cookie(self, name: str) -> str:
+        """Return one cookie; nothing where it stands twice or is not plain text: somebody else may have set the other."""
+        found = request.cookies.getlist(name)
+        return found[0] if len(found) == 1 and len(found[0]) <= MAX_COOKIE and found[0].isascii() else ""
+
+    def _redeem(self, client: ClientFacts, code: str, verifier: str) -> str | None:
+        """Spend a code as its client would; return the secret of the row behind the browser's new cookie."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": client.redirect_uris[0],
+            "code_verifier": verifier,
+        }
+        with self.broker.read() as view:
+            code_hash = hash_secret(code)
+            grant_id = view.scalar(select(AuthorizationCode.grant_id).where(AuthorizationCode.code_hash == code_hash))
+        status = reserve(self.broker)
+        try:
+            with self.broker.begin(actor_of(client), lock=[(Grant, str(grant_id or ""))]) as tx:
+                self.broker.keyring.refresh(tx)
+                registered = OAuthClient(client)
+                provider = Provider(self.broker, tx, registered, status)
+                provider.create_token_response(FormRequest(self.broker.site.origin, form, registered))
+        except (JitError, OAuth2Error) as error:
+            log.warning("a code for a proxied application was not taken: %s", error)
+            return None
+        return provider.issued.refresh if provider.issued is not None else None
+
+
+def _state(verifier: str) -> str:
+    return b64u_encode(hashlib.sha256(b"jitaccess/forward-auth/state/v1\0" + verifier.encode()).digest())
+
+
+def _path(text: str) -> str:
+    """Return a path of the same host, or its root (R46)."""
+    parts = urlsplit(text)
+    clear = unclear_uri(text) is None and not parts.netloc and len(text) <= MAX_PATH
+    return own_path(text) if clear and not text.startswith(PREFIX) else "/"
+
+
+def _answer(status: int, values: tuple[str, ...] = ("",) * len(HEADERS)) -> Response:
+    answer = Response(status=status)
+    for name, value in zip(HEADERS, values, strict=True):
+        answer.headers[name] = value
+    return answer
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def _set(answer: BaseResponse, name: str, value: str, max_age: int | None) -> None:
+    answer.set_cookie(name, value, secure=True, httponly=True, samesite="Lax", path="/", max_age=max_age)
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the routes; none of them looks at the broker's own cookie."""
+    found = Blueprint("forward_auth", "jitaccess.oidc")
+    at = ForwardAuth(broker)
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    found.add_url_rule("/forward-auth", "check", without_cookie(lambda: at.check()), methods=every)
+    found.add_url_rule("/proxied/start", "start", without_cookie(lambda: at.start()), methods=every)
+    found.add_url_rule("/proxied/callback", "callback", without_cookie(lambda: at.callback()), methods=["GET"])
+    found.add_url_rule("/proxied/sign-out", "sign_out", without_cookie(lambda: at.sign_out()), methods=["POST"])
+    return found

@@ -1,0 +1,273 @@
+"""Does the door for reverse proxies let through exactly who holds live access, and nobody on any doubt?"""
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
+from werkzeug.test import TestResponse
+
+from jitaccess.broker import hold
+from jitaccess.broker.clients import add_proxied
+from jitaccess.domain.values import LOCAL
+from jitaccess.broker.hold import HoldKind
+from jitaccess.errors import JitError
+from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, START_COOKIE
+from jitaccess.sdk import TokenRefused
+from jitaccess.store.tables import Token
+from tests.oidc.conftest import Treasury
+from tests.support.world import ORIGIN
+
+APP = "https://app.example"
+
+
+@pytest.fixture
+def proxied(treasury: Treasury) -> Treasury:
+    """Give the treasury behind a reverse proxy, and Arta signed in at the broker."""
+    with treasury.world.broker.begin(LOCAL) as tx:
+        add_proxied(tx, target="treasury", name="Treasury", origin=APP)
+    return treasury
+
+
+def headers(method: str = "GET", uri: str = "/pay", host: str = "app.example", **more: str) -> dict[str, str]:
+    """Return what the proxy says."""
+    return {
+        "X-Forwarded-Method": method,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": host,
+        "X-Forwarded-Uri": uri,
+    } | more
+
+
+def ask(app: FlaskClient, path: str = "/forward-auth", **kwargs: Any) -> TestResponse:
+    """Ask as the proxy does."""
+    peer = kwargs.pop("peer", "127.0.0.1")
+    return app.open(
+        path,
+        method=kwargs.pop("send", "GET"),
+        base_url=ORIGIN,
+        headers=headers(**kwargs),
+        environ_overrides={"REMOTE_ADDR": peer},
+    )
+
+
+def jar(proxied: Treasury, **cookies: str) -> FlaskClient:
+    """Return a browser at the application's address."""
+    found = proxied.app.test_client()
+    for name, value in cookies.items():
+        found.set_cookie(name, value, domain="localhost")
+    return found
+
+
+def enter(proxied: Treasury, uri: str = "/pay?x=1") -> FlaskClient:
+    """Sign a browser in to the proxied application; return it."""
+    app = proxied.app.test_client()
+    grant = proxied.grant()
+    started = ask(app, "/proxied/start", uri=uri)
+    assert started.status_code == 303
+    query = urlsplit(started.location).query
+    begun = proxied.post("/oidc/authorize/begin", {"grant_id": grant.id, "query": query})
+    assert begun.status_code == 200, begun.text
+    back = proxied.finish(begun.json).json["redirect"]
+    assert back.startswith(f"{APP}/.jitaccess/callback?")
+    done = ask(app, f"/proxied/callback?{urlsplit(back).query}", uri="/.jitaccess/callback")
+    assert done.status_code == 303, done.text
+    assert done.location == uri
+    return app
+
+
+def put_on_hold(proxied: Treasury, kind: HoldKind, subject: str) -> None:
+    """Put somebody or something on hold, from the broker's own shell."""
+    with proxied.world.broker.begin(LOCAL) as tx:
+        hold.place(tx, proxied.world.broker, kind=kind, subject_id=subject, cause="odd", by="test")
+
+
+def closed(answer: TestResponse, *statuses: int) -> bool:
+    """Say whether an answer lets nobody through and names nobody."""
+    return answer.status_code in (statuses or (401, 403)) and all(answer.headers[name] == "" for name in HEADERS)
+
+
+@pytest.mark.covers("R43", "R45")
+def test_who_opened_live_access_goes_through_with_every_header_and_a_signed_one(proxied: Treasury) -> None:
+    app = enter(proxied)
+    answer = ask(app, method="POST", uri="/pay/1")
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    said = {name: answer.headers[name] for name in HEADERS}
+    assert said["X-Jit-User"] == proxied.world.person("arta")
+    assert (said["X-Jit-Target"], said["X-Jit-Entitlement"]) == ("treasury", "viewer")
+    token = proxied.verifier().verify(said["X-Jit-Token"])
+    assert (token.subject, token.grant) == (said["X-Jit-User"], said["X-Jit-Grant"])
+    assert str(token.ends_at) == said["X-Jit-Ends-At"]
+    assert token.expires_at - int(proxied.world.clock.now().timestamp()) <= 30
+    assert proxied.introspect(said["X-Jit-Token"])["active"] is True
+
+
+def test_the_signed_header_is_over_after_half_a_minute(proxied: Treasury) -> None:
+    text = ask(enter(proxied)).headers["X-Jit-Token"]
+    proxied.world.clock.advance(timedelta(seconds=30))
+    with pytest.raises(TokenRefused, match="expired"):
+        proxied.verifier().verify(text)
+
+
+@pytest.mark.covers("R42")
+def test_without_a_cookie_a_page_is_led_to_sign_in_and_an_act_is_refused(proxied: Treasury) -> None:
+    app = proxied.app.test_client()
+    assert closed(ask(app), 401)
+    led = ask(app, "/forward-auth?login=redirect", uri="/pay?a=b&c=d")
+    assert closed(led, 302)
+    assert led.headers["Location"] == "/.jitaccess/start?to=%2Fpay%3Fa%3Db%26c%3Dd"
+    assert closed(ask(app, "/forward-auth?login=redirect", method="POST"), 401)
+
+
+@pytest.mark.covers("R45")
+@pytest.mark.parametrize("how", ["handed back", "expired", "held", "target held", "signed out"])
+def test_the_end_shows_at_the_next_request(proxied: Treasury, how: str) -> None:
+    app, world = enter(proxied), proxied.world
+    assert ask(app).status_code == 200
+    match how:
+        case "handed back":
+            grant = ask(app).headers["X-Jit-Grant"]
+            assert proxied.post(f"/api/grants/{grant}/hand-back", {}).status_code == 200
+        case "expired":
+            world.clock.advance(timedelta(hours=5))
+        case "held":
+            put_on_hold(proxied, HoldKind.PERSON, world.person("arta"))
+        case "target held":
+            put_on_hold(proxied, HoldKind.TARGET, "treasury")
+        case _:
+            left = app.post(
+                "/proxied/sign-out",
+                base_url=ORIGIN,
+                headers=headers(method="POST", uri="/.jitaccess/sign-out", Origin=APP),
+            )
+            assert left.status_code == 303
+    assert closed(ask(app), 401)
+
+
+@pytest.mark.covers("R42")
+@pytest.mark.parametrize(
+    "cookie", ["", "x", "é", "a" * 129, "a" * 8000, "../../etc", "' OR 1=1 --", "%00", '"', "null", "\t"]
+)
+def test_a_cookie_that_is_not_ours_lets_nobody_through(proxied: Treasury, cookie: str) -> None:
+    answer = proxied.app.test_client(use_cookies=False).get(
+        "/forward-auth", base_url=ORIGIN, headers=headers(Cookie=f"{APP_COOKIE}={cookie}")
+    )
+    assert closed(answer)
+
+
+def test_a_cookie_that_stands_twice_counts_as_none(proxied: Treasury) -> None:
+    app = enter(proxied)
+    good = app.get_cookie(APP_COOKIE, domain="localhost")
+    assert good is not None
+    twice = f"{APP_COOKIE}=x; {APP_COOKIE}={good.value}"
+    blank = proxied.app.test_client(use_cookies=False)
+    assert closed(blank.get("/forward-auth", base_url=ORIGIN, headers=headers(Cookie=twice)))
+
+
+def test_a_cookie_opens_only_the_host_it_was_made_for(proxied: Treasury) -> None:
+    app = enter(proxied)
+    with proxied.world.broker.begin(LOCAL) as tx:
+        add_proxied(tx, target="treasury", name="Another", origin="https://other.example")
+    assert closed(ask(app, host="other.example"), 401)
+    assert closed(ask(app, host="unknown.example"), 403)
+
+
+@pytest.mark.covers("R12")
+def test_the_brokers_own_cookie_is_nothing_here(proxied: Treasury) -> None:
+    secret = proxied.world.secrets[proxied.world.current("arta").session.id]
+    assert closed(ask(jar(proxied, **{APP_COOKIE: secret, "__Host-jit": secret})), 401)
+
+
+@pytest.mark.covers("R41")
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::2", "", "not an address"])
+def test_only_configured_proxies_are_heard(proxied: Treasury, peer: str) -> None:
+    assert closed(ask(enter(proxied), peer=peer), 403)
+
+
+@pytest.mark.covers("R41", "R44")
+@pytest.mark.parametrize("uri", ["/a/../b", "/a%2fb", "//x", "/a;b", "/a%00", "/a#b", ""])
+def test_an_ambiguous_path_is_refused_even_with_access(proxied: Treasury, uri: str) -> None:
+    assert closed(ask(enter(proxied), uri=uri), 403)
+
+
+def test_a_row_changed_by_hand_lets_nobody_through(proxied: Treasury) -> None:
+    app = enter(proxied)
+    with proxied.world.broker.db.engine.begin() as connection:
+        connection.execute(update(Token).values(ended_at=None, session_id="another"))
+    assert closed(ask(app), 401)
+
+
+@pytest.mark.covers("R36")
+def test_a_code_is_taken_once_and_only_by_the_browser_that_began(proxied: Treasury) -> None:
+    app, grant = proxied.app.test_client(), proxied.grant()
+    query = urlsplit(ask(app, "/proxied/start").location).query
+    begun = proxied.post("/oidc/authorize/begin", {"grant_id": grant.id, "query": query})
+    back = urlsplit(proxied.finish(begun.json).json["redirect"]).query
+    elsewhere = proxied.app.test_client()
+    assert ask(elsewhere, f"/proxied/callback?{back}", uri="/.jitaccess/callback").status_code == 403
+    start = app.get_cookie(START_COOKIE, domain="localhost")
+    assert ask(app, f"/proxied/callback?{back}", uri="/.jitaccess/callback").status_code == 303
+    assert ask(app).status_code == 200
+    assert start is not None
+    app.set_cookie(START_COOKIE, start.value, domain="localhost")
+    again = ask(app, f"/proxied/callback?{back}", uri="/.jitaccess/callback")
+    assert again.status_code == 403
+    assert closed(ask(app), 401), "a code that was used twice ends what it gave"
+
+
+@pytest.mark.parametrize("change", ["state", "iss", "code"])
+def test_an_answer_with_another_value_is_not_taken(proxied: Treasury, change: str) -> None:
+    app, grant = proxied.app.test_client(), proxied.grant()
+    query = urlsplit(ask(app, "/proxied/start").location).query
+    begun = proxied.post("/oidc/authorize/begin", {"grant_id": grant.id, "query": query})
+    values = {
+        name: found[0] for name, found in parse_qs(urlsplit(proxied.finish(begun.json).json["redirect"]).query).items()
+    }
+    values[change] = "https://evil.example"
+    sent = "&".join(f"{name}={value}" for name, value in values.items())
+    assert ask(app, f"/proxied/callback?{sent}", uri="/.jitaccess/callback").status_code == 403
+    assert closed(ask(app), 401)
+
+
+@pytest.mark.covers("R46")
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/.jitaccess/sign-out", "/a/../b"]
+)
+def test_the_way_back_leads_only_into_the_application(proxied: Treasury, to: str) -> None:
+    app = proxied.app.test_client()
+    started = app.get(
+        "/proxied/start", query_string={"to": to}, base_url=ORIGIN, headers=headers(uri="/.jitaccess/start")
+    )
+    assert started.status_code == 303
+    kept = app.get_cookie(START_COOKIE, domain="localhost")
+    assert kept is not None
+    assert kept.value.partition(".")[2] == "%2F"
+
+
+@pytest.mark.covers("R16")
+def test_another_site_cannot_sign_out(proxied: Treasury) -> None:
+    app = enter(proxied)
+    sent = headers(method="POST", uri="/.jitaccess/sign-out", Origin="https://evil.example")
+    assert app.post("/proxied/sign-out", base_url=ORIGIN, headers=sent).status_code == 403
+    assert ask(app).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://app.example/", "https://App.example", "http://app.example", "app.example", "https://a@app.example", APP],
+)
+def test_only_a_plain_new_origin_is_registered(proxied: Treasury, origin: str) -> None:
+    with pytest.raises(JitError), proxied.world.broker.begin(LOCAL) as tx:
+        add_proxied(tx, target="treasury", name="Treasury", origin=origin)
+
+
+def test_a_proxied_application_cannot_authenticate_as_a_client(proxied: Treasury) -> None:
+    with proxied.world.broker.begin(LOCAL) as tx:
+        client = add_proxied(tx, target="treasury", name="Treasury", origin="https://third.example")
+    answer = proxied.app.test_client().post(
+        "/oidc/introspect", base_url=ORIGIN, data={"token": "x"}, auth=(client.id, "")
+    )
+    assert answer.status_code == 401
