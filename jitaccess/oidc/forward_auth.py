@@ -72,7 +72,7 @@ class ForwardAuth:
             return _answer(403)
         if request.args.get("login") == "redirect" and asked.method in SAFE_METHODS:
             answer = _answer(302)
-            answer.headers["Location"] = f"{PREFIX}start?{urlencode({'to': asked.uri})}"
+            answer.headers["Location"] = f"{asked.origin}{PREFIX}start?{urlencode({'to': asked.uri})}"
             return answer
         return _answer(401)
 

@@ -11,8 +11,8 @@ from werkzeug.test import TestResponse
 
 from jitaccess.broker import hold
 from jitaccess.broker.clients import add_proxied
-from jitaccess.domain.values import LOCAL
 from jitaccess.broker.hold import HoldKind
+from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
 from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, START_COOKIE
 from jitaccess.sdk import TokenRefused
@@ -118,7 +118,7 @@ def test_without_a_cookie_a_page_is_led_to_sign_in_and_an_act_is_refused(proxied
     assert closed(ask(app), 401)
     led = ask(app, "/forward-auth?login=redirect", uri="/pay?a=b&c=d")
     assert closed(led, 302)
-    assert led.headers["Location"] == "/.jitaccess/start?to=%2Fpay%3Fa%3Db%26c%3Dd"
+    assert led.headers["Location"] == f"{APP}/.jitaccess/start?to=%2Fpay%3Fa%3Db%26c%3Dd"
     assert closed(ask(app, "/forward-auth?login=redirect", method="POST"), 401)
 
 

@@ -1,0 +1,217 @@
+"""Real nginx and Caddy with the shipped configurations: does anything reach the application that should not?
+
+The proof is the application's own access log: whatever is tried without live access, it stays empty.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from jitaccess.broker.clients import add_proxied
+from jitaccess.clock import SystemClock
+from jitaccess.demo.staff import Staff
+from jitaccess.demo.stage import Stage, build
+from jitaccess.domain.values import LOCAL
+from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS
+from jitaccess.sdk import FetchedKeys, Verifier
+from jitaccess.store.db import Database
+from jitaccess.tokens.keys import Keyring, read_wrapping_key
+from tests.doors.proxies import Application, Line, Proxy, start_proxy
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
+SPOOFED = dict.fromkeys(HEADERS, "evil") | {name.replace("-", "_"): "evil" for name in HEADERS}
+
+
+@dataclass(slots=True)
+class House:
+    """A broker, an application, a proxy between the world and it, and Arta with access."""
+
+    stage: Stage
+    application: Application
+    proxy: Proxy
+    staff: Staff
+
+    def enter(self) -> str:
+        """Let Arta ask for access and sign in through the proxy; return the Cookie header of the application's host."""
+        asked = self.staff.ask("treasury", "viewer", duration_s=900, reason="look")
+        assert asked.status == 200, asked.text
+        self.staff.cookies.pop(self.proxy.origin.removeprefix("http://"), None)
+        page = f"{self.proxy.origin}/inside?x=1"
+        led = self.staff.get(page).location
+        done = self.staff.open_target(led if led.startswith(self.proxy.origin) else page)
+        assert done.status == 200, done.text
+        assert done.text == "inside"
+        assert self.application.log[-1].line == "GET /inside?x=1 HTTP/1.1"
+        self.application.log.clear()
+        return f"{APP_COOKIE}={self.staff.cookies[self.proxy.origin.removeprefix('http://')][APP_COOKIE]}"
+
+    def refused(self, target: str, headers: Mapping[str, str], *, method: str = "GET") -> int:
+        """Send one request that must not reach the application; return the status."""
+        with Line(self.proxy) as line:
+            status, _, body = line.ask(target, headers, method=method)
+        assert self.application.log == [], target
+        assert b"inside" not in body
+        assert status == 0 or status >= 300, (target, status)
+        return status
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Give a running house with each of the proxies."""
+    application = Application()
+    application.start()
+    stage = build(enrolled=frozenset({"arta"}), port=free_port(), treasury_port=free_port())
+    folder = tmp_path_factory.mktemp(request.param)
+    for parent in (folder, *folder.parents[:3]):  # nobody has to reach its own folder
+        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    proxy = start_proxy(request.param, folder, broker=stage.settings.server.port, application=application.port)
+    register(stage, proxy.origin)
+    try:
+        stage.broker.start()
+        with httpx2.Client(timeout=60) as http:
+            staff = Staff("arta", stage.origin, stage.seeded.passkeys["arta"], http)
+            assert staff.sign_in().status == 200
+            yield House(stage, application, proxy, staff)
+    finally:
+        proxy.stop()
+        stage.clear()
+        application.stop()
+
+
+def register(stage: Stage, origin: str) -> None:
+    """Register the proxied application, as `jitaccess clients add-proxied` does."""
+    keyring = Keyring.load(stage.settings.store.url, read_wrapping_key(stage.settings.keys.wrapping_key_file))
+    db = Database(stage.settings.store.url, SystemClock(), keyring.seals)
+    with db.begin(LOCAL) as tx:
+        add_proxied(tx, target="treasury", name="Treasury", origin=origin)
+    db.close()
+
+
+@pytest.fixture(scope="module")
+def cookie(house: House) -> str:
+    """Give the cookie of Arta's live access."""
+    return house.enter()
+
+
+@pytest.fixture(autouse=True)
+def _empty(house: House) -> None:
+    house.application.log.clear()
+
+
+@pytest.mark.covers("R42")
+def test_without_access_a_page_leads_to_sign_in_and_an_act_is_refused(house: House) -> None:
+    with Line(house.proxy) as line:
+        status, headers, _ = line.ask("/pay?a=b", SPOOFED)
+        assert status in (302, 303)
+        if headers["location"].startswith(f"{house.proxy.origin}/.jitaccess/start"):
+            status, headers, _ = line.ask(headers["location"].removeprefix(house.proxy.origin))
+            assert status == 303
+    assert headers["location"].startswith(f"{house.stage.origin}/oidc/authorize?")
+    assert headers["set-cookie"].startswith("__Host-jit-start=")
+    assert house.refused("/pay", SPOOFED, method="POST") == 401
+
+
+@pytest.mark.covers("R43")
+@pytest.mark.parametrize("connection", ["keep-alive", "close", "keep-alive, X-Jit-User, X-Jit-Token, X-Jit-Grant"])
+def test_what_a_client_says_about_itself_is_replaced(house: House, cookie: str, connection: str) -> None:
+    with Line(house.proxy) as line:
+        status, _, body = line.ask("/pay?a=b", {**SPOOFED, "Cookie": cookie, "Connection": connection})
+    assert (status, body) == (200, b"inside")
+    [reached] = house.application.log
+    assert reached.line.startswith("GET /pay?a=b ")
+    for name in HEADERS:
+        [value] = reached.values(name)
+        assert value not in ("", "evil")
+    assert reached.values("X-Jit-Entitlement") == ["viewer"]
+    verifier = Verifier(house.stage.origin, house.stage.treasury_origin, FetchedKeys(house.stage.origin))
+    token = verifier.verify(reached.values("X-Jit-Token")[0])
+    assert [token.subject] == reached.values("X-Jit-User")
+
+
+AMBIGUOUS = [
+    "/a/../pay",
+    "/a/./pay",
+    "/a/%2e%2e/pay",
+    "/a%2fpay",
+    "/a%5cpay",
+    "//pay",
+    "/a//pay",
+    "/a;b/pay",
+    "/pay%00",
+    "/pay#x",
+    "/a\\pay",
+    "/pay%2",
+    "/a%252fpay",
+]
+
+
+@pytest.mark.covers("R44")
+def test_an_ambiguous_path_reaches_nobody_even_with_access(house: House, cookie: str) -> None:
+    for target in AMBIGUOUS:
+        house.refused(target, {"Cookie": cookie})
+
+
+@pytest.mark.covers("R41")
+def test_a_client_cannot_say_where_it_goes(house: House, cookie: str) -> None:
+    for name in ("X-Forwarded-Uri", "X-Original-Url", "X-Rewrite-Url", "X_Forwarded_Uri"):
+        house.refused("/a/../pay", {"Cookie": cookie, name: "/pay"})
+    for name, value in (
+        ("X-Forwarded-Host", "evil.example"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-For", "10.0.0.1"),
+    ):
+        with Line(house.proxy) as line:
+            status, _, _ = line.ask("/pay", {"Cookie": cookie, name: value})
+        assert status == 200, name
+        assert "evil.example" not in house.application.log[-1].values("X-Forwarded-Host")
+    house.application.log.clear()
+    assert house.refused("/pay", {"X-Forwarded-Host": "evil.example"}) in (302, 303)
+
+
+@pytest.mark.covers("R42")
+def test_a_cookie_that_is_not_ours_reaches_nobody(house: House) -> None:
+    garbage = ["x", "a" * 128, "a" * 8192, "\xff\xfe", '"', "%00", f"x; {APP_COOKIE}=y"]
+    for value in garbage:
+        house.refused("/pay", {"Cookie": f"{APP_COOKIE}={value}"})
+
+
+@pytest.mark.covers("R45")
+def test_an_end_shows_on_a_connection_that_is_kept_alive(house: House) -> None:
+    cookie = house.enter()
+    with Line(house.proxy) as line:
+        assert line.ask("/pay", {"Cookie": cookie})[0] == 200
+        grant = house.application.log[-1].values("X-Jit-Grant")[0]
+        assert house.staff.post(f"/api/grants/{grant}/hand-back").status == 200
+        house.application.log.clear()
+        assert line.ask("/pay", {"Cookie": cookie})[0] in (302, 303)
+    assert house.application.log == []
+
+
+@pytest.mark.covers("R42")
+def test_a_broker_that_hangs_or_is_gone_lets_nobody_through(house: House, cookie: str) -> None:
+    process = house.stage.broker.process
+    assert process is not None
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        assert house.refused("/pay", {"Cookie": cookie}) >= 500
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert house.refused("/pay", {"Cookie": cookie}) >= 500
+    house.stage.broker.stop()
+    house.stage.broker.start()
+    with Line(house.proxy) as line:
+        assert line.ask("/pay", {"Cookie": cookie})[0] == 200
+
+
+def test_the_shipped_folder_holds_what_was_tried() -> None:
+    folder = Path(__file__).parents[2] / "examples"
+    assert {path.name for path in (folder / "nginx").iterdir()} >= {"nginx.conf", "question.conf", "README.md"}
+    assert {path.name for path in (folder / "caddy").iterdir()} >= {"Caddyfile", "README.md"}
