@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CONFLICT = "conflict"
     GONE = "gone"
     TOO_LARGE = "too_large"
+    KEY_REUSED = "key_reused"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     SEAL_BROKEN = "seal_broken"
@@ -45,6 +46,7 @@ DOORS: Mapping[Kind, Door] = {
     Kind.CONFLICT: Door(409, "urn:jitaccess:problem:conflict", 6),
     Kind.GONE: Door(410, "urn:jitaccess:problem:gone", 7),
     Kind.TOO_LARGE: Door(413, "urn:jitaccess:problem:too-large", 8),
+    Kind.KEY_REUSED: Door(422, "urn:jitaccess:problem:key-reused", 12),
     Kind.RATE_LIMITED: Door(429, "urn:jitaccess:problem:rate-limited", 9),
     Kind.UNAVAILABLE: Door(503, "urn:jitaccess:problem:unavailable", 10),
     Kind.SEAL_BROKEN: Door(503, "urn:jitaccess:problem:seal-broken", 11),

@@ -170,6 +170,12 @@ class Limits(_Section):
     hurried_least: int = Field(default=10, ge=1, le=20)
     """Approvals below which nothing is said of an approver's pace."""
     sign_in_per_address_minute: int = Field(default=60, ge=1)
+    calls_per_person_minute: int = Field(default=600, ge=10)
+    """Requests of one person to one process, whatever they are for."""
+    calls_per_address_minute: int = Field(default=1200, ge=10)
+    """Requests without a session, of one address to one process."""
+    target_calls_per_address_minute: int = Field(default=600_000, ge=60)
+    """Requests of targets' programs (token, introspection, revocation), of one address to one process."""
     reason_chars: int = Field(default=500, ge=20, le=2000)
 
 

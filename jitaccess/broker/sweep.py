@@ -35,7 +35,15 @@ from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import Tx
 from jitaccess.store.ids import new_secret
-from jitaccess.store.tables import AccessRequest, Challenge, Grant, Heartbeat, LogoutNotice, PendingAuthorization
+from jitaccess.store.tables import (
+    AccessRequest,
+    Challenge,
+    Grant,
+    Heartbeat,
+    KeptAnswer,
+    LogoutNotice,
+    PendingAuthorization,
+)
 from jitaccess.tokens.keys import due_for_retirement, retire_due
 
 log = logging.getLogger(__name__)
@@ -47,6 +55,7 @@ LOOK_EVERY_S = 5.0
 TARGETS_WAIT_S = 0.2
 """How long a tick waits for targets: one that hangs must not hold up the next look at what is due."""
 KEEP_LOGOUTS = timedelta(days=90)
+KEEP_ANSWERS = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +206,7 @@ class Ticker:
         for way in self._ways.values():  # a job for each: a channel that hangs holds up itself alone (T-22)
             self._every(settings.sweep.every_s * 2, f"notices-{way.name}", partial(notify.send, self._broker, way))
         self._every(REGISTER_EVERY_S, "register", self._register.check)
-        self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self._housekeeping)
+        self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self.housekeeping)
         self._every(1.0, "clock", self._watch_clock)
         self._every(LOOK_EVERY_S, "reconcile", self._reconciler.run)
         self._scheduler.start()
@@ -260,12 +269,14 @@ class Ticker:
 
     # -- housekeeping
 
-    def _housekeeping(self) -> None:
+    def housekeeping(self) -> None:
+        """Delete book-keeping that is over, note that this process lives, retire keys that are due."""
         with self._broker.begin(SYSTEM) as tx:
             tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
             tx.delete(PendingAuthorization, PendingAuthorization.expires_at < tx.now)
             tx.delete(LogoutNotice, LogoutNotice.done_at < tx.now - KEEP_LOGOUTS)
             forget_old(tx)
+            tx.delete(KeptAnswer, KeptAnswer.created_at < tx.now - KEEP_ANSWERS)
             beat = tx.get(Heartbeat, "sweep")
             if beat is None:
                 tx.insert(Heartbeat, id="sweep", beat_at=tx.now)

@@ -14,6 +14,7 @@ from jitaccess.cli.keys import keys
 from jitaccess.cli.migrate import migrate
 from jitaccess.cli.people import people
 from jitaccess.cli.policy import policy
+from jitaccess.cli.ready import ready
 from jitaccess.cli.recovery import recovery
 from jitaccess.cli.serve import serve
 from jitaccess.cli.targets import targets
@@ -27,7 +28,22 @@ def root() -> None:
     """Just-in-time privileged access with passkey-signed approvals and a log nobody can rewrite unseen."""
 
 
-for command in (init, migrate, serve, worker, demo, policy, audit, keys, people, clients, hold, recovery, targets):
+for command in (
+    init,
+    migrate,
+    serve,
+    worker,
+    demo,
+    policy,
+    audit,
+    keys,
+    people,
+    clients,
+    hold,
+    recovery,
+    targets,
+    ready,
+):
     root.add_command(command)
 
 

@@ -788,6 +788,20 @@ class RateCount(Base):
     count: Mapped[int]
 
 
+class KeptAnswer(Base):
+    """The answer that belongs to an idempotency key of a person; kept for a day."""
+
+    __tablename__ = "kept_answer"
+    id: Mapped[str] = _key()
+    """Hex SHA-256 of person and key."""
+    act: Mapped[str]
+    """Hex SHA-256 of what was asked for."""
+    status: Mapped[int | None]
+    """HTTP status; None while the act runs, and for ever if it was interrupted."""
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class RegisterVersion(Base):
     """The one row whose number grows whenever people, groups, holds or the active policy change; caches key on it."""
 
@@ -868,6 +882,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "pending_authorization",
         "rate_count",
         "decision_pace",
+        "kept_answer",
         "heartbeat",
         "register_version",
         "status_list",

@@ -4,28 +4,33 @@ Every change is a POST with a JSON body from our own origin; `begin` answers {ch
 {challenge_id, response}. Thin: parse, call a verb, answer.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from jitaccess.broker import approve, changes, deputies, hold, revoke
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.listing import grants_page, requests_page
 from jitaccess.broker.policies import approver_groups
 from jitaccess.broker.request import Ask
 from jitaccess.broker.votes import votes_of
 from jitaccess.clock import from_epoch_s, to_epoch_s
+from jitaccess.domain.register import PersonView
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, passkeys, people, sessions
 from jitaccess.identity.passkeys import Ceremony
 from jitaccess.policy.evaluate import AskTerm, Decision
 from jitaccess.proof.canonical import JsonValue, b64u_encode
-from jitaccess.store.tables import AccessRequest, Grant, Passkey, Person
-from jitaccess.web import schemas
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Hold, Passkey, Person
+from jitaccess.web import answers, schemas
 from jitaccess.web.doors import browser_id, clear_session, current, set_session, settle
 from jitaccess.web.limits import count_sign_in
+from jitaccess.web.operations import documented
+from jitaccess.web.paging import page, part_of, window
 
 
 def begun(ceremony: Ceremony) -> Response:
@@ -54,6 +59,27 @@ def ask_json(term: AskTerm) -> dict[str, Any]:
     return found
 
 
+def _right(entry: requests.CatalogueEntry) -> tuple[str, str]:
+    return entry.target, entry.entitlement
+
+
+def entry_json(entry: requests.CatalogueEntry) -> dict[str, Any]:
+    """Return a right that may be asked for."""
+    return {
+        "target": entry.target,
+        "target_name": entry.target_name,
+        "entitlement": entry.entitlement,
+        "label": entry.label,
+        "risk": entry.risk,
+        "reachable": entry.reachable,
+        "needs_approval": entry.needs_approval,
+        "default_s": entry.default_s,
+        "max_s": entry.max_s,
+        "start_within_s": entry.start_within_s,
+        "asks": [ask_json(term) for term in entry.asks],
+    }
+
+
 def request_json(row: AccessRequest) -> dict[str, Any]:
     """Return a request."""
     return {
@@ -68,6 +94,16 @@ def request_json(row: AccessRequest) -> dict[str, Any]:
         "created_at": to_epoch_s(row.created_at),
         "approve_by": to_epoch_s(row.approve_by),
         "policy_digest": row.policy_digest,
+    }
+
+
+def vote_json(vote: Approval, written: Mapping[str, str]) -> dict[str, Any]:
+    """Return a verdict with the comment that its person wrote."""
+    return {
+        "step": vote.step,
+        "verdict": vote.verdict,
+        "person_id": vote.person_id,
+        "comment": written.get(vote.person_id, ""),
     }
 
 
@@ -105,6 +141,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
     site = broker.site
 
     @api.post("/sign-in/begin")
+    @documented("sign-in", "Begin to sign in.", takes=schemas.Empty, answers=answers.Begun, public=True)
     def sign_in_begin() -> Response:
         schemas.body(schemas.Empty)
         browser = browser_id()
@@ -114,6 +151,14 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(ceremony)
 
     @api.post("/sign-in/complete")
+    @documented(
+        "sign-in",
+        "Sign in with a passkey; sets the session cookie.",
+        takes=schemas.Answer,
+        answers=answers.SignedIn,
+        public=True,
+        kinds=(Kind.UNAUTHENTICATED,),
+    )
     def sign_in_complete() -> Response:
         given = schemas.body(schemas.Answer)
         secret, person_id = "", ""
@@ -135,7 +180,9 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return response
 
     @api.post("/sign-out")
+    @documented("sign-in", "End this session.", takes=schemas.Empty, answers=answers.Done, repeatable=False)
     def sign_out() -> Response:
+        schemas.body(schemas.Empty)
         me = current()
         with broker.begin(me.actor) as tx:
             sessions.end(tx, me.session, "signed_out")
@@ -144,6 +191,13 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return response
 
     @api.post("/enrol/begin")
+    @documented(
+        "sign-in",
+        "Begin to register a first passkey with an enrolment link.",
+        takes=schemas.Token,
+        answers=answers.Begun,
+        public=True,
+    )
     def enrol_begin() -> Response:
         given = schemas.body(schemas.Token)
         with broker.begin(SYSTEM) as tx:
@@ -152,6 +206,9 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @api.post("/enrol/complete")
+    @documented(
+        "sign-in", "Register a first passkey.", takes=schemas.NamedAnswer, answers=answers.NewPasskey, public=True
+    )
     def enrol_complete() -> Response:
         given = schemas.body(schemas.NamedAnswer)
         with broker.begin(SYSTEM) as tx:
@@ -167,6 +224,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return jsonify({"passkey_id": settle(found).id})
 
     @api.post("/step-up/begin")
+    @documented("sign-in", "Begin to confirm this session anew.", takes=schemas.Empty, answers=answers.Begun)
     def step_up_begin() -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -175,6 +233,13 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(ceremony)
 
     @api.post("/step-up/complete")
+    @documented(
+        "sign-in",
+        "Confirm this session; replaces its cookie.",
+        takes=schemas.Answer,
+        answers=answers.Done,
+        repeatable=False,
+    )
     def step_up_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -191,6 +256,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return response
 
     @api.get("/me")
+    @documented("passkeys", "Who this session belongs to.", answers=answers.Me)
     def me_() -> Response:
         me = current()
         with broker.read() as view:
@@ -209,6 +275,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         )
 
     @api.get("/passkeys")
+    @documented("passkeys", "List one's own passkeys.", answers=list[answers.OwnPasskey])
     def passkeys_list() -> Response:
         me = current()
         with broker.read() as view:
@@ -216,6 +283,12 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return jsonify([passkey_json(row, mine=row.id == me.passkey.id) for row in found])
 
     @api.post("/passkeys/add/begin")
+    @documented(
+        "passkeys",
+        "Begin to add a passkey: the one at hand confirms first.",
+        takes=schemas.Empty,
+        answers=answers.Begun,
+    )
     def add_begin() -> Response:
         """First the passkey at hand confirms (R7, R15); `confirm` then gives the options of the new one."""
         schemas.body(schemas.Empty)
@@ -225,6 +298,9 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(ceremony)
 
     @api.post("/passkeys/add/confirm")
+    @documented(
+        "passkeys", "Confirm, and get the options of the new passkey.", takes=schemas.Answer, answers=answers.Begun
+    )
     def add_confirm() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -241,6 +317,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(ceremony)
 
     @api.post("/passkeys/add/complete")
+    @documented("passkeys", "Add the passkey.", takes=schemas.NamedAnswer, answers=answers.NewPasskey)
     def add_complete() -> Response:
         given = schemas.body(schemas.NamedAnswer)
         me = current()
@@ -258,6 +335,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return jsonify({"passkey_id": settle(found).id})
 
     @api.post("/passkeys/<passkey_id>/remove/begin")
+    @documented("passkeys", "Begin to remove a passkey.", takes=schemas.Empty, answers=answers.Begun)
     def remove_begin(passkey_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -266,6 +344,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return begun(ceremony)
 
     @api.post("/passkeys/<passkey_id>/remove/complete")
+    @documented("passkeys", "Remove a passkey.", takes=schemas.Answer, answers=answers.Done)
     def remove_complete(passkey_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -287,6 +366,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         return jsonify({})
 
     @api.post("/passkeys/<passkey_id>/rename")
+    @documented("passkeys", "Rename a passkey.", takes=schemas.Rename, answers=answers.Done)
     def rename(passkey_id: str) -> Response:
         given = schemas.body(schemas.Rename)
         me = current()
@@ -318,37 +398,43 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return Ask(given.target, given.entitlement, given.inputs, given.duration_s, given.reason, start)
 
     @api.get("/catalogue")
+    @documented(
+        "requests",
+        "List what this person may ask for, by target and right.",
+        query=schemas.PageQuery,
+        answers=list[answers.Entry],
+        paged=True,
+    )
     def catalogue() -> Response:
+        part = window(schemas.query(schemas.PageQuery), str, str)
         me = current()
         with broker.read() as view:
             found = requests.catalogue(view, broker, me)
-        return jsonify(
-            [
-                {
-                    "target": entry.target,
-                    "target_name": entry.target_name,
-                    "entitlement": entry.entitlement,
-                    "label": entry.label,
-                    "risk": entry.risk,
-                    "reachable": entry.reachable,
-                    "needs_approval": entry.needs_approval,
-                    "default_s": entry.default_s,
-                    "max_s": entry.max_s,
-                    "start_within_s": entry.start_within_s,
-                    "asks": [ask_json(term) for term in entry.asks],
-                }
-                for entry in found
-            ]
-        )
+        return page(part_of(found, part, _right), part, _right, entry_json)
 
     @api.get("/requests")
+    @documented(
+        "requests",
+        "List one's own requests, newest first.",
+        query=schemas.PageQuery,
+        answers=list[answers.AccessRequest],
+        paged=True,
+    )
     def request_list() -> Response:
+        part = window(schemas.query(schemas.PageQuery), str)
         me = current()
         with broker.read() as view:
-            found = requests.of_person(view, me.person.id)
-        return jsonify([request_json(row) for row in found])
+            before = str(part.after[0]) if part.after else None
+            found = requests_page(view, before=before, limit=part.limit + 1, person=me.person.id)
+        return page(found, part, lambda row: (row.id,), request_json)
 
     @api.post("/requests/preview")
+    @documented(
+        "requests",
+        "Say what would be decided and who could sign; files nothing.",
+        takes=schemas.AskBody,
+        answers=answers.Preview,
+    )
     def preview() -> Response:
         given = schemas.body(schemas.AskBody)
         me = current()
@@ -359,6 +445,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return jsonify({"decision": decision_json(found.decision), "signers": signers})
 
     @api.post("/requests/begin")
+    @documented("requests", "Begin to file a request.", takes=schemas.AskBody, answers=answers.Begun)
     def filing_begin() -> Response:
         given = schemas.body(schemas.AskBody)
         me = current()
@@ -367,6 +454,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @api.post("/requests/complete")
+    @documented("requests", "File the signed request.", takes=schemas.Answer, answers=answers.Filed)
     def filing_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -377,6 +465,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
         return jsonify({"request_id": filed.request.id, "state": filed.request.state, "grant_id": grant_id})
 
     @api.get("/requests/<request_id>")
+    @documented("requests", "Show a request and its verdicts.", answers=answers.RequestWithVotes)
     def request_show(request_id: str) -> Response:
         me = current()
         with broker.read() as view:
@@ -386,18 +475,10 @@ def _requests(api: Blueprint, broker: Broker) -> None:
                 row = view.require(AccessRequest, request_id)
             votes = votes_of(view, request_id)
             written = comments_of(view, request_id)
-        signed = [
-            {
-                "step": vote.step,
-                "verdict": vote.verdict,
-                "person_id": vote.person_id,
-                "comment": written.get(vote.person_id, ""),
-            }
-            for vote in votes
-        ]
-        return jsonify({**request_json(row), "votes": signed})
+        return jsonify({**request_json(row), "votes": [vote_json(vote, written) for vote in votes]})
 
     @api.post("/requests/<request_id>/withdraw")
+    @documented("requests", "Withdraw one's own pending request.", takes=schemas.Empty, answers=answers.AccessRequest)
     def withdraw(request_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -408,13 +489,24 @@ def _requests(api: Blueprint, broker: Broker) -> None:
 
 def _grants(api: Blueprint, broker: Broker) -> None:
     @api.get("/grants")
+    @documented(
+        "grants",
+        "List one's own grants, newest first.",
+        query=schemas.GrantsQuery,
+        answers=list[answers.Grant],
+        paged=True,
+    )
     def grant_list() -> Response:
+        asked = schemas.query(schemas.GrantsQuery)
+        part = window(asked, str)
         me = current()
         with broker.read() as view:
-            found = revoke.grants_of(view, me.person.id)
-        return jsonify([grant_json(row) for row in found])
+            before = str(part.after[0]) if part.after else None
+            found = grants_page(view, before=before, limit=part.limit + 1, person=me.person.id, live=asked.live)
+        return page(found, part, lambda row: (row.id,), grant_json)
 
     @api.post("/grants/<grant_id>/hand-back")
+    @documented("grants", "Hand a grant back early.", takes=schemas.Empty, answers=answers.Grant)
     def hand_back(grant_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -423,12 +515,38 @@ def _grants(api: Blueprint, broker: Broker) -> None:
         return jsonify(grant_json(row))
 
     @api.post("/grants/<grant_id>/revoke")
+    @documented("grants", "Revoke somebody's grant.", takes=schemas.Empty, answers=answers.Grant)
     def revoke_(grant_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
         with broker.begin(me.actor, lock=[(Grant, grant_id)]) as tx:
             row = settle(revoke.revoke(tx, broker, me, grant_id))
         return jsonify(grant_json(row))
+
+
+def hold_json(row: Hold) -> dict[str, Any]:
+    """Return a hold."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "subject_id": row.subject_id,
+        "cause": row.cause,
+        "placed_at": to_epoch_s(row.placed_at),
+    }
+
+
+def person_json(person: PersonView, accounts: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return somebody of the register."""
+    return {
+        "id": person.id,
+        "name": person.name,
+        "institution": person.institution,
+        "unit": person.unit,
+        "groups": sorted(person.groups),
+        "active": person.active,
+        "on_hold": person.on_hold,
+        "accounts": sorted(accounts.get(person.id, [])),
+    }
 
 
 def _admin(api: Blueprint, broker: Broker) -> None:
@@ -440,19 +558,22 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         return me
 
     @api.get("/holds")
+    @documented(
+        "administration",
+        "List holds in force, newest first.",
+        query=schemas.PageQuery,
+        answers=list[answers.Hold],
+        paged=True,
+    )
     def holds() -> Response:
+        part = window(schemas.query(schemas.PageQuery), str)
         admin()
         with broker.read() as view:
-            found = hold.in_force(view)
-        return jsonify(
-            [
-                {"id": row.id, "kind": row.kind, "subject_id": row.subject_id, "cause": row.cause,
-                 "placed_at": to_epoch_s(row.placed_at)}
-                for row in found
-            ]
-        )  # fmt: skip
+            found = part_of(hold.in_force(view), part, lambda row: (row.id,), falling=True)
+        return page(found, part, lambda row: (row.id,), hold_json)
 
     @api.post("/holds")
+    @documented("administration", "Place a hold; ends what is live.", takes=schemas.HoldBody, answers=answers.Placed)
     def place() -> Response:
         given = schemas.body(schemas.HoldBody)
         me = admin()
@@ -470,6 +591,12 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         )
 
     @api.post("/end-everything")
+    @documented(
+        "administration",
+        "End everything of a person, target or grant without a hold.",
+        takes=schemas.HoldBody,
+        answers=answers.Ended,
+    )
     def end_everything() -> Response:
         given = schemas.body(schemas.HoldBody)
         me = admin()
@@ -480,6 +607,7 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         return jsonify({"sessions": ended.sessions, "requests": ended.requests, "grants": ended.grants})
 
     @api.post("/changes/begin")
+    @documented("administration", "Begin to sign a change.", takes=schemas.ChangeBody, answers=answers.Begun)
     def change_begin() -> Response:
         given = schemas.body(schemas.ChangeBody)
         me = current()
@@ -489,6 +617,13 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @api.post("/changes/complete")
+    @documented(
+        "administration",
+        "Sign a change; applies it once enough persons did.",
+        takes=schemas.Answer,
+        answers=answers.Changed,
+        repeatable=False,
+    )
     def change_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -500,30 +635,26 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         return jsonify({"change_id": done.change.id, "applied": done.ready, "shown": done.shown})
 
     @api.get("/people")
+    @documented(
+        "administration",
+        "List the staff register, by id.",
+        query=schemas.PageQuery,
+        answers=list[answers.Person],
+        paged=True,
+    )
     def people_() -> Response:
+        part = window(schemas.query(schemas.PageQuery), str)
         admin()
         with broker.read() as view:
             found = people.staff(view)
         accounts: dict[str, list[str]] = {}
         for key, (person_id, _) in found.accounts.items():
             accounts.setdefault(person_id, []).append(key)
-        return jsonify(
-            [
-                {
-                    "id": person.id,
-                    "name": person.name,
-                    "institution": person.institution,
-                    "unit": person.unit,
-                    "groups": sorted(person.groups),
-                    "active": person.active,
-                    "on_hold": person.on_hold,
-                    "accounts": sorted(accounts.get(person.id, [])),
-                }
-                for person in found.register.persons.values()
-            ]
-        )
+        rows = part_of(list(found.register.persons.values()), part, lambda person: (person.id,))
+        return page(rows, part, lambda person: (person.id,), lambda person: person_json(person, accounts))
 
     @api.get("/policy")
+    @documented("policy", "Read the active policy set.", answers=answers.Policy)
     def policy() -> Response:
         current()
         with broker.read() as view:
@@ -531,11 +662,12 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         return jsonify({"digest": active.digest, "document": active.document})
 
     @api.get("/policy/explain")
+    @documented("policy", "Explain each rule for this person.", query=schemas.ExplainQuery, answers=answers.Explained)
     def explain() -> Response:
         me = current()
-        target, entitlement = request.args.get("target", "")[:64], request.args.get("entitlement", "")[:64]
+        asked = schemas.query(schemas.ExplainQuery)
         with broker.read() as view:
-            found = requests.explanation(view, broker, me, Ask(target, entitlement, {}, None, ""))
+            found = requests.explanation(view, broker, me, Ask(asked.target, asked.entitlement, {}, None, ""))
         return jsonify(
             {
                 "decision": decision_json(found.decision),

@@ -4,14 +4,22 @@ from flask import Blueprint, Response, jsonify
 
 from jitaccess.broker import approve, pace
 from jitaccess.broker.approve import Choice
+from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.unusual import unusual
+from jitaccess.clock import to_epoch_us
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.store.tables import AccessRequest
-from jitaccess.web import schemas
-from jitaccess.web.api import begun, request_json
+from jitaccess.web import answers, schemas
+from jitaccess.web.api import begun, request_json, vote_json
 from jitaccess.web.doors import current, settle
+from jitaccess.web.operations import documented
+from jitaccess.web.paging import page, part_of, window
+
+
+def _urgency(row: AccessRequest) -> tuple[int, str]:
+    return to_epoch_us(row.approve_by), row.id
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -19,13 +27,41 @@ def blueprint(broker: Broker) -> Blueprint:
     api = Blueprint("approving_api", __name__, url_prefix="/api")
 
     @api.get("/approvals")
+    @documented(
+        "approvals",
+        "List requests that wait for this person, the most urgent first.",
+        query=schemas.PageQuery,
+        answers=list[answers.AccessRequest],
+        paged=True,
+    )
     def inbox() -> Response:
+        part = window(schemas.query(schemas.PageQuery), int, str)
         me = current()
         with broker.read() as view:
             found = approve.inbox(view, broker, me)
-        return jsonify([request_json(row) for row in found])
+        return page(part_of(found, part, _urgency), part, _urgency, request_json)
+
+    @api.get("/requests/<request_id>/approval")
+    @documented("approvals", "Show what an approver needs to know before signing.", answers=answers.Waiting)
+    def approval_show(request_id: str) -> Response:
+        me = current()
+        with broker.read() as view:
+            found = settle(approve.facts(view, broker, request_id, me))
+            written = comments_of(view, request_id)
+        return jsonify(
+            {
+                **request_json(found.request),
+                "votes": [vote_json(vote, written) for vote in found.votes],
+                "requester": found.requester.name,
+                "institution": found.requester.institution,
+                "unit": found.requester.unit,
+                "terms": found.request.terms,
+                "open_steps": list(found.open_steps),
+            }
+        )
 
     @api.get("/approvals/pace")
+    @documented("approvals", "Say how fast each approver decides.", answers=list[answers.Pace])
     def pace_() -> Response:
         me = current()
         with broker.read() as view:
@@ -46,6 +82,7 @@ def blueprint(broker: Broker) -> Blueprint:
         )
 
     @api.get("/requests/<request_id>/unusual")
+    @documented("approvals", "Say what an approver should notice about a request.", answers=answers.Unusual)
     def unusual_(request_id: str) -> Response:
         """What an approver should notice about a request."""
         me = current()
@@ -73,6 +110,9 @@ def blueprint(broker: Broker) -> Blueprint:
         )
 
     @api.post("/requests/<request_id>/approval/begin")
+    @documented(
+        "approvals", "Begin to approve; answers the statement to sign.", takes=schemas.Verdict, answers=answers.Begun
+    )
     def approval_begin(request_id: str) -> Response:
         given = schemas.body(schemas.Verdict)
         me = current()
@@ -82,6 +122,7 @@ def blueprint(broker: Broker) -> Blueprint:
         return begun(settle(found))
 
     @api.post("/requests/<request_id>/approval/complete")
+    @documented("approvals", "Approve with a signature.", takes=schemas.Answer, answers=answers.Approved)
     def approval_complete(request_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -99,6 +140,7 @@ def blueprint(broker: Broker) -> Blueprint:
         )
 
     @api.post("/requests/<request_id>/deny")
+    @documented("approvals", "Deny; takes effect at once.", takes=schemas.Denial, answers=answers.State)
     def deny(request_id: str) -> Response:
         given = schemas.body(schemas.Denial)
         me = current()
@@ -107,6 +149,7 @@ def blueprint(broker: Broker) -> Blueprint:
         return jsonify({"state": settle(found).state})
 
     @api.post("/requests/<request_id>/denial/begin")
+    @documented("approvals", "Begin to sign a denial given before.", takes=schemas.Empty, answers=answers.Begun)
     def denial_begin(request_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -115,6 +158,7 @@ def blueprint(broker: Broker) -> Blueprint:
         return begun(settle(found))
 
     @api.post("/requests/<request_id>/denial/complete")
+    @documented("approvals", "Sign the denial.", takes=schemas.Answer, answers=answers.DenialSigned)
     def denial_complete(request_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()

@@ -18,8 +18,9 @@ from jitaccess.proof.canonical import b64u_encode, sha256_b64u
 from jitaccess.proof.statements import MAX_SET, ApprovalSetStatement, ApprovalStatement, Purpose, Verdict, as_json
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Challenge
-from jitaccess.web import display, schemas
+from jitaccess.web import answers, display, schemas
 from jitaccess.web.doors import current, settle
+from jitaccess.web.operations import documented
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -66,6 +67,12 @@ def blueprint(broker: Broker) -> Blueprint:
         return _download(singles[number], f"approval-{number}")
 
     @pages.post("/api/approvals/set/begin")
+    @documented(
+        "approvals",
+        "Begin to approve several requests as one set; answers every single statement.",
+        takes=schemas.ApprovalSetBody,
+        answers=answers.BegunSet,
+    )
     def begin() -> Response:
         given = schemas.body(schemas.ApprovalSetBody)
         me = current()
@@ -82,6 +89,9 @@ def blueprint(broker: Broker) -> Blueprint:
         )
 
     @pages.post("/api/approvals/set/complete")
+    @documented(
+        "approvals", "Approve the set with one signature.", takes=schemas.Answer, answers=list[answers.ApprovedOfSet]
+    )
     def complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()

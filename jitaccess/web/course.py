@@ -17,9 +17,10 @@ from jitaccess.identity import people
 from jitaccess.policy.evaluate import Effect, Terms
 from jitaccess.policy.schema import parse_duration
 from jitaccess.store.tables import AccessRequest, Grant, Person
-from jitaccess.web import schemas
+from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun
 from jitaccess.web.doors import current, settle
+from jitaccess.web.operations import documented
 from jitaccess.web.speech import say
 
 STEPS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h")
@@ -61,6 +62,7 @@ def _extending(course: Blueprint, broker: Broker) -> None:
         )
 
     @course.post("/api/grants/<grant_id>/extension/begin")
+    @documented("grants", "Begin to ask for more time.", takes=schemas.Extension, answers=answers.Begun)
     def extend_begin(grant_id: str) -> Response:
         given = schemas.body(schemas.Extension)
         me = current()
@@ -70,6 +72,7 @@ def _extending(course: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @course.post("/api/grants/<grant_id>/extension/complete")
+    @documented("grants", "File the signed extension.", takes=schemas.Answer, answers=answers.Filed)
     def extend_complete(grant_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -113,12 +116,16 @@ def _stopping(course: Blueprint, broker: Broker) -> None:
         return redirect(f"/witness/grants/{stop(grant_id).id}", 303)
 
     @course.post("/api/grants/<grant_id>/veto")
+    @documented(
+        "grants", "Stop access that one witnesses; takes effect at once.", takes=schemas.Empty, answers=answers.Vetoed
+    )
     def veto_call(grant_id: str) -> Response:
         schemas.body(schemas.Empty)
         grant = stop(grant_id)
         return jsonify({"grant_id": grant.id, "state": grant.state, "cause": grant.cause})
 
     @course.post("/api/grants/<grant_id>/veto/begin")
+    @documented("grants", "Begin to sign a veto given before.", takes=schemas.Empty, answers=answers.Begun)
     def signature_begin(grant_id: str) -> Response:
         schemas.body(schemas.Empty)
         me = current()
@@ -127,6 +134,7 @@ def _stopping(course: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @course.post("/api/grants/<grant_id>/veto/complete")
+    @documented("grants", "Sign the veto.", takes=schemas.Answer, answers=answers.VetoSigned)
     def signature_complete(grant_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()

@@ -11,9 +11,10 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.policy.schema import parse_duration
 from jitaccess.store.tables import Deputation
-from jitaccess.web import schemas
+from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun
 from jitaccess.web.doors import current, settle
+from jitaccess.web.operations import documented
 from jitaccess.web.starts import posted_start
 
 LENGTHS = ("1d", "3d", "7d", "14d", "30d")
@@ -50,6 +51,7 @@ def _show(pages: Blueprint, broker: Broker) -> None:
         )
 
     @pages.get("/api/deputies")
+    @documented("approvals", "List one's own deputies, and whose deputy one is.", answers=list[answers.Deputation])
     def deputies_list() -> Response:
         me = current()
         with broker.read() as view:
@@ -70,6 +72,7 @@ def _json(row: Deputation) -> dict[str, object]:
 
 def _change(pages: Blueprint, broker: Broker) -> None:
     @pages.post("/api/deputies/begin")
+    @documented("approvals", "Begin to name a deputy.", takes=schemas.DeputyBody, answers=answers.Begun)
     def naming_begin() -> Response:
         given = schemas.body(schemas.DeputyBody)
         me = current()
@@ -81,6 +84,7 @@ def _change(pages: Blueprint, broker: Broker) -> None:
         return begun(settle(found))
 
     @pages.post("/api/deputies/complete")
+    @documented("approvals", "Name the deputy with a signature.", takes=schemas.Answer, answers=answers.Deputation)
     def naming_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
@@ -99,6 +103,7 @@ def _change(pages: Blueprint, broker: Broker) -> None:
         return redirect("/deputies", 303)
 
     @pages.post("/api/deputies/<deputation_id>/end")
+    @documented("approvals", "End a deputation at once.", takes=schemas.Empty, answers=answers.Deputation)
     def end_call(deputation_id: str) -> Response:
         schemas.body(schemas.Empty)
         return jsonify(_json(end(deputation_id)))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
-from flask import Flask, Response, g, jsonify, redirect, render_template, request
+from flask import Flask, Response, g, jsonify, make_response, redirect, render_template, request
 from flask_babel import gettext
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker.context import Broker
@@ -21,6 +21,7 @@ from jitaccess.errors import DOORS, JitError, Kind
 from jitaccess.identity import preferences, sessions
 from jitaccess.identity.sessions import Current
 from jitaccess.store.ids import new_secret
+from jitaccess.web.limits import Meter, client_address, meter
 from jitaccess.web.speech import say
 from jitaccess.web.transfer import cache_control
 
@@ -29,7 +30,13 @@ SESSION_COOKIE = "__Host-jit"
 BROWSER_COOKIE = "__Host-jit-browser"
 """Binds a sign-in or enrolment ceremony to the browser that began it (R3); carries no power."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+UNMETERED = frozenset({"static", "pages.livez", "pages.readyz"})
+"""Files, and what a supervisor asks: a crowd must not make a healthy broker look dead."""
 MAX_COOKIE = 200
+MAX_NAME = 400
+"""Longest part of a path; an enrolment token is 43 characters, a vendored file's name shorter than this."""
+RETRY_AFTER_S = {429: 60, 503: 5}
+"""What Retry-After says where the refusal does not know better: the longest window of a minute; a moment."""
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -97,6 +104,9 @@ def install(app: Flask, broker: Broker) -> None:
     app.config["MAX_CONTENT_LENGTH"] = broker.settings.server.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = broker.settings.server.max_body_bytes
     app.config["MAX_FORM_PARTS"] = 100
+    limits = broker.settings.limits
+    persons, addresses = Meter(limits.calls_per_person_minute), Meter(limits.calls_per_address_minute)
+    programs = Meter(limits.target_calls_per_address_minute)
 
     @app.before_request
     def come_in() -> None:
@@ -104,11 +114,13 @@ def install(app: Flask, broker: Broker) -> None:
         g.current = None
         if request.host.lower() != host:
             raise JitError(Kind.INVALID, "This is not the address of this broker.")
+        _check_path()
         view = app.view_functions.get(request.endpoint or "")
-        if request.method not in SAFE_METHODS and not getattr(view, "without_cookie", False):
+        by_itself = getattr(view, "without_cookie", False)
+        if request.method not in SAFE_METHODS and not by_itself:
             _check_origin(site.origin)
         secret = request.cookies.get(SESSION_COOKIE)
-        if secret and not getattr(view, "without_cookie", False) and request.endpoint != "static":
+        if secret and not by_itself and request.endpoint != "static":
             if len(secret) > MAX_COOKIE:
                 raise JitError(Kind.UNAUTHENTICATED, "Sign in first.")
             with broker.read() as found:
@@ -117,6 +129,12 @@ def install(app: Flask, broker: Broker) -> None:
                     g.preferences = preferences.of(found, g.current.person.id)
             if g.current is not None:
                 sessions.touch(broker.db, g.current.actor, g.current.session.id)
+        if request.endpoint not in UNMETERED:
+            now = broker.clock.monotonic()
+            if g.current is not None:
+                meter(persons, g.current.person.id, now)
+            else:
+                meter(programs if by_itself else addresses, client_address(broker), now)
 
     @app.after_request
     def go_out(response: Response) -> Response:
@@ -150,11 +168,11 @@ def install(app: Flask, broker: Broker) -> None:
         return response
 
     @app.errorhandler(JitError)
-    def refused(error: JitError) -> tuple[Response | str, int] | BaseResponse:
+    def refused(error: JitError) -> BaseResponse:
         return _answer(error)
 
     @app.errorhandler(HTTPException)
-    def http(error: HTTPException) -> tuple[Response | str, int] | BaseResponse:
+    def http(error: HTTPException) -> BaseResponse:
         kinds = {404: Kind.NOT_FOUND, 405: Kind.INVALID, 413: Kind.TOO_LARGE, 429: Kind.RATE_LIMITED}
         status = error.code or 500
         kind = kinds.get(status, Kind.INVALID if status < 500 else Kind.INTERNAL)
@@ -163,12 +181,22 @@ def install(app: Flask, broker: Broker) -> None:
             405: gettext("This address does not take that method."),
             413: gettext("This is too large."),
         }
-        return _answer(JitError(kind, sentences.get(status, gettext("This request cannot be answered."))), status)
+        answer = _answer(JitError(kind, sentences.get(status, gettext("This request cannot be answered."))), status)
+        if isinstance(error, MethodNotAllowed):
+            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return answer
 
     @app.errorhandler(Exception)
-    def defect(error: Exception) -> tuple[Response | str, int] | BaseResponse:
+    def defect(error: Exception) -> BaseResponse:
         log.exception("unexpected error at %s", request.path, exc_info=error)
         return _answer(JitError(Kind.INTERNAL, "Something went wrong here. Nothing was granted. Try again."))
+
+
+def _check_path() -> None:
+    """Refuse a path with letters that no name of ours has; a database may choke on them."""
+    for value in (request.view_args or {}).values():
+        if not str(value).isprintable() or len(str(value)) > MAX_NAME:
+            raise JitError(Kind.NOT_FOUND, "There is no such page.")
 
 
 def _check_origin(origin: str) -> None:
@@ -186,7 +214,7 @@ def wants_json() -> bool:
     return request.path.startswith(("/api/", "/oidc/authorize/")) or request.is_json
 
 
-def _answer(error: JitError, status: int | None = None) -> tuple[Response | str, int] | BaseResponse:
+def _answer(error: JitError, status: int | None = None) -> BaseResponse:
     door = DOORS[error.kind]
     code = status or door.status
     if wants_json():
@@ -199,10 +227,14 @@ def _answer(error: JitError, status: int | None = None) -> tuple[Response | str,
             "code": details.pop("code", error.kind.value),
             **details,
         }
-        response = jsonify(problem)
+        response: BaseResponse = jsonify(problem)
         response.headers["Content-Type"] = "application/problem+json"
-        return response, code
-    if error.kind is Kind.UNAUTHENTICATED and request.method in SAFE_METHODS:
+    elif error.kind is Kind.UNAUTHENTICATED and request.method in SAFE_METHODS:
         path = request.full_path.removesuffix("?")
         return redirect(f"/sign-in?next={quote(path, safe='')}", 303)
-    return render_template("error.html", message=say(error.message), status=code), code
+    else:
+        response = make_response(render_template("error.html", message=say(error.message), status=code))
+    response.status_code = code
+    if code in RETRY_AFTER_S:
+        response.headers["Retry-After"] = str(error.details.get("retry_after_s", RETRY_AFTER_S[code]))
+    return response

@@ -11,9 +11,10 @@ from pydantic import Field
 from jitaccess.broker import handover
 from jitaccess.broker.context import Broker
 from jitaccess.connectors.contract import Credential
-from jitaccess.web import schemas
+from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun
 from jitaccess.web.doors import current, settle
+from jitaccess.web.operations import documented
 
 
 class OpeningAnswer(schemas.Answer):
@@ -50,11 +51,19 @@ def blueprint(broker: Broker) -> Blueprint:
         return render_template("handover.html", grant=grant, target=target, kind=kind)
 
     @pages.post("/api/grants/<grant_id>/open/begin")
+    @documented("grants", "Begin to open a grant.", takes=schemas.Empty, answers=answers.Begun)
     def open_begin(grant_id: str) -> Response:
         schemas.body(schemas.Empty)
         return begun(handover.begin(broker, current(), grant_id))
 
     @pages.post("/api/grants/<grant_id>/open/complete")
+    @documented(
+        "grants",
+        "Open a grant: shows its credential, this once.",
+        takes=OpeningAnswer,
+        answers=answers.Opened,
+        repeatable=False,
+    )
     def open_complete(grant_id: str) -> Response:
         given = schemas.body(OpeningAnswer)
         opened = settle(

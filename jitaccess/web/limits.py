@@ -1,6 +1,16 @@
-"""How often may this address try? Fixed-window counts in the store (R26, R66); book-keeping without evidence."""
+"""How often may this person, this address, try? Everything is bounded before work is done (R26, R66).
 
+Two kinds. Attempts to sign in or enrol are counted in the store, for all processes together. Every other request is metered in
+this process alone, without touching the store: persons by who they are, everybody else by address, programs of targets by their own,
+much larger measure. Who is refused is told for how long. Book-keeping without evidence; it must never keep anybody from taking access
+away for longer than a minute.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import timedelta
+from math import ceil
 
 from flask import request
 
@@ -11,6 +21,32 @@ from jitaccess.store.db import Tx
 from jitaccess.store.tables import RateCount
 
 WINDOW = timedelta(minutes=1)
+MOST_KEYS = 50_000
+"""Callers that are remembered at once; who asked longest ago is forgotten first."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Meters calls by key (the generic cell rate algorithm): `per_minute` at once, then evenly as many a minute."""
+
+    per_minute: int
+    _full_at: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    """Key -> the monotonic second at which its whole allowance is back."""
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_s(self, key: str, now: float) -> int:
+        """Take one call; return 0, or without taking it the whole seconds until there is one again."""
+        each = 60 / self.per_minute
+        with self._guard:
+            full_at = max(self._full_at.get(key, now), now)
+            late = full_at + each - now - 60
+            if late > 1e-6:
+                return ceil(late)
+            self._full_at[key] = full_at + each
+            self._full_at.move_to_end(key)
+            if len(self._full_at) > MOST_KEYS:
+                self._full_at.popitem(last=False)
+        return 0
 
 
 def client_address(broker: Broker) -> str:
@@ -22,10 +58,18 @@ def client_address(broker: Broker) -> str:
     return peer[:64]
 
 
+def meter(meter: Meter, key: str, now: float) -> None:
+    """Take one call of a meter; raises RATE_LIMITED with the seconds to wait."""
+    wait_s = meter.wait_s(key, now)
+    if wait_s:
+        raise JitError(Kind.RATE_LIMITED, "Too many requests. Wait a moment.", retry_after_s=wait_s)
+
+
 def count_sign_in(tx: Tx, broker: Broker) -> None:
     """Count one attempt of this address; raises RATE_LIMITED above the limit of a minute."""
     seconds = int(WINDOW.total_seconds())
-    window_at = from_epoch_s(to_epoch_s(tx.now) // seconds * seconds)
+    now_s = to_epoch_s(tx.now)
+    window_at = from_epoch_s(now_s // seconds * seconds)
     key = f"sign-in/{client_address(broker)}"
     row = tx.get(RateCount, key)
     if row is None:
@@ -33,5 +77,5 @@ def count_sign_in(tx: Tx, broker: Broker) -> None:
         return
     count = row.count + 1 if row.window_at == window_at else 1
     if count > broker.settings.limits.sign_in_per_address_minute:
-        raise JitError(Kind.RATE_LIMITED, "Too many attempts. Wait a minute.")
+        raise JitError(Kind.RATE_LIMITED, "Too many attempts. Wait a minute.", retry_after_s=seconds - now_s % seconds)
     tx.update(row, window_at=window_at, count=count)

@@ -18,9 +18,10 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import passkeys, people
 from jitaccess.identity.sessions import Current
 from jitaccess.store.tables import Passkey
-from jitaccess.web import schemas
+from jitaccess.web import answers, schemas
 from jitaccess.web.doors import clear_session, current, current_or_none
 from jitaccess.web.limits import count_sign_in
+from jitaccess.web.operations import documented
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -77,6 +78,13 @@ def blueprint(broker: Broker) -> Blueprint:
         return response
 
     @pages.post("/api/sign-in/forgotten")
+    @documented(
+        "sign-in",
+        "Say whether a browser should forget a passkey.",
+        takes=schemas.CredentialId,
+        answers=answers.Forgotten,
+        public=True,
+    )
     def forgotten() -> Response:
         """Say whether a browser should forget a passkey: one that never was ours or was removed. Sign-in's own answer tells nothing."""
         given = schemas.body(schemas.CredentialId)

@@ -1,12 +1,18 @@
-"""What may be posted to the JSON API? Strict shapes; unknown fields are refused before any work is done (R66)."""
+"""What may be posted to the JSON API? Strict shapes; unknown fields are refused before any work is done (R66).
+
+`body` and `query` read with the very model that the view's `documented` mark declares: the OpenAPI document cannot say something else.
+"""
 
 from typing import Annotated, Any, TypeVar
 
-from flask import request
+from flask import current_app, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from jitaccess.domain.lifecycle import RequestState
 from jitaccess.errors import JitError, Kind
 from jitaccess.policy.expected import misfit
+from jitaccess.web.operations import operation_of
+from jitaccess.web.paging import PageQuery as PageQuery
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -121,13 +127,89 @@ class Rename(_Body):
     name: str = Field(min_length=1, max_length=60)
 
 
+class GrantsQuery(PageQuery):
+    """Which of one's own grants."""
+
+    live: bool = False
+    """Only those that did not end."""
+
+
+class RequestsQuery(PageQuery):
+    """Which requests of everybody."""
+
+    person: str = Field(default="", max_length=64)
+    target: str = Field(default="", max_length=64)
+    state: RequestState | None = None
+
+
+class GrantsOfAllQuery(GrantsQuery):
+    """Which grants of everybody."""
+
+    person: str = Field(default="", max_length=64)
+    target: str = Field(default="", max_length=64)
+
+
+class EventsQuery(PageQuery):
+    """Which events of the log."""
+
+    type: str = Field(default="", max_length=64)
+    person: str = Field(default="", max_length=64)
+    request: str = Field(default="", max_length=64)
+    grant: str = Field(default="", max_length=64)
+
+
+class ConsistencyQuery(BaseModel):
+    """Two sizes of the tree, the older first."""
+
+    model_config = ConfigDict(extra="forbid")
+    old: int = Field(ge=0, lt=2**53)
+    new: int = Field(ge=0, lt=2**53)
+
+
+class ExplainQuery(BaseModel):
+    """Which right is to be explained."""
+
+    model_config = ConfigDict(extra="forbid")
+    target: str = Field(default="", max_length=64)
+    entitlement: str = Field(default="", max_length=64)
+
+
 def body(model: type[M]) -> M:
     """Return the request's JSON body as a model; raises INVALID."""
+    _as_declared(model)
     if not request.is_json:
         raise JitError(Kind.INVALID, "Send JSON with Content-Type: application/json.")
+    data = request.get_data() or b"{}"
+    if b"\\u0000" in data:  # no text of ours holds NUL, and PostgreSQL stores none
+        raise JitError(Kind.INVALID, "Text must not hold the character U+0000.")
     try:
-        return model.model_validate_json(request.get_data(cache=False) or b"{}")
+        return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise JitError(Kind.INVALID, misfit(name or "body", first), field=name) from error
+        raise _problem(error, "body") from error
+
+
+def query(model: type[M]) -> M:
+    """Return the query of the address as a model, each name once; raises INVALID."""
+    _as_declared(model)
+    given = request.args.to_dict(flat=False)
+    if any(len(values) > 1 for values in given.values()):
+        raise JitError(Kind.INVALID, "Give each name in the query once.")
+    if any("\0" in values[0] for values in given.values()):
+        raise JitError(Kind.INVALID, "Text must not hold the character U+0000.")
+    try:
+        return model.model_validate({name: values[0] for name, values in given.items()})
+    except ValidationError as error:
+        raise _problem(error, "query") from error
+
+
+def _problem(error: ValidationError, place: str) -> JitError:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return JitError(Kind.INVALID, misfit(name or place, first), field=name or None)
+
+
+def _as_declared(model: type[BaseModel]) -> None:
+    """Refuse to run a view that reads another shape than its mark declares: a defect of ours."""
+    operation = operation_of(current_app.view_functions[request.endpoint or ""])
+    if operation is not None and model not in (operation.takes, operation.query):
+        raise TypeError(f"{request.endpoint} declares another shape than {model.__name__}")

@@ -12,7 +12,9 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.store.db import View
+from jitaccess.web import answers
 from jitaccess.web.doors import current
+from jitaccess.web.operations import documented
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -38,6 +40,11 @@ def blueprint(broker: Broker) -> Blueprint:
         return render_template("watch.html", rows=rows, found=found, stuck=stuck, names=names)
 
     @pages.get("/api/watch")
+    @documented(
+        "administration",
+        "Say of each target when it was looked at, what nothing explains, and what is stuck.",
+        answers=list[answers.Watched],
+    )
     def watch_list() -> FlaskResponse:
         with broker.read() as view:
             watcher(view)

@@ -15,9 +15,12 @@ from jitaccess.web import (
     deputies,
     doors,
     handover,
+    idempotency,
     languages,
     logouts,
     notices,
+    openapi,
+    oversight,
     pages,
     passkey_care,
     requester,
@@ -37,6 +40,7 @@ def register(app: Flask, broker: Broker) -> None:
     telling.install(app)
     ceremony_words.install(app)
     doors.install(app, broker)
+    idempotency.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
     app.register_blueprint(requester.blueprint(broker))
@@ -54,3 +58,5 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
     app.register_blueprint(watch.blueprint(broker))
+    app.register_blueprint(oversight.blueprint(broker))
+    app.register_blueprint(openapi.blueprint(broker))

@@ -233,3 +233,50 @@ def circle(edges: dict[str, set[str]]) -> set[str]:
         if not free:
             return set(left)
         left = {name: targets - free for name, targets in left.items() if name not in free}
+
+
+def api_views(source: Source) -> Iterator[tuple[ast.FunctionDef, str, str]]:
+    """Give the views of a file that are addresses of the JSON API, with method and path."""
+    prefixed = any(
+        keyword.arg == "url_prefix" and isinstance(keyword.value, ast.Constant) and keyword.value.value == "/api"
+        for call in source.calls()
+        for keyword in call.keywords
+    )
+    for view in (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef)):
+        for mark in view.decorator_list:
+            if isinstance(mark, ast.Call) and dotted(mark.func).rpartition(".")[2] in ("get", "post"):
+                path = mark.args[0].value if mark.args and isinstance(mark.args[0], ast.Constant) else ""
+                if prefixed or str(path).startswith("/api/"):
+                    yield view, dotted(mark.func).rpartition(".")[2], str(path)
+
+
+def unmarked(source: Source) -> list[str]:
+    """Return the views of the JSON API that do not say what they take and answer, or post without a declared body."""
+    found = []
+    for view, method, path in api_views(source):
+        marks = [
+            call for call in view.decorator_list if isinstance(call, ast.Call) and dotted(call.func) == "documented"
+        ]
+        takes = any(keyword.arg == "takes" for call in marks for keyword in call.keywords)
+        if not path.endswith("/openapi.json") and (not marks or takes != (method == "post")):
+            found.append(f"{source.at(view)}: {method.upper()} {path} needs @documented (jitaccess/web/operations.py)")
+    return found
+
+
+def test_every_address_of_the_api_says_what_it_takes_and_answers() -> None:
+    assert [line for source in package() for line in unmarked(source)] == []
+
+
+def test_an_address_of_the_api_without_a_mark_is_found() -> None:
+    text = """
+api = Blueprint("x", __name__, url_prefix="/api")
+@api.get("/a")
+@documented("x", "A.", answers=A)
+def good(): ...
+@api.post("/b")
+@documented("x", "B.", answers=A)
+def no_body(): ...
+@api.get("/c")
+def no_mark(): ...
+"""
+    assert [line.partition(" needs")[0].partition(": ")[2] for line in unmarked(parse(text))] == ["POST /b", "GET /c"]
