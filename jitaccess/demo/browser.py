@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from jitaccess.demo.cast import CAST, FOUNDERS, ORDER, ORDER_CENTS
+from jitaccess.demo.gallery import PHONE, WIDE, speak, visit
 from jitaccess.demo.stage import Stage, build
 from jitaccess.errors import JitError, Kind
 
@@ -23,7 +24,6 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
 
 
 @dataclass(slots=True)
@@ -128,8 +128,18 @@ class Film:
         self.shot(key, "signed")
 
 
-def film(folder: Path, *, port: int, treasury_port: int) -> int:
-    """Drive the story and leave the pictures; exit code 0 only if all of it happened without a script or policy error."""
+def film(
+    folder: Path,
+    *,
+    port: int,
+    treasury_port: int,
+    languages: tuple[str, ...] = (),
+    schemes: tuple[str, ...] = (),
+) -> int:
+    """Drive the story and leave the pictures; exit code 0 only if all of it happened without a script or policy error.
+
+    With languages or schemes every page is then visited once in each of them, in a folder of its own.
+    """
     try:
         playwright = importlib.import_module("playwright.sync_api")
     except ImportError as error:
@@ -146,7 +156,7 @@ def film(folder: Path, *, port: int, treasury_port: int) -> int:
         with playwright.sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=list(FLAGS))
             tale = Film(stage, browser, folder)
-            _tell(tale)
+            _tell(tale, [(language, scheme) for language in languages for scheme in schemes])
             browser.close()
     finally:
         stage.clear()
@@ -156,7 +166,7 @@ def film(folder: Path, *, port: int, treasury_port: int) -> int:
     return 1 if tale.errors else 0
 
 
-def _tell(tale: Film) -> None:
+def _tell(tale: Film, looks: list[tuple[str, str]]) -> None:
     stage = tale.stage
     links = stage.links(("arta", "blerim", "drita", "jelena", "agim"))
     page = tale.page("arta")
@@ -185,6 +195,8 @@ def _tell(tale: Film) -> None:
     page.get_by_role("button", name="Hand back").click()
     page.goto(f"{stage.treasury_origin}/")
     tale.shot("arta", "after-handing-back")
+    if looks:
+        _gallery(tale, looks)
     agim = tale.page("agim")
     agim.goto(f"{stage.origin}/people")
     tale.shot("agim", "people-and-holds")
@@ -204,3 +216,22 @@ def _tell(tale: Film) -> None:
     tale.shot("jelena", "the-log")
     jelena.goto(f"{stage.origin}/demo/mail")
     tale.shot("jelena", "demo-mail")
+
+
+def _gallery(tale: Film, looks: list[tuple[str, str]]) -> None:
+    """Leave one request that waits, and visit every page in each language and scheme."""
+    page = tale.page("arta")
+    page.goto(f"{tale.stage.origin}/request?target=treasury&entitlement=releaser")
+    page.fill("#input-order", "TR-000418")
+    page.fill("#input-amount_cents", "4200000")
+    page.fill("#reason", "School heating, advance for December")
+    page.locator('form[action="/request/check"] button').last.click()
+    page.locator('form[data-ceremony="/api/requests"] button').click()
+    card = page.locator("[data-request]").first
+    card.wait_for()
+    request = str(card.get_attribute("data-request"))
+    for language, scheme in looks:
+        visit(tale.pages, tale.stage, tale.folder, request=request, language=language, scheme=scheme)
+    for seen in tale.pages.values():
+        speak(seen, tale.stage, "en")
+        seen.emulate_media(color_scheme=tale.scheme)

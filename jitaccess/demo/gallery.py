@@ -1,0 +1,85 @@
+"""Every page of the demo once, in a language and a colour scheme, at two widths: what the story has left to see.
+
+Only looks: each page is a GET, or a form that decides nothing. A page that does not answer, or is wider than its screen, ends it.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from jitaccess.demo.cast import ORDER, ORDER_CENTS
+from jitaccess.demo.stage import Stage
+from jitaccess.errors import JitError, Kind
+
+LANGUAGES = ("en", "sq", "sr")
+SCHEMES = ("light", "dark")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
+COOKIE = "__Host-jit-language"
+FORM = "request?target=treasury&entitlement=releaser"
+PAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("arta", ("", "request", FORM, "requests/{request}", "passkeys", "settings", "policy", "lost")),
+    ("blerim", ("approvals", "approvals/{request}", "approvals/set", "deputies")),
+    ("agim", ("admin", "people", "people/{person}", "groups", "groups/jit-auditors", "targets", "targets/treasury")),
+    (
+        "agim",
+        ("holds", "board", "notices", "clients/logouts", "demo/mail", "policy?target=treasury&entitlement=releaser"),
+    ),
+    ("jelena", ("log", "audit", "audit/requests/{request}", "audit/sample", "audit/pictures", "approvals/pace")),
+)
+"""Who looks at what; `{request}` stands for a request that waits for signatures, `{person}` for who asked."""
+
+
+def visit(pages: dict[str, Any], stage: Stage, folder: Path, *, request: str, language: str, scheme: str) -> int:
+    """Take the pictures of one language and scheme into a folder of their own; return how many."""
+    into = folder / f"{language}-{scheme}"
+    into.mkdir(parents=True, exist_ok=True)
+    taken = 0
+    for person, paths in PAGES:
+        page = pages[person]
+        speak(page, stage, language)
+        page.emulate_media(color_scheme=scheme)
+        for path in paths:
+            names = {"request": request, "person": stage.seeded.people["arta"]}
+            answer = page.goto(f"{stage.origin}/{path.format(**names)}")
+            if answer is None or not answer.ok:
+                raise JitError(Kind.INTERNAL, f"/{path} does not answer {person} in {language}.")
+            taken += picture(page, into, f"{person}-{_name(path)}")
+            if path == FORM:
+                _check_answers(page)
+                taken += picture(page, into, f"{person}-check-answers")
+    click.echo(f"  {language}, {scheme}: {taken} pictures")
+    return taken
+
+
+def picture(page: Any, folder: Path, name: str) -> int:
+    """Take a page at both widths, and claim that nothing is wider than the screen."""
+    for label, size in (("desktop", WIDE), ("phone", PHONE)):
+        page.set_viewport_size(size)
+        page.screenshot(path=str(folder / f"{name}-{label}.png"), full_page=label == "phone")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > size["width"]:
+            raise JitError(Kind.INTERNAL, f"{name}: {wide} px wide on a screen of {size['width']}.")
+    page.set_viewport_size(WIDE)
+    return 2
+
+
+def _name(path: str) -> str:
+    return re.sub(r"[^a-z]+", "-", re.sub(r"{\w+}", "one", path).lower()).strip("-") or "my-access"
+
+
+def speak(page: Any, stage: Stage, language: str) -> None:
+    """Choose a language as the switch on every page does: by its cookie."""
+    host = urlsplit(stage.origin).hostname
+    cookie = {"name": COOKIE, "value": language, "domain": host, "path": "/", "secure": True, "httpOnly": True}
+    page.context.add_cookies([{**cookie, "sameSite": "Lax"}])
+
+
+def _check_answers(page: Any) -> None:
+    page.fill("#input-order", ORDER)
+    page.fill("#input-amount_cents", str(ORDER_CENTS))
+    page.fill("#reason", "Road works, section 5, August invoice")
+    page.locator('form[action="/request/check"] button').last.click()
+    page.locator('form[data-ceremony="/api/requests"]').wait_for()
