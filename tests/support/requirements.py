@@ -18,9 +18,9 @@ def _ids(prefix: str, text: str, *, width: int = 1) -> tuple[str, ...]:
 
 
 REQUIRED: tuple[str, ...] = (
-    *_ids("R", "1-8, 11-22, 24-25, 27-28, 32-37, 39-40, 56, 59-60, 62-63, 67-68, 70-72"),
-    *_ids("T-", "1-11", width=2),
-    *_ids("TRAP-", "1-4, 6-9, 11-12"),
+    *_ids("R", "1-8, 11-29, 32-52, 55-57, 59-60, 62-64, 66-74"),
+    *_ids("T-", "1-11, 13, 15-18, 20-21", width=2),
+    *_ids("TRAP-", "1-13"),
 )
 """What the present stage of the program must prove."""
 
