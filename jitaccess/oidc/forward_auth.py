@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
+from flask_babel import gettext
 from sqlalchemy import select
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -41,7 +42,6 @@ START_LIFE_S = 600
 MAX_COOKIE = 4096
 MAX_PATH = 2000
 PREFIX = "/.jitaccess/"
-OVER = "This way in is over. Open the address of the application again.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class ForwardAuth:
         asked = self._asked()
         client = None if isinstance(asked, Unclear) else self._client(asked.origin)
         if isinstance(asked, Unclear) or client is None:
-            return _plain(403, OVER)
+            return _over()
         if asked.method not in SAFE_METHODS:
-            return _plain(401, "Sign in first: open the address of the application.\n")
+            return _plain(401, gettext("Sign in first: open the address of the application."))
         wanted = request.args.get("to") or ("/" if asked.uri.startswith(PREFIX) else asked.uri)
         verifier = new_secret()
         query = {
@@ -111,10 +111,10 @@ class ForwardAuth:
         state, code = request.args.get("state", ""), request.args.get("code", "")
         ours = bool(verifier) and hmac.compare_digest(_state(verifier).encode(), state.encode())
         if client is None or not ours or request.args.get("iss") != self.broker.site.origin or not code:  # 2
-            return _plain(403, OVER)
+            return _over()
         secret = self._redeem(client, code, verifier)  # 3
         if secret is None:
-            return _plain(403, OVER)
+            return _over()
         answer = redirect(_path(unquote(path)), 303)  # 4
         _set(answer, APP_COOKIE, secret, None)
         answer.delete_cookie(START_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
@@ -125,7 +125,7 @@ class ForwardAuth:
         asked = self._asked()
         own = not isinstance(asked, Unclear) and request.headers.get("Origin") == asked.origin
         if isinstance(asked, Unclear) or asked.method != "POST" or not own:
-            return _plain(403, "Sign out from a page of the application.\n")
+            return _plain(403, gettext("Sign out from a page of the application."))
         client, secret = self._client(asked.origin), self._cookie(APP_COOKIE)
         if client is not None and secret:
             with self.broker.begin(actor_of(client)) as tx:
@@ -194,8 +194,12 @@ def _answer(status: int, values: tuple[str, ...] = ("",) * len(HEADERS)) -> Resp
     return answer
 
 
+def _over() -> Response:
+    return _plain(403, gettext("This way in is over. Open the address of the application again."))
+
+
 def _plain(status: int, text: str) -> Response:
-    return Response(text, status=status, content_type="text/plain; charset=utf-8")
+    return Response(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
 def _set(answer: BaseResponse, name: str, value: str, max_age: int | None) -> None:
