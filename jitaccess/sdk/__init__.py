@@ -7,6 +7,7 @@ Needs nothing of the broker but `proof`: the standard library, joserfc and crypt
 """
 
 from jitaccess.sdk.client import ClientCredential, ClientKey, ClientSecret
+from jitaccess.sdk.door import Door
 from jitaccess.sdk.introspection import IntrospectionCheck
 from jitaccess.sdk.keys import FetchedKeys, KeySource, static_keys
 from jitaccess.sdk.refusal import TokenRefused
@@ -18,6 +19,7 @@ __all__ = [
     "ClientCredential",
     "ClientKey",
     "ClientSecret",
+    "Door",
     "FetchedKeys",
     "IntrospectionCheck",
     "KeySource",

@@ -6,7 +6,7 @@ A target that wants more than a valid token says what: the client then sends the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.tokens import VerifiedToken
@@ -35,6 +35,8 @@ class Level:
 class StepUpNeeded(TokenRefused):
     """The token is good, the sign-in behind it is not enough."""
 
+    challenge: ClassVar[str] = "insufficient_user_authentication"
+
     def __init__(self, level: Level) -> None:
         super().__init__("insufficient_user_authentication", "Sign in again, with your passkey, to do this.")
         self.level = level
@@ -60,11 +62,17 @@ def check_level(claims: Mapping[str, Any], level: Level, *, clock: Callable[[], 
 
 def www_authenticate(refused: TokenRefused, *, realm: str = "jitaccess") -> str:
     """Return the WWW-Authenticate header of a 401 for a refused token (RFC 6750 section 3, RFC 9470 section 3)."""
-    code = refused.code if isinstance(refused, StepUpNeeded) else "invalid_token"
-    parts = [f'realm="{realm}"', f'error="{code}"', f'error_description="{refused.message}"']
+    parts = [f'realm="{_quotable(realm)}"']
+    if refused.challenge:
+        parts += [f'error="{refused.challenge}"', f'error_description="{_quotable(refused.message)}"']
     if isinstance(refused, StepUpNeeded):
         if refused.level.acr_values:
             parts.append(f'acr_values="{" ".join(refused.level.acr_values)}"')
         if refused.level.max_age_s is not None:
             parts.append(f'max_age="{refused.level.max_age_s}"')
     return f"Bearer {', '.join(parts)}"
+
+
+def _quotable(text: str) -> str:
+    """Return text with all that may not stand in a quoted value replaced (RFC 6750 section 3), however a check words its refusal."""
+    return "".join(letter if " " <= letter <= "~" and letter not in '"\\' else "?" for letter in text)

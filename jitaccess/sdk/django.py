@@ -1,0 +1,63 @@
+"""How does a Django project let only approved access in? One middleware, and a decorator for single views.
+
+    # settings.py
+    MIDDLEWARE = ["jitaccess.sdk.django.JitDjangoMiddleware", ...]
+    JITACCESS_DOOR = Door(Verifier(...), ask_url="https://jit.example/ask", required=False)
+
+The view finds the VerifiedToken in `request.META["jitaccess.token"]`. Without a door in the settings nothing starts.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.conf import settings  # type: ignore[import-untyped] # the library has no types
+from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped] # the library has no types
+from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped] # the library has no types
+
+from jitaccess.sdk.door import DOOR_KEY, TOKEN_KEY, Door, Refusal, passed
+from jitaccess.sdk.step_up import Level
+from jitaccess.sdk.wsgi import header_values
+
+P = ParamSpec("P")
+
+
+class JitDjangoMiddleware:
+    """Answers what may not in, and hands the rest on with its token. Put it first."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        door = getattr(settings, "JITACCESS_DOOR", None)
+        if not isinstance(door, Door):
+            raise ImproperlyConfigured("JITACCESS_DOOR must be a jitaccess.sdk.Door.")
+        self._door = door
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request."""
+        found = self._door.enter(header_values(request.META, self._door))
+        if isinstance(found, Refusal):
+            return _answer(found)
+        request.META[TOKEN_KEY] = found
+        request.META[DOOR_KEY] = self._door
+        return self._get_response(request)
+
+
+def requires(
+    entitlement: str, *, level: Level | None = None
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[Concatenate[Any, P], Any]]:
+    """Let only requests with a token for this entitlement into a view that is a plain function."""
+
+    def guard(view: Callable[Concatenate[Any, P], Any]) -> Callable[Concatenate[Any, P], Any]:
+        @wraps(view)
+        def guarded(request: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            door, token = passed(request.META)
+            refusal = door.require(token, entitlement=entitlement, level=level)
+            return view(request, *args, **kwargs) if refusal is None else _answer(refusal)
+
+        return guarded
+
+    return guard
+
+
+def _answer(refusal: Refusal) -> HttpResponse:
+    return HttpResponse(refusal.body, status=refusal.status, headers=dict(refusal.headers))
