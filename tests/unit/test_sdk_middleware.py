@@ -1,0 +1,453 @@
+"""Does the SDK's middleware let in nobody but who brings one good token, in every framework alike?"""
+
+import asyncio
+import base64
+import hmac
+import io
+import json
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import Client
+from django.test.utils import override_settings
+from django.urls import path
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+from flask import Flask
+from joserfc.jwk import ECKey
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from jitaccess.sdk import Door, Level, TokenRefused, VerifiedToken, Verifier, www_authenticate
+from jitaccess.sdk import django as sdk_django
+from jitaccess.sdk import fastapi as sdk_fastapi
+from jitaccess.sdk import flask as sdk_flask
+from jitaccess.sdk.asgi import JitAsgiMiddleware
+from jitaccess.sdk.wsgi import JitMiddleware
+from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+ISSUER, AUDIENCE = "https://jit.example", "https://treasury.example"
+ASK = "https://jit.example/ask"
+KEY = ECKey.generate_key("P-256", {"kid": "key-1"})
+JWKS = {"keys": [{**KEY.as_dict(private=False), "kid": "key-1", "use": "sig", "alg": "ES256"}]}
+SECRET_TEXT = "password=hunter2"
+Headers = Sequence[tuple[str, str]]
+
+
+def minted(entitlement: str = "releaser", *, audience: str = AUDIENCE, now: datetime = NOW, acr: str = "phr") -> str:
+    grant = GrantClaims(
+        "grant-1", "treasury", entitlement, {"order": "TR-1"}, "a" * 43, "p" * 43, now + timedelta(minutes=30)
+    )
+    return mint_access(
+        KEY,
+        issuer=ISSUER,
+        audience=audience,
+        client_id="client-1",
+        person_id="person-1",
+        jti="jti-1",
+        scope="openid",
+        grant=grant,
+        sign_in=SignIn(now, acr, ("hwk", "user")),
+        now=now,
+        ttl_s=300,
+    ).text
+
+
+def with_public_key_as_secret() -> str:
+    """Return HS256 with the public key's PEM as the secret (T-20)."""
+    head = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "typ": "at+jwt", "kid": "key-1"}).encode())
+    text = f"{head.decode().rstrip('=')}.{minted().split('.')[1]}"
+    mac = hmac.digest(KEY.as_pem(private=False), text.encode(), "sha256")
+    return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def verifier(*, at: datetime = NOW, status: Callable[[Mapping[str, Any]], None] | None = None) -> Verifier:
+    return Verifier(ISSUER, AUDIENCE, JWKS, clock=lambda: at.timestamp(), status=status)
+
+
+def ended(_: Mapping[str, Any]) -> None:
+    raise TokenRefused("inactive", "This access has ended.")
+
+
+def silent(_: Mapping[str, Any]) -> None:
+    raise TokenRefused("unreachable", "The broker cannot be reached, so nothing is accepted now.")
+
+
+def broken(_: Mapping[str, Any]) -> None:
+    raise OSError(SECRET_TEXT)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a client got, and the tokens that the application saw."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    seen: list[VerifiedToken | None] = field(default_factory=list)
+
+
+def by_wsgi(checks: Verifier, headers: Headers, **options: Any) -> Answer:
+    answer = Answer()
+
+    def app(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        answer.seen.append(environ["jitaccess.token"])
+        start("200 OK", [])
+        return [b"in"]
+
+    def start(line: str, given: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
+        answer.status, answer.headers = int(line[:3]), {name.lower(): value for name, value in given}
+        return io.BytesIO().write
+
+    environ: dict[str, Any] = {"REQUEST_METHOD": options.pop("method", "GET"), "PATH_INFO": "/"}
+    environ |= joined(headers)
+    answer.body = b"".join(JitMiddleware(app, checks, ask_url=ASK, **options)(environ, start))  # type: ignore[arg-type] # a plain app
+    return answer
+
+
+def joined(headers: Headers) -> dict[str, str]:
+    """Return headers as servers put them into an environ: twins joined with a comma."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = f"HTTP_{name.upper().replace('-', '_')}"
+        found[key] = f"{found[key]},{value}" if key in found else value
+    return found
+
+
+def by_asgi(checks: Verifier, headers: Headers, **options: Any) -> Answer:
+    answer = Answer()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answer.seen.append(scope["jitaccess.token"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"in"})
+
+    scope = {
+        "type": "http",
+        "method": options.pop("method", "GET"),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+    }
+    sent = asgi(JitAsgiMiddleware(app, checks, ask_url=ASK, **options), scope)
+    answer.status = sent[0]["status"]
+    answer.headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    answer.body = sent[1]["body"]
+    return answer
+
+
+def asgi(app: Any, scope: Mapping[str, Any], incoming: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Call an ASGI application once; return what it sent."""
+    sent: list[dict[str, Any]] = []
+    waiting = list(incoming)
+
+    async def receive() -> Any:
+        return waiting.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    asyncio.run(app(dict(scope), receive, send))
+    return sent
+
+
+def by_flask(checks: Verifier, headers: Headers, **options: Any) -> Answer:
+    answer = Answer()
+    app = Flask(__name__)
+
+    @app.get("/")
+    @sdk_flask.requires("releaser")
+    def release() -> str:
+        answer.seen.append(sdk_flask.current_token())
+        return "in"
+
+    app.wsgi_app = JitMiddleware(app.wsgi_app, checks, ask_url=ASK, **options)  # type: ignore[method-assign] # as Flask says
+    with app.test_client() as client:
+        got = client.get("/", headers=list(headers))
+    answer.status, answer.body = got.status_code, got.data
+    answer.headers = {name.lower(): value for name, value in got.headers.items()}
+    return answer
+
+
+def by_fastapi(checks: Verifier, headers: Headers, **options: Any) -> Answer:
+    answer = Answer()
+    app = FastAPI()
+    app.add_middleware(JitAsgiMiddleware, verifier=checks, ask_url=ASK, **options)
+
+    @app.get("/")
+    def release(token: Annotated[VerifiedToken, Depends(sdk_fastapi.requires("releaser"))]) -> str:
+        answer.seen.append(token)
+        return "in"
+
+    with TestClient(app) as client:
+        got = client.get("/", headers=list(headers))
+    answer.status, answer.body, answer.headers = got.status_code, got.content, dict(got.headers)
+    return answer
+
+
+DJANGO_URLS = types.ModuleType("urls_of_a_guarded_project")
+DJANGO_URLS.urlpatterns = []  # type: ignore[attr-defined] # a URL configuration is any module with this name
+if not django_settings.configured:
+    django_settings.configure(
+        ALLOWED_HOSTS=["testserver"],
+        MIDDLEWARE=["jitaccess.sdk.django.JitDjangoMiddleware"],
+        ROOT_URLCONF=DJANGO_URLS,
+        SECRET_KEY="only for this test",
+        USE_TZ=True,
+    )
+DJANGO_SEEN: list[VerifiedToken | None] = []
+
+
+@sdk_django.requires("releaser")
+def django_release(request: Any) -> Any:
+    DJANGO_SEEN.append(request.META["jitaccess.token"])
+    return HttpResponse(b"in")
+
+
+DJANGO_URLS.urlpatterns.append(path("", django_release))
+
+
+def by_django(checks: Verifier, headers: Headers, **options: Any) -> Answer:
+    DJANGO_SEEN.clear()
+    with override_settings(JITACCESS_DOOR=Door(checks, ask_url=ASK, **options)):
+        got = Client().get("/", **joined(headers))
+    found = {name.lower(): value for name, value in got.headers.items()}
+    return Answer(got.status_code, found, got.content, list(DJANGO_SEEN))
+
+
+FRONTS = [by_wsgi, by_asgi, by_flask, by_fastapi, by_django]
+every_front = pytest.mark.parametrize("front", FRONTS, ids=lambda front: front.__name__[3:])
+
+
+def bearer(token: str) -> Headers:
+    return [("Authorization", f"Bearer {token}")]
+
+
+REFUSED: list[tuple[str, Callable[[], Headers], Verifier, int, str]] = [
+    ("none", list, verifier(), 401, "no_token"),
+    ("empty", lambda: [("Authorization", "")], verifier(), 401, "no_token"),
+    ("in the other header", lambda: [("X-Jit-Token", minted())], verifier(), 401, "no_token"),
+    ("twice", lambda: [*bearer(minted()), *bearer(minted())], verifier(), 401, "unclear"),
+    ("two in one", lambda: bearer(f"{minted()} {minted()}"), verifier(), 401, "unclear"),
+    ("too long", lambda: bearer("a" * 17_000), verifier(), 401, "malformed"),
+    ("wrong scheme", lambda: [("Authorization", f"Basic {minted()}")], verifier(), 401, "unclear"),
+    ("no scheme", lambda: [("Authorization", minted())], verifier(), 401, "unclear"),
+    ("no token", lambda: bearer("x"), verifier(), 401, "malformed"),
+    ("expired", lambda: bearer(minted()), verifier(at=NOW + timedelta(seconds=300)), 401, "expired"),
+    ("wrong audience", lambda: bearer(minted(audience="https://other.example")), verifier(), 401, "wrong_audience"),
+    ("HS256", lambda: bearer(with_public_key_as_secret()), verifier(), 401, "wrong_algorithm"),
+    ("revoked", lambda: bearer(minted()), verifier(status=ended), 401, "inactive"),
+    ("broker silent", lambda: bearer(minted()), verifier(status=silent), 503, "unreachable"),
+    ("check broken", lambda: bearer(minted()), verifier(status=broken), 503, "unreachable"),
+]
+
+
+def said(answer: Answer) -> dict[str, Any]:
+    """Return what the body says; FastAPI wraps it into `detail`."""
+    found: dict[str, Any] = json.loads(answer.body)
+    inner = found.get("detail", found)
+    assert isinstance(inner, dict)
+    return inner
+
+
+@pytest.mark.covers("R32", "R33")
+@every_front
+@pytest.mark.parametrize(("headers", "checks", "status", "code"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_who_brings_no_good_token_is_told_why_and_where_to_ask(
+    front: Callable[..., Answer],
+    headers: Callable[[], Headers],
+    checks: Verifier,
+    status: int,
+    code: str,
+) -> None:
+    # The thin pieces guard single views: there the rest of the application may be open.
+    options = {} if front in (by_wsgi, by_asgi) else {"required": False}
+    answer = front(checks, headers(), **options)
+    assert (answer.status, said(answer)["error"], answer.seen) == (status, code, [])
+    assert said(answer)["ask"] == ASK
+    assert said(answer)["message"].endswith(".")
+    assert SECRET_TEXT.encode() not in answer.body
+    assert answer.headers["cache-control"] == "no-store"
+    challenge = answer.headers.get("www-authenticate", "")
+    assert challenge.startswith('Bearer realm="jitaccess"') is (status == 401)
+    assert ("error=" in challenge) is (status == 401 and code != "no_token")
+    assert (f'error_uri="{ASK}"' in challenge) is ("error=" in challenge)
+
+
+@every_front
+def test_a_good_token_comes_to_the_application(front: Callable[..., Answer]) -> None:
+    for scheme in ("Bearer", "bearer"):
+        answer = front(verifier(), [("Authorization", f"{scheme} {minted()}")])
+        assert answer.status == 200
+        assert [token.inputs for token in answer.seen if token] == [{"order": "TR-1"}]
+
+
+@every_front
+def test_behind_a_proxy_only_the_proxys_header_counts(front: Callable[..., Answer]) -> None:
+    behind = {"token_from": "X-Jit-Token"}
+    assert front(verifier(), [("X-Jit-Token", minted())], **behind).status == 200
+    for headers in (bearer(minted()), [("X-Jit-Token", f"Bearer {minted()}")], [("X-Jit-Token", minted())] * 2):
+        answer = front(verifier(), headers, **behind)
+        assert (answer.status, answer.seen) == (401, [])
+
+
+@every_front
+def test_access_for_something_else_is_forbidden(front: Callable[..., Answer]) -> None:
+    options = {"entitlement": "releaser"} if front in (by_wsgi, by_asgi) else {}
+    answer = front(verifier(), bearer(minted("viewer")), **options)
+    assert (answer.status, said(answer)["error"], answer.seen) == (403, "not_entitled", [])
+    assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.covers("R38")
+@every_front
+def test_a_sign_in_that_is_too_weak_or_too_old_is_asked_to_step_up(front: Callable[..., Answer]) -> None:
+    at = NOW + timedelta(seconds=61)
+    options = {"level": Level(("phrh",), max_age_s=60)}
+    for acr, now, status in (("phrh", NOW, 200), ("phr", NOW, 401), ("phrh", at, 401)):
+        moment = now.timestamp()
+        answer = front(verifier(), bearer(minted(acr=acr)), clock=lambda moment=moment: moment, **options)
+        assert answer.status == status
+        if status == 401:
+            challenge = answer.headers["www-authenticate"]
+            assert 'error="insufficient_user_authentication"' in challenge
+            assert 'acr_values="phrh", max_age="60"' in challenge
+
+
+@pytest.mark.parametrize("front", [by_wsgi, by_asgi])
+def test_where_none_is_required_the_application_sees_that_there_is_none(front: Callable[..., Answer]) -> None:
+    answer = front(verifier(), [], required=False)
+    assert (answer.status, answer.seen) == (200, [None])
+
+
+@pytest.mark.parametrize("front", [by_wsgi, by_asgi])
+def test_an_answer_to_head_has_no_body(front: Callable[..., Answer]) -> None:
+    answer = front(verifier(), [], method="HEAD")
+    assert (answer.status, answer.body) == (401, b"")
+
+
+def test_a_guarded_view_past_the_middleware_fails() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    app.add_url_rule("/", view_func=sdk_flask.requires("releaser")(lambda: "in"))
+    with app.test_client() as client, pytest.raises(RuntimeError, match="put the middleware"):
+        client.get("/", headers=list(bearer(minted())), environ_overrides={"jitaccess.token": "anything"})
+    with pytest.raises(ImproperlyConfigured, match="JITACCESS_DOOR"):
+        sdk_django.JitDjangoMiddleware(lambda request: HttpResponse())
+
+
+def test_an_open_view_has_no_current_token() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    app.add_url_rule("/", view_func=lambda: sdk_flask.current_token().subject)
+    app.wsgi_app = JitMiddleware(app.wsgi_app, verifier(), required=False)  # type: ignore[method-assign] # as Flask says
+    with app.test_client() as client, pytest.raises(RuntimeError, match="no token"):
+        client.get("/")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"token_from": "Cookie"},
+        {"required": False, "entitlement": "releaser"},
+        {"required": False, "level": Level(("phr",))},
+        {"ask_url": "javascript:alert(1)"},
+        {"ask_url": 'https://jit.example/"'},
+        {"ask_url": "https://jit.example/\r\nSet-Cookie: a"},
+    ],
+)
+def test_a_door_that_cannot_hold_is_not_built(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"token_from|required|ask_url"):
+        Door(verifier(), **options)
+
+
+def test_no_wording_of_a_refusal_breaks_the_header() -> None:
+    header = www_authenticate(TokenRefused("odd", 'a"b\\c\r\nSet-Cookie: é'), realm='x", y="')
+    assert header == 'Bearer realm="x?, y=?", error="invalid_token", error_description="a?b?c??Set-Cookie: ?"'
+
+
+@dataclass(slots=True)
+class Talk:
+    """A WebSocket application that says back what it hears."""
+
+    heard: list[str] = field(default_factory=list)
+    hear: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Talk until the other side is gone."""
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if "text" in message:
+                self.heard.append(message["text"])
+                self.hear()
+                await send({"type": "websocket.send", "text": message["text"]})
+        await send({"type": "websocket.send", "text": "too late"})
+
+
+def socket(*headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:
+    return {"type": "websocket", "headers": list(headers), **more}
+
+
+def test_a_websocket_without_a_token_is_refused_before_the_application() -> None:
+    talk = Talk()
+    app = JitAsgiMiddleware(talk, verifier())
+    sent = asgi(app, socket())
+    assert [(m["type"], m.get("code")) for m in sent] == [("websocket.close", 1008)]
+    sent = asgi(app, socket(extensions={"websocket.http.response": {}}))
+    assert [m["type"] for m in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert sent[0]["status"] == 401
+    assert talk.heard == []
+
+
+def test_nothing_passes_a_websocket_after_its_token() -> None:
+    times = [NOW.timestamp()]
+    talk = Talk()
+    app = JitAsgiMiddleware(talk, verifier(), clock=lambda: times[0])
+    said_in = [{"type": "websocket.receive", "text": text} for text in ("one", "two")]
+
+    def later() -> None:
+        times[0] += 300
+
+    talk.hear = later
+    sent = asgi(app, socket((b"authorization", f"Bearer {minted()}".encode())), said_in)
+    assert talk.heard == ["one"]
+    assert [m["type"] for m in sent] == ["websocket.accept", "websocket.close"]
+
+
+def test_a_websocket_route_of_fastapi_asks_for_its_entitlement() -> None:
+    app = FastAPI()
+    at = NOW.timestamp()
+    app.add_middleware(JitAsgiMiddleware, verifier=verifier(), required=False, clock=lambda: at)
+
+    @app.websocket("/talk")
+    async def talk(
+        socket: WebSocket, token: Annotated[VerifiedToken, Depends(sdk_fastapi.requires("releaser"))]
+    ) -> None:
+        await socket.accept()
+        await socket.send_text(token.entitlement)
+        await socket.close()
+
+    with TestClient(app) as client:
+        with client.websocket_connect("/talk", headers=dict(bearer(minted()))) as found:
+            assert found.receive_text() == "releaser"
+        for headers in ({}, dict(bearer(minted("viewer")))):
+            with pytest.raises(WebSocketDisconnect), client.websocket_connect("/talk", headers=headers):
+                pass
+
+
+def test_the_servers_start_is_handed_on_and_unknown_scopes_are_refused() -> None:
+    called: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.append(scope["type"])
+
+    guarded = JitAsgiMiddleware(app, verifier())
+    asgi(guarded, {"type": "lifespan"})
+    with pytest.raises(RuntimeError, match="nothing else"):
+        asgi(guarded, {"type": "webtransport", "headers": []})
+    assert called == ["lifespan"]
