@@ -1,6 +1,6 @@
 """How does an ASGI application let only approved access in? Wrap it (ASGI 3).
 
-    app = JitAsgiMiddleware(app, Verifier(...), ask_url="https://jit.example/ask")
+    app = JitAsgiMiddleware(app, Verifier(...), ask_url="https://jit.example/request")
 
 The application finds the VerifiedToken in `scope["jitaccess.token"]`. HTTP and WebSocket are guarded, the start and stop of the server
 (`lifespan`) is handed on, anything else is refused. Nothing passes a WebSocket, in or out, once its token has ended.

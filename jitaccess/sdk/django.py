@@ -2,7 +2,7 @@
 
     # settings.py
     MIDDLEWARE = ["jitaccess.sdk.django.JitDjangoMiddleware", ...]
-    JITACCESS_DOOR = Door(Verifier(...), ask_url="https://jit.example/ask", required=False)
+    JITACCESS_DOOR = Door(Verifier(...), ask_url="https://jit.example/request", required=False)
 
 The view finds the VerifiedToken in `request.META["jitaccess.token"]`. Without a door in the settings nothing starts.
 """

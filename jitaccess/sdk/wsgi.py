@@ -1,6 +1,6 @@
 """How does a WSGI application let only approved access in? Wrap it (PEP 3333).
 
-    application = JitMiddleware(application, Verifier(...), ask_url="https://jit.example/ask")
+    application = JitMiddleware(application, Verifier(...), ask_url="https://jit.example/request")
 
 The application finds the VerifiedToken in `environ["jitaccess.token"]`. It must still hold to the token's `inputs`: what was approved,
 and not more.

@@ -5,6 +5,7 @@ import base64
 import hmac
 import io
 import json
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,10 +32,11 @@ from jitaccess.sdk import flask as sdk_flask
 from jitaccess.sdk.asgi import JitAsgiMiddleware
 from jitaccess.sdk.wsgi import JitMiddleware
 from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
+from tests.support.sources import ROOT
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://jit.example", "https://treasury.example"
-ASK = "https://jit.example/ask"
+ASK = "https://jit.example/request?target=treasury&entitlement=releaser"
 KEY = ECKey.generate_key("P-256", {"kid": "key-1"})
 JWKS = {"keys": [{**KEY.as_dict(private=False), "kid": "key-1", "use": "sig", "alg": "ES256"}]}
 SECRET_TEXT = "password=hunter2"
@@ -108,7 +110,7 @@ def by_wsgi(checks: Verifier, headers: Headers, **options: Any) -> Answer:
 
     environ: dict[str, Any] = {"REQUEST_METHOD": options.pop("method", "GET"), "PATH_INFO": "/"}
     environ |= joined(headers)
-    answer.body = b"".join(JitMiddleware(app, checks, ask_url=ASK, **options)(environ, start))  # type: ignore[arg-type] # a plain app
+    answer.body = b"".join(JitMiddleware(app, checks, ask_url=ASK, **options)(environ, start))
     return answer
 
 
@@ -255,7 +257,7 @@ def said(answer: Answer) -> dict[str, Any]:
     return inner
 
 
-@pytest.mark.covers("R32", "R33")
+@pytest.mark.covers("R32", "T-20")
 @every_front
 @pytest.mark.parametrize(("headers", "checks", "status", "code"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_who_brings_no_good_token_is_told_why_and_where_to_ask(
@@ -451,3 +453,22 @@ def test_the_servers_start_is_handed_on_and_unknown_scopes_are_refused() -> None
     with pytest.raises(RuntimeError, match="nothing else"):
         asgi(guarded, {"type": "webtransport", "headers": []})
     assert called == ["lifespan"]
+
+
+def test_the_examples_of_the_guide_run_and_refuse() -> None:
+    guide = (ROOT / "docs/how-to/join-a-target.md").read_text()
+    found = []
+    for text in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
+        names: dict[str, Any] = {"__name__": "guide"}
+        exec(compile(text, "join-a-target.md", "exec"), names)
+        found.append(names)
+    whole, flask, fastapi, django = found
+    lines: list[str] = []
+    whole["application"]({"REQUEST_METHOD": "GET"}, lambda line, _: lines.append(line))
+    assert lines == ["401 Unauthorized"]
+    with flask["app"].test_client() as client:
+        assert client.post("/release").status_code == 401
+    with TestClient(fastapi["app"]) as client:
+        assert client.post("/release").status_code == 401
+    with override_settings(JITACCESS_DOOR=django["JITACCESS_DOOR"], MIDDLEWARE=django["MIDDLEWARE"]):
+        assert Client().get("/").status_code == 401
