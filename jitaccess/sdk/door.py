@@ -100,8 +100,9 @@ class Door:
     ) -> None:
         """`ask_url` is the page where access is asked for; answers name it.
 
-        Take `token_from="X-Jit-Token"` behind a proxy that asks `/forward-auth`. With `required=False` a request without any token goes
-        through and carries none: then each page that needs one says so itself. `entitlement` and `level` hold for everything.
+        Take `token_from="X-Jit-Token"` behind a proxy that asks `/forward-auth`, with a verifier without a status check: such a token
+        lives 30 s and stands in no list. With `required=False` a request without any token goes through and carries none: then each
+        page that needs one says so itself. `entitlement` and `level` hold for everything.
         """
         if token_from not in ("Authorization", "X-Jit-Token"):
             raise ValueError("token_from is Authorization or X-Jit-Token")
@@ -110,7 +111,7 @@ class Door:
         if ask_url and (
             urlsplit(ask_url).scheme not in ("https", "http") or not re.fullmatch(r"[!#-\[\]-~]+", ask_url)
         ):
-            raise ValueError("ask_url is an https address")
+            raise ValueError("ask_url is a web address")
         self.token_from = token_from
         self.clock = clock
         self._verifier = verifier
