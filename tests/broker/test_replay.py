@@ -140,6 +140,7 @@ def test_health_names_what_is_wrong_and_what_is_well(world: World) -> None:
         with world.broker.read() as view:
             return {found.what: found.level for found in health.findings(view, world.broker)}
 
+    world.broker.checkpoints.make()  # what was seeded waits to be numbered on PostgreSQL
     found = levels()
     assert set(found) == set(Finding) - {Finding.PILOT}
     assert found[Finding.GRANTING] == found[Finding.LOG] == found[Finding.STUCK] == Level.WELL
