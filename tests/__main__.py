@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ LINT: dict[str, list[str]] = {
 TOGETHER = ("unit", "property", "house", "broker", "web", "oidc")
 """Groups that run in one pytest over two processes, and whose coverage is measured."""
 APART = ("fault", "e2e", "doors", "connectors")
-"""Groups that start servers, kill processes or watch the time: one after the other, in one process."""
+"""Groups that start servers, kill processes or drive a browser: each in one process, two of them at a time."""
+LANES = 2
 GROUPS = ("lint", *TOGETHER, *APART)
 
 
@@ -65,8 +67,13 @@ def lint() -> Count:
     return Count("lint", passed, len(failed), 0, time.monotonic() - began, ", ".join(failed))
 
 
-def run_pytest(folders: Sequence[str], scratch: Path, *arguments: str) -> tuple[list[Record], int]:
-    """Run pytest over folders of tests/ and return its records and its exit code; 5 means no test at all."""
+def run_pytest(
+    folders: Sequence[str], scratch: Path, *arguments: str, together: bool = False
+) -> tuple[list[Record], int]:
+    """Run pytest over folders of tests/ and return its records and its exit code; 5 means no test at all.
+
+    What it prints is held back until the end where others run `together` with it.
+    """
     present = [f"tests/{name}" for name in folders if list((ROOT / "tests" / name).glob("**/test_*.py"))]
     if not present:
         return [], 5
@@ -83,7 +90,12 @@ def run_pytest(folders: Sequence[str], scratch: Path, *arguments: str) -> tuple[
         *present,
     ]
     environment = os.environ | {"COVERAGE_FILE": str(scratch / "coverage")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    held = subprocess.PIPE if together else None
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=held, stderr=held and subprocess.STDOUT, check=False
+    )
+    if done.stdout:
+        print(done.stdout.decode(errors="replace"), flush=True)
     return read(record), done.returncode
 
 
@@ -115,12 +127,14 @@ def run_groups(chosen: Sequence[str], scratch: Path, *, fast: bool, whole: bool,
     counts: list[Count] = []
     arguments = ["--db", "sqlite", "--hypothesis-profile", "fast", "-m", "not slow"] if fast else []
     measured = ["--cov", "--cov-report="] if whole else []
-    batches = [([name for name in TOGETHER if name in chosen], ["-n", "2", "--dist", "worksteal", *measured])]
-    batches += [([name], []) for name in APART if name in chosen]
-    for names, more in batches:
-        if not names:
-            continue
-        found, code = run_pytest(names, scratch, *arguments, *more)
+    results: list[tuple[list[str], list[Record], int]] = []
+    if names := [name for name in TOGETHER if name in chosen]:
+        results.append((names, *run_pytest(names, scratch, *arguments, "-n", "2", "--dist", "worksteal", *measured)))
+    with ThreadPoolExecutor(LANES) as lanes:
+        apart = [name for name in APART if name in chosen]
+        done = lanes.map(lambda name: run_pytest([name], scratch, *arguments, together=len(apart) > 1), apart)
+        results += [([name], *result) for name, result in zip(apart, done, strict=True)]
+    for names, found, code in results:
         records += found
         counts += [count(name, found, strict=strict) for name in names]
         if code not in (0, 5) and not any(record.outcome == "failed" for record in found):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from werkzeug.routing import Rule
 
 from jitaccess.clock import FrozenClock
 from tests.support import network, ports, postgres, recording
@@ -19,6 +20,20 @@ DATABASES = ("sqlite", "postgresql")
 hypothesis_settings.register_profile("full", max_examples=100, deadline=None)
 hypothesis_settings.register_profile("fast", max_examples=20, deadline=None)
 hypothesis_settings.load_profile("full")
+
+
+def remember_route_builders() -> None:
+    """Compile each route once a process: Werkzeug compiles two small programs a route, and hundreds of tests make the same app."""
+    compiled: dict[tuple[object, ...], object] = {}
+    original = Rule._compile_builder
+
+    def remembered(self: Rule, append_unknown: bool = True) -> object:
+        key = (self.rule, self.subdomain, self.host, repr(self.defaults), append_unknown)
+        if key not in compiled:
+            compiled[key] = original(self, append_unknown)
+        return compiled[key]
+
+    Rule._compile_builder = remembered  # type: ignore[assignment, method-assign] # the library's; ours are never replaced
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "covers(*ids): the requirements (R1, T-01, TRAP-1) that this test proves")
     config.addinivalue_line("markers", "slow: takes seconds; left out of `./jit test fast`")
     network.guard()
+    remember_route_builders()
     path = config.getoption(recording.RECORD_OPTION)
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(recording.Recorder(path))
