@@ -412,6 +412,9 @@ class View:
         if self._session is not None:
             self._session.close()
             self._session = None
+        # Not left to the garbage collector: sqlite3 resets a statement with the cursor that ran it last, and by then another
+        # thread may be running that statement on the same connection.
+        self._cursor.close()
 
     def _checked(self, row: Row) -> Row:
         if not self.intact(row):

@@ -37,6 +37,10 @@ class Cursor(Protocol):
         """Return all rows."""
         ...
 
+    def close(self) -> Any:
+        """Let go of the last statement; the cursor is of no use afterwards."""
+        ...
+
 
 class Raw(Protocol):
     """What is used of a DB-API connection (PEP 249)."""

@@ -423,6 +423,33 @@ def _write_many(url: str, count: int) -> None:
     store.close()
 
 
+@pytest.mark.covers("R64")
+def test_what_an_ended_transaction_leaves_behind_disturbs_no_other(lite: BareStore) -> None:
+    """Python's sqlite3 resets a statement when a cursor that ran it is dropped, whoever runs that statement meanwhile: a thread
+    that dropped its ended transaction made another's fail ("bad parameter or other API misuse"), about once in ten thousand."""
+    ended: list[object] = []
+
+    def note_two() -> None:
+        with lite.db.begin(SYSTEM) as tx:
+            ended.append(tx)
+            for number in range(2):
+                tx.record(EventType.ALARM_RAISED, body={"number": number})
+
+    note_two()
+    connection = lite.db._write_connection
+    assert connection is not None
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, sqlite3.Connection)
+    first = [ended.pop()]
+    # Drops the ended transaction while the statement that it also ran is running, as another thread would.
+    raw.create_function("drop_the_ended", 0, first.clear)
+    raw.execute("CREATE TEMP TRIGGER dropping BEFORE INSERT ON event BEGIN SELECT drop_the_ended(); END")
+    before = events(lite)
+    note_two()
+    assert not first
+    assert events(lite) == before + 2
+
+
 @pytest.mark.covers("R60", "R63")
 def test_two_processes_write_one_log(database_url: str) -> None:
     store = create_store(database_url, SystemClock())
