@@ -58,6 +58,7 @@ from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, n
 from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
 from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
+from jitaccess.store.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Base)
@@ -67,6 +68,8 @@ BATCH_LIMIT = 64
 WAL_PAGES = "wal_autocheckpoint=4000"
 """Pages (16 MB) after which SQLite copies its journal into the file: the same few pages are written by every commit, so a longer
 journal saves copying and costs only its size on disk."""
+PLACE_TIMEOUT_S = 30.0
+"""So long a writer waits for its turn on a server (PostgreSQL) before it is told that the store is not available."""
 ABANDONED_S = 1.0
 """After this long a waiting writer looks whether the one who was to end their batch is gone (an interrupt)."""
 
@@ -744,6 +747,7 @@ class Database:
         self._high = 0
         self._high_lock = threading.Lock()
         self._writer = threading.Lock()
+        self._turnstile = Turnstile(pool_size)
         self._inside = threading.local()
         self._waiting = 0
         self._waiting_lock = threading.Lock()
@@ -849,8 +853,17 @@ class Database:
             self._inside.tx = False
 
     @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._turnstile.enter(PLACE_TIMEOUT_S):
+            raise _unavailable()
+        try:
+            yield
+        finally:
+            self._turnstile.leave()
+
+    @contextmanager
     def _begin_server(self, actor: Actor, lock: Sequence[tuple[type[Base], str]]) -> Iterator[Tx]:
-        with self.engine.connect() as connection:
+        with self._place(), self.engine.connect() as connection:
             tx: Tx | None = None
             try:
                 connection.begin()
