@@ -20,6 +20,7 @@ from jitaccess.cli.serve import serve
 from jitaccess.cli.targets import targets
 from jitaccess.cli.worker import worker
 from jitaccess.errors import JitError
+from jitaccess.sdk.dev.commands import dev
 
 
 @click.group("jitaccess", context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +44,7 @@ for command in (
     recovery,
     targets,
     ready,
+    dev,
 ):
     root.add_command(command)
 

@@ -10,7 +10,7 @@ import base64
 import re
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,14 @@ class StatusCheck:
         if status != 200:
             raise TokenRefused("unreachable", "The broker gives no status list now.")
         return read_list(self._signed, raw, issuer=self._issuer, uri=uri, now=now)
+
+
+def pack(ended: Iterable[int], size: int) -> str:
+    """Return `lst` of a list of `size` bits: lowest bit of a byte first, zlib, base64url (sections 4.1, 4.2)."""
+    raw = bytearray(size // 8)
+    for index in ended:
+        raw[index >> 3] |= 1 << (index & 7)
+    return base64.urlsafe_b64encode(zlib.compress(bytes(raw), 9)).decode().rstrip("=")
 
 
 def read_list(signed: Signed, raw: bytes, *, issuer: str, uri: str, now: float) -> _Held:

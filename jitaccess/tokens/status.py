@@ -5,9 +5,7 @@ fetch and keep for a moment. A bit that was set is never taken back, and a bit i
 nobody. What it says is at most `REBUILD_AFTER_S` older than the rows; `TTL_S` and `LIFE_S` bound how long others may believe it.
 """
 
-import base64
 import threading
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +14,7 @@ from joserfc.jwk import ECKey
 
 from jitaccess.clock import to_epoch_s
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.sdk.status import pack
 from jitaccess.tokens.access import sign
 
 STATUS_TYPE = "statuslist+jwt"
@@ -64,14 +63,6 @@ class StatusMemory:
     block: Block | None = None
     signed: dict[str, tuple[datetime, str]] = field(default_factory=dict)
     ended: dict[str, set[int]] = field(default_factory=dict)
-
-
-def pack(ended: Iterable[int], size: int) -> str:
-    """Return `lst`: one bit a token, the lowest bit of a byte first, zlib, base64url (section 4.1 and 4.2)."""
-    raw = bytearray(size // 8)
-    for index in ended:
-        raw[index >> 3] |= 1 << (index & 7)
-    return base64.urlsafe_b64encode(zlib.compress(bytes(raw), 9)).decode().rstrip("=")
 
 
 def mint_status_list(key: ECKey, *, issuer: str, uri: str, ended: Iterable[int], size: int, now: datetime) -> str:

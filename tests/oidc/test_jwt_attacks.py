@@ -1,6 +1,6 @@
 """Does every place that takes a JWT refuse every known forgery, without fetching anything that a token names?
 
-One list of attacks (`tests.support.jwt_attacks`), eight consumers: the SDK's verifiers of access tokens, ID tokens and status lists; the
+One list of attacks (`jitaccess.sdk.dev.forgeries`), eight consumers: the SDK's verifiers of access tokens, ID tokens and status lists; the
 broker's introspection, revocation, userinfo, sign-out and client authentication.
 """
 
@@ -15,11 +15,11 @@ from joserfc.jwk import ECKey
 from jitaccess.broker.status import signed_list
 from jitaccess.sdk import ClientKey, TokenRefused
 from jitaccess.sdk.client import ASSERTION_TYPE
+from jitaccess.sdk.dev.forgeries import Listener, forgeries, listener, parts, sign
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
 from jitaccess.sdk.status import read_list
 from tests.oidc.conftest import Treasury, open_treasury
-from tests.support.jwt_attacks import Listener, forgeries, listener, parts, sign
 from tests.support.world import ORIGIN, World
 
 
@@ -154,7 +154,7 @@ def test_no_forgery_is_taken_anywhere_and_nothing_is_fetched(place: Place, liste
     head, body = parts(consumer.good())
     attacks = forgeries(consumer.good(), consumer.key, listening.url)
     assert len(attacks) > 60
-    taken = [attack for attack, text in attacks.items() if consumer.accepts(text)]
+    taken = [attack.name for attack in attacks if consumer.accepts(attack.text)]
     assert taken == []
     assert listening.asked == [], "nothing that a token names is ever fetched"
     fresh = consumer.good() if name == "client authentication" else sign(consumer.key, head, body)
@@ -176,7 +176,7 @@ def test_one_kind_of_token_never_passes_for_another(place: Place) -> None:
 def test_no_forgery_revokes_anything(place: Place, listening: Listener) -> None:
     treasury = place.treasury
     token = treasury.tokens(treasury.grant())["access_token"]
-    for text in forgeries(token, treasury.world.broker.keyring.token_key(), listening.url).values():
-        treasury.call("/oidc/revoke", {"token": text})
+    for attack in forgeries(token, treasury.world.broker.keyring.token_key(), listening.url):
+        treasury.call("/oidc/revoke", {"token": attack.text})
     assert place.introspects(token)
     assert listening.asked == []

@@ -16,9 +16,9 @@ from joserfc.jwk import ECKey
 from jitaccess.sdk import StatusCheck, TokenRefused
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
-from jitaccess.sdk.status import MAX_BITS_BYTES, read_list
+from jitaccess.sdk.status import MAX_BITS_BYTES, pack, read_list
 from jitaccess.tokens.access import sign
-from jitaccess.tokens.status import mint_status_list, pack
+from jitaccess.tokens.status import mint_status_list
 
 NOW = 1_800_000_000
 KEY = ECKey.generate_key("P-256", {"kid": "k1"})
