@@ -9,30 +9,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import make_server
 
-from jitaccess.sdk import FetchedKeys, TokenRefused, Verifier
+from jitaccess.sdk import FetchedKeys, VerifiedToken, Verifier
+from jitaccess.sdk.door import PROXIED, TOKEN_KEY
+from jitaccess.sdk.wsgi import JitMiddleware
 
 BROKER = os.environ.get("BROKER", "http://localhost:8000")
 AUDIENCE = os.environ.get("AUDIENCE", "http://localhost:8081")
 PORT = int(os.environ.get("PORT", "8090"))
 
 
-def application(verifier: Verifier) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
-    """Return the WSGI application."""
+def page(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    """Say who is there; nothing comes here without a verified token."""
+    token: VerifiedToken = environ[TOKEN_KEY]
+    start("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+    return [f"{token.subject} is here as {token.entitlement} of {token.target} (grant {token.grant})\n".encode()]
 
-    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        try:
-            token = verifier.verify(environ.get("HTTP_X_JIT_TOKEN", ""))
-        except TokenRefused as error:
-            start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-            return [f"{error}\n".encode()]
-        start("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
-        return [f"{token.subject} is here as {token.entitlement} of {token.target} (grant {token.grant})\n".encode()]
 
-    return answer
+def application(verifier: Verifier) -> JitMiddleware:
+    """Return the guarded application: the token comes from the proxy, which asks about every request anew."""
+    return JitMiddleware(page, verifier, token_from=PROXIED)
 
 
 if __name__ == "__main__":
-    keys = FetchedKeys(BROKER)
-    with make_server("127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, keys))) as server:
+    with make_server("127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, FetchedKeys(BROKER)))) as server:
         print(f"serving on http://127.0.0.1:{PORT}", flush=True)
         server.serve_forever()

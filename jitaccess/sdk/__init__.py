@@ -10,6 +10,7 @@ from jitaccess.sdk.client import ClientCredential, ClientKey, ClientSecret
 from jitaccess.sdk.door import Door
 from jitaccess.sdk.introspection import IntrospectionCheck
 from jitaccess.sdk.keys import FetchedKeys, KeySource, static_keys
+from jitaccess.sdk.logout import LogoutVerifier, SignedOut
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.status import StatusCheck
 from jitaccess.sdk.step_up import Level, StepUpNeeded, require_level, www_authenticate
@@ -24,6 +25,8 @@ __all__ = [
     "IntrospectionCheck",
     "KeySource",
     "Level",
+    "LogoutVerifier",
+    "SignedOut",
     "StatusCheck",
     "StepUpNeeded",
     "TokenRefused",

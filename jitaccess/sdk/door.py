@@ -23,6 +23,8 @@ from jitaccess.sdk.wall import wall_time
 log = logging.getLogger(__name__)
 TokenFrom: TypeAlias = Literal["Authorization", "X-Jit-Token"]
 AUTHORIZATION: TokenFrom = "Authorization"
+PROXIED: TokenFrom = "X-Jit-Token"
+"""What a proxy sets that asks `/forward-auth`."""
 TOKEN_KEY = "jitaccess.token"  # noqa: S105 - the name under which a request carries its VerifiedToken
 DOOR_KEY = "jitaccess.door"
 """Where a request carries the Door that it came through, for what guards single pages."""
@@ -104,7 +106,7 @@ class Door:
         lives 30 s and stands in no list. With `required=False` a request without any token goes through and carries none: then each
         page that needs one says so itself. `entitlement` and `level` hold for everything.
         """
-        if token_from not in ("Authorization", "X-Jit-Token"):
+        if token_from not in (AUTHORIZATION, PROXIED):
             raise ValueError("token_from is Authorization or X-Jit-Token")
         if not required and (entitlement is not None or level is not None):
             raise ValueError("an entitlement or a level for everything needs required=True")

@@ -15,14 +15,12 @@ from joserfc.jwk import ECKey
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.sdk.logout import LOGOUT_EVENT, LOGOUT_TYPE
+from jitaccess.sdk.logout import MAX_LIFE_S as LOGOUT_LIFE_S
 from jitaccess.sdk.tokens import DETAILS_TYPE, MAX_LIFE_S, half_hash
 
 ALGORITHM = "ES256"
 ACCESS_TYPE = "at+jwt"
-LOGOUT_TYPE = "logout+jwt"
-LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
-LOGOUT_LIFE_S = 120
-"""Section 2.4 recommends two minutes at most."""
 ID_LIFE_S = 300
 """An ID token says that somebody signed in just now; it is used once, at once."""
 

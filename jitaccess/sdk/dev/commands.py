@@ -12,12 +12,11 @@ from jitaccess.sdk.dev.forgeries import parts
 from jitaccess.sdk.dev.issuer import DevIssuer, NoIssuer
 from jitaccess.sdk.dev.probes import Finding, NoAnswer, Trial, Verdict, run
 from jitaccess.sdk.dev.serving import serving
-from jitaccess.sdk.door import AUTHORIZATION, TokenFrom
+from jitaccess.sdk.door import AUTHORIZATION, PROXIED
 from jitaccess.sdk.tokens import Inputs
 from jitaccess.sdk.wall import wall_time
 
 PORT = 8765
-PROXIED: TokenFrom = "X-Jit-Token"
 MARKS = {Verdict.HELD: "ok      ", Verdict.LET_IN: "LET IN  ", Verdict.BROKE: "BREAKS  ", Verdict.SHUT: "SHUT    "}
 folder_option = click.option(
     "--folder",
