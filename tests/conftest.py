@@ -4,6 +4,7 @@ machine.
 The browser's fixtures are in `tests.support.browser`, loaded by `tests/e2e/conftest.py` alone.
 """
 
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,12 @@ from werkzeug.routing import Rule
 
 from jitaccess.clock import FrozenClock
 from tests.support import network, ports, postgres, recording
+
+with (
+    warnings.catch_warnings()
+):  # ldap3 asks pyasn1 for names that it will drop; here, because it is said once, at the first import
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import ldap3  # noqa: F401
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -7,7 +7,7 @@ nowhere else: not into rows, events, logs, addresses or error texts. Who loses i
 from collections.abc import Mapping
 
 from jitaccess.broker.context import Broker
-from jitaccess.broker.issue import Opened, covered_approvals, finish_opening, open_in
+from jitaccess.broker.issue import Opened, covered_approvals, finish_opening, look_first, open_in
 from jitaccess.broker.revoke import LIVE_GRANTS
 from jitaccess.connectors.contract import ConnectorKind
 from jitaccess.domain.values import Refused
@@ -54,19 +54,20 @@ def complete(
 ) -> Opened | Refused:
     """Check the assertion, open the lease, let the target make the credential, and return it: the only time that it is seen.
 
-    1 the approvals are in the signed log · 2 the assertion, for this grant, in this session · 3 evidence and intent, in the same
-    transaction · 4 the target · 5 the result.
+    1 the approvals are in the signed log · 2 the target is looked at, where its kind must · 3 the assertion, for this grant, in this
+    session · 4 evidence and intent, in the same transaction · 5 the target · 6 the result.
     """
     covered = covered_approvals(broker, grant_id)  # 1
+    seen = look_first(broker, current, grant_id)  # 2
     with broker.begin(current.actor, lock=[(Grant, grant_id), (Person, current.person.id)]) as tx:
         about(tx, broker, current, grant_id)
         challenge = tx.get(Challenge, challenge_id) if len(challenge_id) <= 64 else None
         verified = passkeys.complete_assertion(
             tx, broker.site, current, purpose=PURPOSE, challenge_id=challenge_id, response=response
-        )  # 2
+        )  # 3
         if isinstance(verified, Refused):
             return verified
         if challenge is None or challenge.subject_id != grant_id:
             return Refused(Kind.CONFLICT, "another_grant", "This signature was for another access. Start again.")
-        opened = open_in(tx, broker, current, grant_id, covered=covered, given=given)  # 3
-    return finish_opening(broker, current, opened)  # 4, 5
+        opened = open_in(tx, broker, current, grant_id, covered=covered, given=given, seen=seen)  # 4
+    return finish_opening(broker, current, opened)  # 5, 6

@@ -7,7 +7,7 @@ transaction, then writes the result; tokens touch nothing and need one transacti
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
 
@@ -27,7 +27,16 @@ from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
 from jitaccess.broker.votes import as_votes, votes_of
 from jitaccess.clock import to_epoch_s
-from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Unreachable, Unusable
+from jitaccess.connectors.contract import (
+    ConnectorKind,
+    Credential,
+    Effect,
+    LeaseSpec,
+    Looking,
+    NotDone,
+    Unreachable,
+    Unusable,
+)
 from jitaccess.domain.approval import ApprovalTerms, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
@@ -92,7 +101,7 @@ class Planned:
 
     lease_id: str
     effect: Effect
-    outside: bool
+    kind: ConnectorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,9 +409,38 @@ def open_lease(
     known by name and is cut (R47). `given` is what the person hands in (a public key).
     """
     covered = covered_approvals(broker, grant_id)  # 1
+    seen = look_first(broker, current, grant_id)
     with broker.begin(current.actor, lock=[(Grant, grant_id), (Person, current.person.id)]) as tx:
-        opened = open_in(tx, broker, current, grant_id, covered=covered, given=given)  # 2
+        opened = open_in(tx, broker, current, grant_id, covered=covered, given=given, seen=seen)  # 2
     return finish_opening(broker, current, opened)
+
+
+def look_first(broker: Broker, current: Current, grant_id: str) -> Mapping[str, JsonValue] | Refused:
+    """Let a target be looked at before anything is planned, where its kind must (ADR 32); empty for all others. Outside any Tx.
+
+    What it says becomes part of the intent. A refusal is handed to `open_in`, which records it.
+    """
+    with broker.read() as view:
+        grant = view.get(Grant, grant_id) if len(grant_id) <= 64 else None
+        person = view.get(Person, current.person.id)
+        policies = broker.policies.active_or_none(view)
+        now = view.now
+    target = policies.targets.get(grant.target) if policies is not None and grant is not None else None
+    if grant is None or person is None or target is None or grant.person_id != person.id:
+        return {}  # open_in says why not
+    if not broker.targets.kind(str(target.connector["kind"])).looks:
+        return {}
+    spec = LeaseSpec("", person.id, grant.target, grant.entitlement, now, now, email=person.email)
+    try:
+        with broker.targets.slot(grant.target):
+            return cast(Looking, broker.targets.at(grant.target, target.connector)).look(spec)
+    except Unusable as error:
+        return Refused(Kind.INVALID, "not_usable", str(error), "given")
+    except JitError as error:
+        return Refused(error.kind, "target_busy", error.message)
+    except Exception as error:  # a target may fail in any way; nothing was to be made
+        log.warning("looking at %s for a lease failed (%s)", grant.target, type(error).__name__)
+        return Refused(Kind.UNAVAILABLE, "target_refused", "The target made nothing. Try again.")
 
 
 def finish_opening(broker: Broker, current: Current, opened: Opened | Refused) -> Opened | Refused:
@@ -425,10 +463,12 @@ def open_in(
     *,
     covered: frozenset[str],
     given: Mapping[str, str] | None = None,
+    seen: Mapping[str, JsonValue] | Refused | None = None,
 ) -> Opened | Refused:
-    """Do the part of `open_lease` that one transaction holds; `covered` comes from `covered_approvals`. Refusals are recorded.
+    """Do the part of `open_lease` that one transaction holds. Refusals are recorded.
 
-    The caller's transaction locks the grant and, where a target is touched, the person.
+    `covered` comes from `covered_approvals`, `seen` from `look_first`. The caller's transaction locks the grant and, where a
+    target is touched, the person.
     """
     grant = tx.get(Grant, grant_id) if len(grant_id) <= 64 else None
     if grant is None or grant.person_id != current.person.id:
@@ -457,7 +497,7 @@ def open_in(
             again = Refused(Kind.CONFLICT, "open_already", "This access is open already; its secret is shown once.")
             return refuse(tx, current.person.id, grant, again)
         return Opened(live, found, Credential())
-    planned = _plan(tx, broker, found, given or {})
+    planned = seen if isinstance(seen, Refused) else _plan(tx, broker, found, given or {}, seen or {})
     if isinstance(planned, Refused):
         return refuse(tx, current.person.id, grant, planned)
     if grant.state == GrantState.SCHEDULED.value:
@@ -481,7 +521,9 @@ def refuse(tx: Tx, person_id: str | None, grant: Grant | None, refused: Refused)
     return refused
 
 
-def _plan(tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str]) -> Planned | Refused:
+def _plan(
+    tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str], seen: Mapping[str, JsonValue]
+) -> Planned | Refused:
     """Plan the effect of a new lease. Its end is the grant's, or for one not activated yet what it becomes now."""
     grant, config = found.grant, found.target.connector
     kind = broker.targets.kind(str(config["kind"]))
@@ -490,16 +532,22 @@ def _plan(tx: Tx, broker: Broker, found: Evidence, given: Mapping[str, str]) -> 
     if set(given) != set(wanted) or any(len(text) > wanted[name] for name, text in given.items()):
         names = ", ".join(field.label for field in kind.gives) or told("nothing")
         return Refused(Kind.INVALID, "not_given", told("This system needs from you: %(names)s.", names=names), "given")
-    spec = LeaseSpec(tx.new_id(), grant.person_id, grant.target, grant.entitlement, tx.now, ends_at, dict(given))
+    spec = LeaseSpec(
+        tx.new_id(), grant.person_id, grant.target, grant.entitlement, tx.now, ends_at, dict(given), found=seen
+    )
+    connector = broker.targets.at(grant.target, config)
     try:
-        effect = broker.targets.at(grant.target, config).plan(spec)
+        effect = connector.plan(spec)
     except Unusable as error:
         return Refused(Kind.INVALID, "not_usable", str(error), "given")
-    if kind.shared and any(
-        row.state in ENDING_LEASES for row in same_effect(tx, grant.person_id, grant.target, effect.name)
-    ):
+    if not kind.shared:
+        return Planned(spec.lease_id, effect, kind)
+    beside = same_effect(tx, grant.person_id, grant.target, effect.name)
+    if any(row.state in ENDING_LEASES for row in beside):
         return Refused(Kind.UNAVAILABLE, "still_ending", "Your last access to this is still being ended. Try again.")
-    return Planned(spec.lease_id, effect, kind.outside)
+    if beside:
+        effect = connector.plan(replace(spec, beside=Effect.from_json(beside[0].effect)))
+    return Planned(spec.lease_id, effect, kind)
 
 
 def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> Lease:
@@ -507,11 +555,15 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> L
     if grant.ends_at is None:
         raise JitError(Kind.GONE, "This access has ended. Ask for it anew.")
     effect = planned.effect.to_json()
-    if planned.outside:
+    if planned.kind.outside:
         effect["connector"] = dict(config)  # what has to be cut is found without any policy
-    state = LeaseState.ISSUING if planned.outside else LeaseState.ACTIVE
+    state = LeaseState.ISSUING if planned.kind.outside else LeaseState.ACTIVE
+    # A membership is named after the person's entry: that is personal text, and stays outside the leaf.
+    named, texts = {"effect": planned.effect.name}, dict[str, str]()
+    if planned.kind.shared:
+        named, texts = {}, {"effect": planned.effect.name}
     event = tx.record(
-        EventType.LEASE_ISSUING if planned.outside else EventType.LEASE_ACTIVE,
+        EventType.LEASE_ISSUING if planned.kind.outside else EventType.LEASE_ACTIVE,
         subject={
             "request": grant.request_id,
             "grant": grant.id,
@@ -519,7 +571,8 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> L
             "person": grant.person_id,
             "target": grant.target,
         },
-        body={"connector": str(config["kind"]), "ends_at": to_epoch_s(grant.ends_at), "effect": planned.effect.name},
+        body={"connector": str(config["kind"]), "ends_at": to_epoch_s(grant.ends_at), **named},
+        texts=texts,
     )
     return tx.insert(
         Lease,

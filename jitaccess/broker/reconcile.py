@@ -140,7 +140,7 @@ def _findings(
             ending=leases.ending,
             excepted=exceptions_of(target),
             known=remembered,
-            enforced=kind.enforces_expiry is not EnforcesExpiry.NOTHING,
+            enforced=kind.enforced(target.connector) is not EnforcesExpiry.NOTHING,
         )
     )
 

@@ -17,6 +17,7 @@ ENTRY_POINTS = "jitaccess.connectors"
 OWN: Mapping[str, str] = {
     "token": "jitaccess.connectors.token:KIND",
     "postgresql": "jitaccess.connectors.postgresql:KIND",
+    "ldap": "jitaccess.connectors.ldap:KIND",
 }
 """Name -> where its `ConnectorKind` is; the same lines stand in pyproject.toml."""
 

@@ -101,6 +101,12 @@ class LeaseSpec:
     ends_at: datetime
     given: Mapping[str, str] = field(default_factory=dict)
     """What the person handed in, by `Given.name`; each connector checks it."""
+    email: str = ""
+    """The person's mail address in the register: for kinds that look for an entry of the person's own."""
+    found: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What `Looking.look` said a moment before the plan; empty for kinds that do not look."""
+    beside: "Effect | None" = None
+    """Of a shared kind: the effect of a live lease of the same person that names the same thing."""
 
     @property
     def account(self) -> str:
@@ -238,6 +244,14 @@ class Connector(Protocol):
         ...
 
 
+class Looking(Connector, Protocol):
+    """A connector that has to see the target before it can plan (ADR 32)."""
+
+    def look(self, spec: LeaseSpec) -> Mapping[str, JsonValue]:
+        """Return what the plan needs to know; changes nothing. `spec.lease_id` is empty. Raises Unusable and Unreachable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorKind:
     """One kind of target; every connector file ends in one, named `KIND`."""
@@ -255,3 +269,11 @@ class ConnectorKind:
     """Whether two leases of one person may name the same effect (a membership): the broker then counts them (R56)."""
     gives: tuple[Given, ...] = ()
     """What the person hands in when opening."""
+    looks: bool = False
+    """Whether its connectors are `Looking`: the broker asks them before it plans, and what they say is part of the intent."""
+    enforces: Callable[[Mapping[str, JsonValue]], EnforcesExpiry] | None = None
+    """Configuration -> what a target with it ends by itself, where that differs within the kind; `enforces_expiry` is the least."""
+
+    def enforced(self, connector: Mapping[str, JsonValue]) -> EnforcesExpiry:
+        """Return what a target with this configuration ends by itself."""
+        return self.enforces_expiry if self.enforces is None else self.enforces(connector)

@@ -59,7 +59,7 @@ def _target_json(view: View, broker: Broker, facts: Any) -> dict[str, Any]:
     return {
         "id": facts.id,
         "kind": facts.connector["kind"],
-        "enforces_expiry": broker.targets.kind(str(facts.connector["kind"])).enforces_expiry.value,
+        "enforces_expiry": broker.targets.kind(str(facts.connector["kind"])).enforced(facts.connector).value,
         "looked_at": to_epoch_s(beat.beat_at) if beat is not None else None,
         "unexplained": [
             {

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
@@ -18,6 +19,7 @@ from jitaccess.connectors.contract import (
     Unreachable,
     is_own_account,
 )
+from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.ids import new_secret
 from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
 
@@ -50,6 +52,10 @@ def connector(bench: Bench) -> Iterator[Connector]:
 def born(bench: Bench, connector: Connector, lasts: timedelta = timedelta(minutes=10)) -> tuple[Effect, Credential]:
     effect = connector.plan(spec_of(bench, lasts=lasts))
     return effect, connector.apply(effect, soon())
+
+
+def enforced(bench: Bench) -> EnforcesExpiry:
+    return bench.kind.enforced(cast("dict[str, JsonValue]", dict(bench.config())))
 
 
 def refused(bench: Bench, credential: Credential) -> bool:
@@ -92,7 +98,7 @@ def test_an_account_is_as_the_lease_explains_it(bench: Bench, connector: Connect
     assert account.rights <= expected.rights
     assert account.owns <= expected.owns
     assert seen.coverage
-    if bench.kind.enforces_expiry is not EnforcesExpiry.NOTHING:
+    if enforced(bench) is not EnforcesExpiry.NOTHING:
         assert account.expires_at is not None
         assert account.expires_at <= spec.ends_at
     connector.cut([effect])
@@ -124,7 +130,7 @@ def test_nothing_is_born_after_the_deadline_or_under_a_name_that_is_taken(bench:
 
 @pytest.mark.covers("R49", "TRAP-10")
 def test_the_target_itself_refuses_a_login_after_the_end(bench: Bench, connector: Connector) -> None:
-    if bench.kind.enforces_expiry is EnforcesExpiry.NOTHING:
+    if enforced(bench) is EnforcesExpiry.NOTHING:
         assert connector.observe().coverage  # said to people instead: nothing is enforced
         return
     effect, credential = born(bench, connector, lasts=timedelta(seconds=2))

@@ -8,9 +8,10 @@ past the connector: what it says is an oracle of its own.
 import importlib.util
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jitaccess.connectors.contract import Connector, ConnectorKind, Credential, LeaseSpec, Secret, Surroundings
 from jitaccess.store.ids import new_id, new_secret
@@ -85,6 +86,15 @@ class Bench(Protocol):
         ...
 
 
+@runtime_checkable
+class Acquainted(Protocol):
+    """A bench of a kind that plans for entries that people have already: it makes a new person for each lease."""
+
+    def about(self, spec: LeaseSpec) -> Mapping[str, Any]:
+        """Return further fields of a lease's spec: `email`, and `found` as the connector looked."""
+        ...
+
+
 def load_benches(folder: Path) -> list[Bench]:
     """Return the benches of every `kind_*.py` of a folder."""
     found: list[Bench] = []
@@ -109,7 +119,8 @@ def spec_of(bench: Bench, *, lasts: timedelta = timedelta(minutes=10), lease_id:
     """Return what a lease that begins now is about."""
     now = datetime.now(UTC)
     key = lease_id or new_id(now)
-    return LeaseSpec(key, "person", "target", bench.entitlement, now, now + lasts, dict(bench.given()))
+    spec = LeaseSpec(key, "person", "target", bench.entitlement, now, now + lasts, dict(bench.given()))
+    return replace(spec, **bench.about(spec)) if isinstance(bench, Acquainted) else spec
 
 
 def soon(seconds: float = 20.0) -> datetime:

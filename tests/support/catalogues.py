@@ -24,7 +24,7 @@ SINGLE = frozenset({"_", "gettext", "lazy_gettext", "told", "said"})
 PLURAL = frozenset({"ngettext", "told_n", "said_n"})
 MESSAGES = {
     "JitError": 1, "Refused": 2, "PolicyProblem": 4, "BadCondition": 0, "problem": 1, "problem_inside": 3, "require": 2,
-    "_wrong": 2, "_stop": 1, "_warning": 2, "_marked": 2,
+    "_wrong": 2, "_stop": 1, "_warning": 2, "_marked": 2, "Unusable": 0,
 }  # fmt: skip
 """Calls that take a sentence, and where."""
 TABLES = ("SENTENCES", "WORDS")

@@ -1,0 +1,340 @@
+"""LDAP: whose membership it is, what was there before, overlapping leases, changes that come too late, and what nobody signed for."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ldap3
+import pytest
+from sqlalchemy import select
+
+from jitaccess.broker import handover, reconcile, revoke
+from jitaccess.broker.compare import What
+from jitaccess.broker.issue import Opened
+from jitaccess.broker.rotate import rotate
+from jitaccess.connectors.contract import Effect, LeaseSpec, NotDone, Secret, Surroundings, Unreachable, Unusable
+from jitaccess.connectors.ldap import LdapConfig, LdapConnector, Line, membership, setup
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import LeaseState
+from jitaccess.domain.values import Refused
+from jitaccess.settings import Targets
+from jitaccess.store.ids import new_secret
+from jitaccess.store.tables import Event, EventText, Grant, Lease
+from tests.support.bench import open_connector, soon, spec_of
+from tests.support.world import Prepared, World, open_world, prepare
+
+KINDS = ("ldap",)
+ARTA = "arta.krasniqi@mof.example"
+ENTITLEMENTS = ("admin", "keeper")
+
+
+def arta_of(bench: Any) -> str:
+    """Make sure that the directory knows arta, as nothing more; return her name there."""
+    member = "uid=arta,ou=people,dc=bench"
+    line = bench.owner()
+    line.search("ou=people,dc=bench", f"(mail={ARTA})")
+    if not line.response:
+        line.add(member, ["inetOrgPerson"], {"uid": "arta", "cn": "arta", "sn": "Krasniqi", "mail": ARTA})
+    line.unbind()
+    take_out(bench, member)
+    return member
+
+
+def group_of(bench: Any) -> str:
+    return str(bench.config()["entitlements"]["admin"]["group"])
+
+
+def put_in(bench: Any, member: str) -> None:
+    line = bench.owner()
+    line.modify(group_of(bench), {"member": [(ldap3.MODIFY_ADD, [member])]})
+    line.unbind()
+
+
+def take_out(bench: Any, member: str) -> None:
+    line = bench.owner()
+    if member in bench.members():
+        line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [member])]})
+    line.unbind()
+
+
+@pytest.fixture(scope="session")
+def seeded(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Seed a database with a directory as a target, and two entitlements that mean the same group."""
+    group = group_of(bench)
+    config = {**bench.config(), "entitlements": {name: {"group": group} for name in ENTITLEMENTS}}
+    founder = {"account": membership("uid=founder,ou=people,dc=bench", group), "why": "runs the directory"}
+    target = {
+        "name": "Ledger",
+        "owner": "infra",
+        "entitlements": {name: {"max_duration": "1h"} for name in ENTITLEMENTS},
+        "connector": config,
+        "reconcile": {"unknown_account": "remove", "exceptions": [founder]},
+    }
+    rule = {
+        "id": "join",
+        "for": {"groups": ["treasury-staff"]},
+        "to": {"target": "ledger", "entitlements": [*ENTITLEMENTS]},
+        "duration": {"default": "10m", "max": "1h"},
+        "approve": "none",
+    }
+    document = {
+        "version": 1,
+        "institutions": {key: {"name": key} for key in ("mof", "infra", "nao")},
+        "targets": {"ledger": target},
+        "rules": [rule],
+    }
+    folder = tmp_path_factory.mktemp("seeded")
+    policies = folder / "policies"
+    policies.mkdir()
+    (policies / "policy.yaml").write_text(json.dumps(document))
+    return prepare(f"sqlite:///{folder / 'broker.db'}", folder, policies=policies, now=_now())
+
+
+@pytest.fixture
+def world(bench: Any, seeded: Prepared, tmp_path: Path) -> Iterator[World]:
+    """Give a broker that stands at this moment, with the directory as a target."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "bench").write_text(bench.secret().reveal())
+    (secrets / "bench").chmod(0o600)
+    for file in seeded.folder.glob("broker.db*"):
+        shutil.copy(file, tmp_path / file.name)
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    found = open_world(url, seeded, tmp_path, targets=Targets(secrets_dir=secrets))
+    found.clock.advance(_now() + timedelta(seconds=1) - found.clock.now())
+    yield found
+    found.close()
+
+
+def _now() -> datetime:
+    return soon(0)
+
+
+def hand_over(world: World, entitlement: str) -> Opened | Refused:
+    filed = world.filed(target="ledger", entitlement=entitlement, duration_s=600)
+    assert filed.grant is not None
+    arta = world.current("arta")
+    begun = handover.begin(world.broker, arta, filed.grant.id)
+    return handover.complete(
+        world.broker, arta, filed.grant.id, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+    )
+
+
+def opened(world: World, entitlement: str = "admin") -> Opened:
+    found = hand_over(world, entitlement)
+    assert isinstance(found, Opened), found
+    return found
+
+
+def give_back(world: World, found: Opened) -> dict[str, Any]:
+    """Hand access back, let the sweep work, return the proof."""
+    arta = world.current("arta")
+    with world.broker.begin(arta.actor, lock=[(Grant, found.lease.grant_id)]) as tx:
+        revoke.hand_back(tx, arta, found.lease.grant_id)
+    world.sweep()
+    with world.broker.read() as view:
+        lease = view.require(Lease, found.lease.id)
+    assert lease.state == LeaseState.REVOKED, lease.last_error
+    proof: Any = lease.proof
+    return dict(proof)
+
+
+@pytest.mark.covers("R47", "R50", "R71")
+def test_a_membership_lasts_from_the_opening_to_the_end_and_its_name_stays_out_of_the_leaf(
+    bench: Any, world: World
+) -> None:
+    member = arta_of(bench)
+    found = opened(world)
+    assert found.credential.username == member
+    assert member in bench.members()
+    with world.broker.read() as view:
+        event = view.all(select(Event).where(Event.type == EventType.LEASE_ISSUING.value))[-1]
+        texts = view.all(select(EventText).where(EventText.event_id == event.id))
+    assert b"uid=arta" not in (event.leaf if isinstance(event.leaf, bytes) else event.leaf.encode())
+    assert [text.text for text in texts] == [Effect.from_json(found.lease.effect).name]
+    proof = give_back(world, found)
+    assert proof["cut"]["membership"] == "absent"
+    assert proof["clean"]["entry"] == "absent"
+    assert member not in bench.members()
+
+
+@pytest.mark.covers("R56", "T-10")
+def test_overlapping_leases_of_one_membership_are_counted(bench: Any, world: World) -> None:
+    member = arta_of(bench)
+    first, second = opened(world, "admin"), opened(world, "keeper")
+    give_back(world, first)
+    assert member in bench.members(), "the other lease holds it"
+    third = opened(world, "admin")
+    give_back(world, second)
+    assert member in bench.members()
+    give_back(world, third)
+    assert member not in bench.members(), "the last one took it away"
+
+
+@pytest.mark.covers("R56")
+def test_a_membership_that_was_there_before_is_never_taken_away(bench: Any, world: World) -> None:
+    member = arta_of(bench)
+    put_in(bench, member)
+    first, second = opened(world, "admin"), opened(world, "keeper")
+    assert give_back(world, first) is not None
+    proof = give_back(world, second)
+    assert member in bench.members()
+    if not bench.config()["dynamic"]:
+        assert proof["cut"] == {"membership": "kept", "existed": True}
+        effect = Effect.from_json(second.lease.effect)
+        assert effect.detail["existed"] is True, "the intent says so"
+    take_out(bench, member)
+
+
+@pytest.mark.covers("R57")
+def test_a_member_that_nobody_signed_for_is_found_and_removed_and_others_stay(bench: Any, world: World) -> None:
+    member = arta_of(bench)
+    opened(world)
+    stray = bench.stray()
+    with world.broker.read() as view:
+        (ledger,) = reconcile.outside_targets(view, world.broker)
+    looked = reconcile.look(world.broker, ledger)
+    assert [(one.account, one.what) for one in looked.findings] == [(stray, What.NEW)]
+    assert not bench.can_log_in(stray)
+    assert {member, "uid=founder,ou=people,dc=bench"} <= bench.members()
+    assert reconcile.look(world.broker, ledger).findings == ()
+
+
+@pytest.mark.covers("R57")
+def test_a_member_added_to_a_leases_own_entry_is_a_raised_right(bench: Any) -> None:
+    connector = open_connector(bench)
+    if not bench.config()["dynamic"]:
+        assert "expiry" not in connector.observe().coverage
+        return
+    spec = spec_of(bench)
+    effect = connector.plan(spec)
+    connector.apply(effect, soon())
+    line = bench.owner()
+    line.modify(
+        f"cn={effect.name},ou=jit,dc=bench", {"member": [(ldap3.MODIFY_ADD, ["uid=founder,ou=people,dc=bench"])]}
+    )
+    line.unbind()
+    seen = connector.observe().accounts[effect.name]
+    assert len(seen.rights - connector.expects(effect, spec.ends_at).rights) == 1
+    connector.clean([effect])
+
+
+@pytest.mark.covers("R48")
+def test_the_persons_entry_is_exactly_one_and_no_text_of_theirs_is_a_filter(bench: Any) -> None:
+    connector = open_connector(bench)
+    assert isinstance(connector, LdapConnector)
+    known = bench.newcomer("twice")
+
+    def look(address: str) -> Any:
+        spec = replace(plain_spec(), email=address)
+        return connector.look(spec)
+
+    assert look(known)["existed"] is False
+    for address in ("", "*", "t*", "x)(uid=*", "*)(objectClass=*", "nobody@bench.example", known[:-1] + "*"):
+        with pytest.raises(Unusable):
+            look(address)
+    line = bench.owner()
+    values = {"uid": "double", "cn": "double", "sn": "double", "mail": known}
+    line.add("uid=double,ou=people,dc=bench", ["inetOrgPerson"], values)
+    with pytest.raises(Unusable, match="exactly one"):
+        look(known)
+    line.delete("uid=double,ou=people,dc=bench")
+    line.unbind()
+
+
+def plain_spec() -> LeaseSpec:
+    now = _now()
+    return LeaseSpec("", "person", "target", "admin", now, now)
+
+
+class Interrupted(LdapConnector):
+    """An issuer that is stopped between its look at the clock and its change; meanwhile its lease is revoked by another process."""
+
+    def __init__(self, config: LdapConfig, around: Surroundings, other: LdapConnector) -> None:
+        super().__init__(config, around)
+        self.other, self.effect = other, None
+        self.done = False
+
+    def _number(self, line: Line, dn: str) -> str:
+        found = super()._number(line, dn)
+        if self.effect is not None and not self.done:
+            self.done = True
+            self.other.bury(self.effect)
+            self.other.cut([self.effect])
+            if not self.buried_still:
+                self.other.clean([self.effect])
+        return found
+
+    effect: Effect | None
+    buried_still = True
+
+
+@pytest.mark.covers("R47", "R60")
+@pytest.mark.parametrize("buried_still", [True, False], ids=["buried", "cleaned"])
+def test_an_issuer_that_wakes_after_the_revocation_changes_nothing(bench: Any, buried_still: bool) -> None:
+    around = Surroundings(lambda name: [bench.secret()], new_secret)
+    config = LdapConfig.model_validate(dict(bench.config()))
+    other = LdapConnector(config, around)
+    sleeper = Interrupted(config, around, other)
+    before = bench.accounts()
+    effect = sleeper.plan(spec_of(bench))
+    sleeper.effect, sleeper.buried_still = effect, buried_still
+    if buried_still or config.dynamic:
+        with pytest.raises(NotDone):
+            sleeper.apply(effect, soon())
+    else:
+        # Cut and cleaned long after the deadline would be: here the deadline is what stops the next try.
+        with pytest.raises(NotDone):
+            sleeper.apply(effect, soon(0.0))
+    other.clean([effect])
+    assert bench.accounts() == before
+
+
+@pytest.mark.covers("R58")
+def test_the_directorys_certificate_is_checked_and_there_is_no_way_around(bench: Any, tmp_path: Path) -> None:
+    good = open_connector(bench)
+    assert good.observe().accounts
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_bytes((bench.folder / "tls" / "server.pem").read_bytes())
+    for wrong in ({"root_ca": str(foreign)}, {"root_ca": ""}, {"host": "localhost"}):
+        with pytest.raises(Unreachable):
+            open_connector(bench, {**bench.config(), **wrong}).observe()
+    with pytest.raises(ValueError, match="loopback"):
+        LdapConfig.model_validate({**bench.config(), "tls": "none", "host": "ldap.example"})
+
+
+@pytest.mark.covers("R52")
+def test_the_brokers_password_is_exchanged_write_ahead(bench: Any, world: World) -> None:
+    folder = world.broker.settings.targets.secrets_dir
+    old = bench.secret()
+    rotate(world.broker, "ledger")
+    new = Secret((folder / "bench").read_text())
+    assert new.reveal() != old.reveal()
+    assert not (folder / "bench.next").exists()
+    with pytest.raises(Unreachable):
+        open_connector(bench, None, old).observe()
+    open_connector(bench, None, new).rotate_own(new, old)  # the bench goes on with its own
+
+
+@pytest.mark.covers("R54")
+def test_a_broker_that_can_do_too_much_is_told(bench: Any) -> None:
+    line = bench.owner()
+    line.modify(group_of(bench), {"member": [(ldap3.MODIFY_ADD, [str(bench.config()["user"])])]})
+    connector = open_connector(bench)
+    assert [line for line in connector.probe() if "is a member of" in line]
+    line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [str(bench.config()["user"])])]})
+    line.unbind()
+    mighty = {**bench.config(), "user": "cn=admin,dc=bench"}
+    found = open_connector(bench, mighty, Secret(bench.password)).probe()
+    assert [line for line in found if line.startswith("too mighty: cn=admin,dc=bench may change ou=people")]
+
+
+def test_setup_names_what_the_configuration_names() -> None:
+    text = setup(None)
+    assert 'by dn.exact="cn=jit-broker,dc=example"' in text
+    assert "ldap:///ou=jit,dc=example?member?one?(seeAlso=cn=ledger-admins,ou=groups,dc=example)" in text
+    assert "olcDDSinterval: 10" in text
