@@ -16,11 +16,13 @@ from jitaccess.broker.context import Broker
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import changes, enrolment, people, recovery
+from jitaccess.identity.changes import Judged
 from jitaccess.identity.passkeys import Ceremony, Response
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.expected import misfit
 from jitaccess.proof.canonical import JsonValue
-from jitaccess.store.db import Tx
+from jitaccess.proof.statements import ChangeStatement
+from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import Account, Change, Hold, Person, PolicySetRow
 from jitaccess.told import told
 
@@ -258,16 +260,13 @@ def begin(
     joined = next(
         (c for c in changes.pending(tx) if (c.kind, c.subject_id, c.payload) == (kind, subject, payload)), None
     )
-    required, before = 1, None
+    before = None
     if kind == "policy.activate":
         active = broker.policies.active_or_none(tx)
-        found = policies.proposal(tx, active, subject, pilot=broker.site.pilot)
-        required, before = found.required, active.digest if active is not None else None
+        before = active.digest if active is not None else None
         if joined is not None and joined.before_digest != before:
             joined = None
-    if kind == "lease.close":
-        cut.require_stuck(tx, subject)
-        required = 1 if broker.site.pilot else 2
+    required(tx, broker, kind=kind, subject=subject)
     return changes.begin_change(
         tx,
         broker.site,
@@ -275,19 +274,41 @@ def begin(
         kind=kind,
         subject=subject,
         payload=payload,
-        required=required,
         before_digest=before,
         change=joined,
     )
 
 
+def required(view: View, broker: Broker, *, kind: str, subject: str) -> int:
+    """Return how many different persons must sign an act, as things stand now; raises where it cannot be done at all.
+
+    It is asked at the beginning, so that nobody signs what cannot be, and again at every signature: it never comes from what was kept.
+    """
+    if kind == "policy.activate":
+        active = broker.policies.active_or_none(view)
+        return policies.proposal(view, active, subject, pilot=broker.site.pilot).required
+    if kind == "lease.close":
+        cut.require_stuck(view, subject)
+        return 1 if broker.site.pilot else 2
+    return 1
+
+
 def complete(tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response) -> Applied | Refused:
     """Take the signature and, when it was the last one needed, do it in the same transaction."""
-    signed = changes.complete_change(tx, broker.site, current, challenge_id=challenge_id, response=response)
+
+    def judge(statement: ChangeStatement, payload: JsonValue) -> Judged | Refused:
+        if not people.is_admin(tx, current.person.id):
+            return Refused(Kind.FORBIDDEN, "not_an_admin", "Only an administrator may do this.")
+        number = required(tx, broker, kind=statement.kind, subject=statement.subject)
+        return Judged(
+            number, lambda signer: people.is_admin(tx, signer) and people.may_act(tx, person_id=signer) is None
+        )
+
+    signed = changes.complete_change(
+        tx, broker.site, current, challenge_id=challenge_id, response=response, judge=judge
+    )
     if isinstance(signed, Refused):
         return signed
-    if not people.is_admin(tx, current.person.id):
-        raise JitError(Kind.FORBIDDEN, "Only an administrator may do this.")
     if not signed.ready:
         return Applied(signed.change, ready=False)
     kind = KINDS[signed.change.kind]

@@ -5,6 +5,7 @@ different persons' (one in a pilot), make a change ready; the caller then applie
 lives where it belongs (`broker.changes`); this room only signs, stores and counts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -37,6 +38,19 @@ class SignedChange:
     ready: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a change takes, judged at this moment."""
+
+    required: int
+    """How many different persons must sign."""
+    counts: Callable[[str], bool]
+    """Whether a person who signed earlier may still sign."""
+
+
+Judge = Callable[[ChangeStatement, JsonValue], Judged | Refused]
+
+
 def begin_change(
     tx: Tx,
     site: Site,
@@ -45,7 +59,6 @@ def begin_change(
     kind: str,
     subject: str,
     payload: JsonValue,
-    required: int,
     before_digest: str | None = None,
     change: Change | None = None,
 ) -> Ceremony:
@@ -64,7 +77,7 @@ def begin_change(
         approve_by=to_epoch_s(tx.now) + site.sessions.challenge_s,
         nonce=b64u_encode(new_bytes(NONCE_BYTES)),
     )
-    extra: JsonValue = {"payload": payload, "required": required}
+    extra: JsonValue = {"payload": payload}
     return begin_assertion(
         tx,
         site,
@@ -77,12 +90,13 @@ def begin_change(
 
 
 def complete_change(
-    tx: Tx, site: Site, current: Current, *, challenge_id: str, response: Response
+    tx: Tx, site: Site, current: Current, *, challenge_id: str, response: Response, judge: Judge
 ) -> SignedChange | Refused:
     """Check the signature, compare the payload with what was signed, store and count.
 
-    1 the assertion · 2 the statement is this person's, in time, and its digest is that of the payload · 3 a second signature comes
-    from another person · 4 stored with its evidence · 5 enough different persons?
+    1 the assertion · 2 the statement is this person's, in time, and its digest is that of the payload · 3 the caller's judgement of
+    how many must sign, taken now, never from what was kept · 4 a second signature comes from another person · 5 stored with its
+    evidence · 6 enough different persons who may still sign?
     """
     verified = complete_assertion(
         tx, site, current, purpose=Purpose.CHANGE.value, challenge_id=challenge_id, response=response
@@ -90,20 +104,22 @@ def complete_change(
     if isinstance(verified, Refused):
         return verified
     statement = ChangeStatement.parse(verified.statement or b"")
-    extra = cast("dict[str, JsonValue]", verified.extra)
-    payload, required = extra["payload"], cast(int, extra["required"])
+    payload = cast("dict[str, JsonValue]", verified.extra)["payload"]
     if (
         statement.by != current.person.id
         or to_epoch_s(tx.now) >= statement.approve_by
         or statement.subject_digest != digest_b64u(payload)
     ):  # 2
         return _refused(tx, current, statement, "differs_from_signed")
+    judged = judge(statement, payload)  # 3
+    if isinstance(judged, Refused):
+        return judged
     change = tx.get(Change, statement.change_id)
     if change is None:
         event = tx.record(
             EventType.CHANGE_PROPOSED,
             subject={"change": statement.change_id, "subject": statement.subject, "person": current.person.id},
-            body={"kind": statement.kind, "digest": statement.subject_digest, "required": required},
+            body={"kind": statement.kind, "digest": statement.subject_digest, "required": judged.required},
         )
         change = tx.insert(
             Change,
@@ -114,7 +130,7 @@ def complete_change(
             subject_digest=statement.subject_digest,
             before_digest=statement.before_digest,
             payload=payload,
-            required=required,
+            required=judged.required,
             status="pending",
             created_by=current.person.id,
             created_at=tx.now,
@@ -130,7 +146,7 @@ def complete_change(
     ):
         return _refused(tx, current, statement, "differs_from_signed")
     signers = {found.person_id for found in signatures(tx, change.id)}
-    if current.person.id in signers:  # 3
+    if current.person.id in signers:  # 4
         return _refused(tx, current, statement, "same_person")
     signature_id = tx.new_id()
     signed = tx.record(
@@ -148,8 +164,9 @@ def complete_change(
         statement=verified.statement,
         assertion=cast(JsonValue, verified.assertion),
         signed_at=tx.now,
-    )  # 4
-    return SignedChange(change, verified, len(signers) + 1 >= change.required)  # 5
+    )  # 5
+    counted = {signer for signer in signers if judged.counts(signer)} | {current.person.id}
+    return SignedChange(change, verified, len(counted) >= max(change.required, judged.required))  # 6
 
 
 def mark_applied(tx: Tx, change: Change) -> None:

@@ -116,6 +116,8 @@ class _Shape:
     """Columns under the seal; empty for a table without seals."""
     later: frozenset[str]
     """Those of them that are left out while NULL."""
+    eventless: bool
+    """Sealed under its own key: it carries no evidence (ADR 0038)."""
 
     def content(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return what the seal is made over."""
@@ -134,11 +136,13 @@ def _shape(model: type[Base]) -> _Shape:
         columns = tuple(str(column.key) for column in table.columns)
         sealed: tuple[str, ...] = ()
         later: frozenset[str] = frozenset()
+        eventless = False
         if issubclass(model, Sealed):
+            eventless = model.EVENTLESS
             sealed = tuple(name for name in columns if name not in _SEAL_COLUMNS and name not in model.UNSEALED)
             later = model.LATER
         key = str(next(iter(table.primary_key)).key)
-        found = _SHAPES[model] = _Shape(table, str(table.name), key, columns, sealed, later)
+        found = _SHAPES[model] = _Shape(table, str(table.name), key, columns, sealed, later, eventless)
     return found
 
 
@@ -627,14 +631,16 @@ class Tx(View):
             if shape.name not in EVIDENCE_FREE:
                 self._changed.add(shape.name)
             return values
-        if event is None:
-            raise _no_event(shape.name)
         digest = row_digest(shape.name, key, version, shape.content(values))
-        event.rows.append((shape.name, key, version, digest))
+        if event is not None:
+            event.rows.append((shape.name, key, version, digest))
+        elif not shape.eventless:
+            raise _no_event(shape.name)
+        named = event.id if event is not None else key
         self._register_touched = self._register_touched or shape.name in REGISTER
         values["version"] = version
-        values["event_id"] = event.id
-        values["seal"] = self._database.seals.make(shape.name, key, version, event.id, digest)
+        values["event_id"] = named
+        values["seal"] = self._database.seals.make(shape.name, key, version, named, digest)
         return values
 
     # -- the end

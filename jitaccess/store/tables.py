@@ -88,6 +88,8 @@ class Sealed:
     UNSEALED: ClassVar[frozenset[str]] = frozenset()
     LATER: ClassVar[frozenset[str]] = frozenset()
     """Columns that a later release added: left out of the seal while NULL, so that older rows keep theirs (ADR 0014)."""
+    EVENTLESS: ClassVar[bool] = False
+    """Sealed under its own key instead of an event's id: for rows that carry no evidence but decide what is signed (ADR 0038)."""
 
     version: Mapped[int] = mapped_column(Integer, default=0)
     event_id: Mapped[str | None] = mapped_column(String(26))
@@ -256,10 +258,12 @@ class SessionActivity(Base):
     seen_at: Mapped[datetime]
 
 
-class Challenge(Base):
-    """A WebAuthn challenge: one ceremony, one purpose, one use, five minutes (R3); carries no evidence."""
+class Challenge(Sealed, Base):
+    """A WebAuthn challenge: one ceremony, one purpose, one use, five minutes (R3); carries no evidence, and is sealed all the same."""
 
     __tablename__ = "challenge"
+    UNSEALED = frozenset({"spent_at"})
+    EVENTLESS = True
     id: Mapped[str] = _key()
     challenge_b64u: Mapped[str] = mapped_column(unique=True)
     purpose: Mapped[str]

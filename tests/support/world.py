@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from jitaccess.app import open_broker
-from jitaccess.broker import approve, request
+from jitaccess.broker import approve, changes, request
 from jitaccess.broker.approve import UNCHANGED, Approved, Choice
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask, Filed
@@ -169,6 +169,25 @@ class World:
         filed = self.filed(entitlement="releaser", **kwargs)
         self.approved("blerim", filed.request.id)
         return self.approved("drita", filed.request.id)
+
+    def begin_change(self, key: str, kind: str, subject: str, payload: Mapping[str, Any] | None = None) -> Any:
+        """Begin signing an administrative act; return the ceremony or why not."""
+        current = self.current(key)
+        with self.broker.begin(current.actor) as tx:
+            return changes.begin(tx, self.broker, current, kind=kind, subject=subject, payload=dict(payload or {}))
+
+    def complete_change(self, key: str, begun: Ceremony) -> changes.Applied | Refused:
+        """Sign an administrative act that was begun."""
+        current, response = self.current(key), self.answer(key, begun)
+        with self.broker.begin(current.actor) as tx:
+            return changes.complete(tx, self.broker, current, challenge_id=begun.challenge_id, response=response)
+
+    def change(
+        self, key: str, kind: str, subject: str, payload: Mapping[str, Any] | None = None
+    ) -> changes.Applied | Refused:
+        """Sign an administrative act."""
+        begun = self.begin_change(key, kind, subject, payload)
+        return begun if isinstance(begun, Refused) else self.complete_change(key, begun)
 
     def use_kind(self, kind: ConnectorKind) -> None:
         """Let this world know one more kind of target."""
