@@ -18,6 +18,7 @@ OWN: Mapping[str, str] = {
     "token": "jitaccess.connectors.token:KIND",
     "postgresql": "jitaccess.connectors.postgresql:KIND",
     "ldap": "jitaccess.connectors.ldap:KIND",
+    "mariadb": "jitaccess.connectors.mariadb:KIND",
 }
 """Name -> where its `ConnectorKind` is; the same lines stand in pyproject.toml."""
 

@@ -5,16 +5,10 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -23,6 +17,7 @@ from jitaccess.connectors.postgresql import KIND
 from jitaccess.store.ids import new_secret
 from tests.support import postgres
 from tests.support.bench import Bench, LoginRefused, NotInstalled
+from tests.support.certificates import write_certificates
 from tests.support.ports import free_port
 
 
@@ -102,32 +97,10 @@ class PostgresqlBench:
 
     def _certify(self, folder: Path) -> None:
         """Write a certificate authority and a server certificate for 127.0.0.1."""
-        ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench CA")])
-        now = datetime.now(UTC)
-
-        def certificate(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-            made = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(public)
-            made = made.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
-            return made.not_valid_after(now + timedelta(days=1))
-
-        ca = certificate(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
-        alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-        server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
-        server = certificate(server_name, key.public_key()).add_extension(alternative, False)
         place = folder / "tls"
         place.mkdir()
-        files = {
-            "ca.pem": ca.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
-            "server.pem": server.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
-            "server.key": key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
-        }
-        for name, content in files.items():
-            (place / name).write_bytes(content)
-        (place / "server.key").chmod(0o600)
-        (self._folder / "ca.pem").write_bytes(files["ca.pem"])
+        write_certificates(place)
+        (self._folder / "ca.pem").write_bytes((place / "ca.pem").read_bytes())
         if os.geteuid() == 0:
             owner = postgres.unprivileged()
             for path in (place, *place.iterdir()):

@@ -1,6 +1,5 @@
 """PostgreSQL: what a person may do with a lease, and everything of it ends: sessions, rights, leftovers, in every database."""
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,16 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from jitaccess.broker import handover
 from jitaccess.broker.issue import Opened
-from jitaccess.broker.sweep import Ticker
-from jitaccess.clock import SystemClock
 from jitaccess.connectors.contract import Connector, Credential, Effect, Secret, Unreachable
 from jitaccess.domain.lifecycle import LeaseState
-from jitaccess.settings import Targets
-from jitaccess.store.tables import Lease
 from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
-from tests.support.world import World, open_world, prepare
+from tests.support.living import hand_over, lease, living
+from tests.support.world import World
 
 KINDS = ("postgresql",)
 WAIT_S = 30.0
@@ -59,52 +54,8 @@ def await_(what: Any) -> None:
 @pytest.fixture
 def world(bench: Bench, tmp_path: Path) -> Iterator[World]:
     """Give a broker that runs by the real clock, with one database as a target."""
-    folder = tmp_path / "policies"
-    folder.mkdir()
-    target = {"name": "Ledger", "owner": "infra", "entitlements": {"writer": {"max_duration": "1h"}}}
-    rule = {
-        "id": "write",
-        "for": {"groups": ["treasury-staff"]},
-        "to": {"target": "ledger", "entitlements": ["writer"]},
-        "duration": {"default": "2s", "max": "1h"},
-        "approve": "none",
-    }
-    document = {
-        "version": 1,
-        "institutions": {key: {"name": key} for key in ("mof", "infra", "nao")},
-        "targets": {"ledger": {**target, "connector": bench.config()}},
-        "rules": [rule],
-    }
-    (folder / "policy.yaml").write_text(json.dumps(document))
-    secrets = tmp_path / "secrets"
-    secrets.mkdir()
-    (secrets / "bench").write_text(bench.secret().reveal())
-    (secrets / "bench").chmod(0o600)
-    url = f"sqlite:///{tmp_path / 'broker.db'}"
-    clock = SystemClock()
-    prepared = prepare(url, tmp_path, policies=folder, now=clock.now())
-    world = open_world(url, prepared, tmp_path, clock=clock, targets=Targets(secrets_dir=secrets))
-    world.ticker = Ticker(world.broker)
-    world.ticker.start()
-    yield world
-    world.close()
-
-
-def hand_over(world: World, duration_s: int) -> Opened:
-    grant = world.filed(target="ledger", entitlement="writer", duration_s=duration_s).grant
-    assert grant is not None
-    arta = world.current("arta")
-    begun = handover.begin(world.broker, arta, grant.id)
-    found = handover.complete(
-        world.broker, arta, grant.id, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
-    )
-    assert isinstance(found, Opened), found
-    return found
-
-
-def lease(world: World, key: str) -> Lease:
-    with world.broker.read() as view:
-        return view.require(Lease, key)
+    with living(bench, tmp_path) as world:
+        yield world
 
 
 @pytest.mark.covers("R49", "R50", "R55", "TRAP-10", "T-16")

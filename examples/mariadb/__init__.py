@@ -1,0 +1,1 @@
+"""MariaDB as a target: before, during and after."""

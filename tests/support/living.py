@@ -1,0 +1,70 @@
+"""A broker that runs by the real clock with one bench as its target, and a person who opens an access on it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jitaccess.broker import handover
+from jitaccess.broker.issue import Opened
+from jitaccess.broker.sweep import Ticker
+from jitaccess.clock import SystemClock
+from jitaccess.settings import Targets
+from jitaccess.store.tables import Lease
+from tests.support.bench import Bench
+from tests.support.world import World, open_world, prepare
+
+
+@contextmanager
+def living(bench: Bench, folder: Path) -> Iterator[World]:
+    """Give a broker with its heartbeat; arta of the treasury staff gets `writer` on `ledger` without anybody's signature."""
+    policies = folder / "policies"
+    policies.mkdir()
+    target = {"name": "Ledger", "owner": "infra", "entitlements": {"writer": {"max_duration": "1h"}}}
+    rule = {
+        "id": "write",
+        "for": {"groups": ["treasury-staff"]},
+        "to": {"target": "ledger", "entitlements": ["writer"]},
+        "duration": {"default": "2s", "max": "1h"},
+        "approve": "none",
+    }
+    document = {
+        "version": 1,
+        "institutions": {key: {"name": key} for key in ("mof", "infra", "nao")},
+        "targets": {"ledger": {**target, "connector": bench.config()}},
+        "rules": [rule],
+    }
+    (policies / "policy.yaml").write_text(json.dumps(document))
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    (secrets / "bench").write_text(bench.secret().reveal())
+    (secrets / "bench").chmod(0o600)
+    url = f"sqlite:///{folder / 'broker.db'}"
+    clock = SystemClock()
+    prepared = prepare(url, folder, policies=policies, now=clock.now())
+    world = open_world(url, prepared, folder, clock=clock, targets=Targets(secrets_dir=secrets))
+    world.ticker = Ticker(world.broker)
+    world.ticker.start()
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def hand_over(world: World, duration_s: int) -> Opened:
+    """Let arta ask for the access and open it."""
+    grant = world.filed(target="ledger", entitlement="writer", duration_s=duration_s).grant
+    assert grant is not None
+    arta = world.current("arta")
+    begun = handover.begin(world.broker, arta, grant.id)
+    found = handover.complete(
+        world.broker, arta, grant.id, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+    )
+    assert isinstance(found, Opened), found
+    return found
+
+
+def lease(world: World, key: str) -> Lease:
+    """Return a lease as it is now."""
+    with world.broker.read() as view:
+        return view.require(Lease, key)
