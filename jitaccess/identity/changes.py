@@ -113,6 +113,7 @@ def complete_change(
         return _refused(tx, current, statement, "differs_from_signed")
     judged = judge(statement, payload)  # 3
     if isinstance(judged, Refused):
+        _tell_refusal(tx, current, statement, judged.code)
         return judged
     change = tx.get(Change, statement.change_id)
     if change is None:
@@ -197,12 +198,16 @@ def pending(view: View) -> list[Change]:
     )
 
 
-def _refused(tx: Tx, current: Current, statement: ChangeStatement, code: str) -> Refused:
+def _tell_refusal(tx: Tx, current: Current, statement: ChangeStatement, code: str) -> None:
     tx.record(
         EventType.CHANGE_REJECTED,
         subject={"change": statement.change_id, "person": current.person.id},
         body={"kind": statement.kind, "reason": code},
     )
+
+
+def _refused(tx: Tx, current: Current, statement: ChangeStatement, code: str) -> Refused:
+    _tell_refusal(tx, current, statement, code)
     messages = {
         "same_person": "You signed this already. Another person has to sign it too.",
         "change_not_pending": "This change was decided already or is too old.",

@@ -5,7 +5,7 @@ count persons; an account is only a way to sign in. Groups `jit-admins`, `jit-au
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
@@ -39,6 +39,23 @@ class Staff:
     emails: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a change would alter in the register; nothing of it is written."""
+
+    persons: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """Person id -> columns as they would be."""
+    joins: frozenset[tuple[str, str, str]] = frozenset()
+    """(group, kind of the member, member)."""
+    leaves: frozenset[tuple[str, str]] = frozenset()
+    """(group, member)."""
+    holds: frozenset[tuple[str, str]] = frozenset()
+    """(kind, subject)."""
+
+
+NOTHING_FORESEEN = Foreseen()
+
+
 def staff(view: View) -> Staff:
     """Return the register; cached by its version."""
     return view.cached("staff", _read)
@@ -49,34 +66,49 @@ def register(view: View) -> RegisterView:
     return staff(view).register
 
 
-def _read(view: View) -> Staff:
-    holds = frozenset((hold.kind, hold.subject_id) for hold in view.all(select(Hold).where(Hold.released_at.is_(None))))
-    memberships = view.all(select(Membership).where(Membership.status == "active"))
+def foresee(view: View, change: Foreseen) -> Staff:
+    """Return the register as it would be after a change, read anew and not cached; with an empty change, as it is now."""
+    return _read(view, change)
+
+
+def _read(view: View, change: Foreseen = NOTHING_FORESEEN) -> Staff:
+    in_force = view.all(select(Hold).where(Hold.released_at.is_(None)))
+    holds = frozenset((hold.kind, hold.subject_id) for hold in in_force) | change.holds
+    active = view.all(select(Membership).where(Membership.status == "active"))
+    memberships = {(row.group_id, row.member_kind, row.member_id) for row in active} | change.joins
     groups = frozenset(group.id for group in view.all(select(Group)))
+    left = change.leaves
     closed = expand_groups(
-        [(found.group_id, found.member_id) for found in memberships if found.member_kind == "person"],
-        [(found.group_id, found.member_id) for found in memberships if found.member_kind == "group"],
+        [(group, member) for group, kind, member in memberships if kind == "person" and (group, member) not in left],
+        [(group, member) for group, kind, member in memberships if kind == "group" and (group, member) not in left],
     )
     persons = view.all(select(Person))
     views = {
-        person.id: PersonView(
-            person.id,
-            person.name,
-            person.institution,
-            person.unit,
-            person.manager_id,
-            closed.get(person.id, frozenset()),
-            on_hold=("person", person.id) in holds or ("institution", person.institution) in holds,
-            active=person.status == "active",
-        )
+        person.id: _view_of(person, change.persons.get(person.id, {}), closed.get(person.id, frozenset()), holds)
         for person in persons
     }
     return Staff(
-        RegisterView(views, groups, frozenset(person.institution for person in persons)),
+        RegisterView(views, groups, frozenset(person.institution for person in views.values())),
         {account.id: (account.person_id, account.status == "active") for account in view.all(select(Account))},
         {passkey.id: (passkey.account_id, passkey.status) for passkey in view.all(select(Passkey))},
         holds,
         {person.id: person.email for person in persons},
+    )
+
+
+def _view_of(
+    person: Person, altered: Mapping[str, str | None], groups: frozenset[str], holds: frozenset[tuple[str, str]]
+) -> PersonView:
+    institution = altered.get("institution") or person.institution
+    return PersonView(
+        person.id,
+        altered.get("name") or person.name,
+        institution,
+        altered.get("unit") or person.unit,
+        altered.get("manager_id", person.manager_id),
+        groups,
+        on_hold=("person", person.id) in holds or ("institution", institution) in holds,
+        active=(altered.get("status") or person.status) == "active",
     )
 
 

@@ -1,0 +1,106 @@
+"""What can be signed about the broker itself? The closed list of acts, each with the shape of what is signed beside its subject.
+
+Shapes only: how many must sign and who may not is in `broker.judging`, what an act does in `broker.changes`.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jitaccess.errors import JitError, Kind
+from jitaccess.policy.expected import misfit
+from jitaccess.proof.canonical import JsonValue
+
+
+class Payload(BaseModel):
+    """What is signed beside the subject; closed, so that nothing unread is signed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PersonAdd(Payload):
+    """A new person with a first account and, optionally, groups."""
+
+    name: str = Field(max_length=120)
+    email: str = Field(max_length=254)
+    institution: str = Field(max_length=63)
+    unit: str = Field(max_length=120)
+    manager_id: str | None = None
+    language: str = Field(default="", pattern="^(|en|sq|sr)$")
+    """What the register says; a person's own choice goes first."""
+    groups: list[str] = Field(default_factory=list, max_length=50)
+
+
+class PersonChange(Payload):
+    """New values for a person."""
+
+    values: dict[str, str | None]
+
+
+class AccountAdd(Payload):
+    """One more account."""
+
+    label: str = Field(max_length=120)
+
+
+class GroupAdd(Payload):
+    """A new group."""
+
+    name: str = Field(max_length=120)
+    institution: str | None = None
+
+
+class Member(Payload):
+    """A member of the subject group."""
+
+    member_id: str = Field(max_length=64)
+    kind: str = Field(default="person", pattern="^(person|group)$")
+
+
+class LinkCreate(Payload):
+    """A link for the subject account."""
+
+    purpose: str = Field(default="enrol", pattern="^(enrol|recover)$")
+
+
+class Nothing(Payload):
+    """No more than the subject."""
+
+
+class LeaseClose(Payload):
+    """Why a lease that cannot be revoked is closed, and how the account on the target was dealt with."""
+
+    reason: str = Field(min_length=10, max_length=500)
+
+
+class PolicyActivate(Payload):
+    """The digest of the set that becomes active."""
+
+    digest: str
+
+
+ACTS: Mapping[str, type[Payload]] = {
+    "person.add": PersonAdd,
+    "person.change": PersonChange,
+    "person.disable": Nothing,
+    "person.enable": Nothing,
+    "account.add": AccountAdd,
+    "group.add": GroupAdd,
+    "member.add": Member,
+    "member.end": Member,
+    "enrolment.create": LinkCreate,
+    "hold.release": Nothing,
+    "policy.activate": PolicyActivate,
+    "lease.close": LeaseClose,
+    "recovery.veto": Nothing,
+}
+
+
+def parsed(kind: str, payload: JsonValue) -> Payload:
+    """Return the payload of an act of the list; raises INVALID with the field that does not fit."""
+    try:
+        return ACTS[kind].model_validate(payload)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise JitError(Kind.INVALID, misfit(name, first), field=name) from error

@@ -1,0 +1,82 @@
+"""Who must sign an act of administration, and who may not? Asked at the beginning, at every signature, and of what came of it.
+
+Nobody signs what alters his own standing, by whatever road (R21): the register as it would be is compared with the register as it is, for
+everybody who signs. How many must sign is never read from what was kept between the halves of a ceremony.
+"""
+
+from collections.abc import Collection
+from typing import cast
+
+from jitaccess.broker import cut, hold, policies
+from jitaccess.broker.acts import Member, Payload, PersonChange
+from jitaccess.broker.context import Broker
+from jitaccess.domain.register import RegisterView
+from jitaccess.domain.values import Refused
+from jitaccess.errors import Kind
+from jitaccess.identity import people
+from jitaccess.identity.people import Foreseen
+from jitaccess.identity.standing import touched
+from jitaccess.store.db import View
+from jitaccess.store.tables import Account, Hold
+
+OWN_RIGHTS = Refused(Kind.FORBIDDEN, "own_rights", "Nobody changes their own rights. Ask another administrator.")
+OWN_HOLD = Refused(Kind.FORBIDDEN, "own_hold", "Nobody lifts a hold on themselves. Ask another administrator.")
+OF_A_PERSON = frozenset({"person.disable", "person.enable", "account.add"})
+"""Acts whose subject is a person."""
+
+
+def foreseen(kind: str, subject: str, payload: Payload) -> Foreseen | None:
+    """Return what an act would alter in the register, or None where it alters nobody's standing who is on it already."""
+    match kind:
+        case "person.change":
+            return Foreseen(persons={subject: cast(PersonChange, payload).values})
+        case "person.disable":
+            return Foreseen(persons={subject: {"status": "disabled"}})
+        case "person.enable":
+            return Foreseen(persons={subject: {"status": "active"}})
+        case "member.add":
+            joins = cast(Member, payload)
+            return Foreseen(joins=frozenset({(subject, joins.kind, joins.member_id)}))
+        case "member.end":
+            return Foreseen(leaves=frozenset({(subject, cast(Member, payload).member_id)}))
+        case _:
+            return None
+
+
+def refusal(view: View, *, kind: str, subject: str, payload: Payload, signers: Collection[str]) -> Refused | None:
+    """Say why these persons may not sign this act, or None."""
+    if _subject_person(view, kind, subject) in signers:
+        return OWN_RIGHTS
+    if kind == "hold.release":
+        held = view.unchecked_get(Hold, subject)
+        if held is not None and any(hold.concerns(view, held, signer) for signer in signers):
+            return OWN_HOLD
+    change = foreseen(kind, subject, payload)
+    if change is not None and widened(people.register(view), people.foresee(view, change).register, signers):
+        return OWN_RIGHTS
+    return None
+
+
+def widened(before: RegisterView, after: RegisterView, signers: Collection[str]) -> bool:
+    """Say whether a change of the register touches the standing of any of its signers."""
+    return any(touched(before, after, signer) for signer in signers)
+
+
+def _subject_person(view: View, kind: str, subject: str) -> str | None:
+    if kind in OF_A_PERSON:
+        return subject
+    if kind == "enrolment.create":
+        account = view.unchecked_get(Account, subject)
+        return account.person_id if account is not None else None
+    return None
+
+
+def required(view: View, broker: Broker, *, kind: str, subject: str) -> int:
+    """Return how many different persons must sign an act as things stand now; raises where it cannot be done at all."""
+    if kind == "policy.activate":
+        active = broker.policies.active_or_none(view)
+        return policies.proposal(view, active, subject, pilot=broker.site.pilot).required
+    if kind == "lease.close":
+        cut.require_stuck(view, subject)
+        return 1 if broker.site.pilot else 2
+    return 1
