@@ -1,10 +1,14 @@
 """A store with keys and nobody in it: what tests of transactions and of the log need."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.clock import Clock
@@ -68,9 +72,28 @@ class BareStore:
         self.db.close()
 
 
+@cache
+def _empty_file() -> bytes:
+    """Return an SQLite database with all tables and nothing in them; the migrations run once a process."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        upgrade(f"sqlite:///{path}")
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return path.read_bytes()
+
+
+def _make_tables(url: str) -> None:
+    path = make_url(url).database
+    if make_url(url).get_backend_name() == "sqlite" and path and Path(path).parent.is_dir() and not Path(path).exists():
+        Path(path).write_bytes(_empty_file())
+    else:
+        upgrade(url)
+
+
 def create_store(url: str, clock: Clock) -> BareStore:
     """Make tables and keys in an empty database, and open it."""
-    upgrade(url)
+    _make_tables(url)
     keys = [make_key(purpose, ORIGIN) for purpose in (Purpose.SEAL, Purpose.TOKEN, Purpose.AUDIT)]
     db = Database(url, clock, Seals(keys[0].id, {keys[0].id: keys[0].secret}))
     with db.begin(LOCAL) as tx:

@@ -91,7 +91,11 @@ class Server:
     def create_database(self, *, template: str = "template0") -> str:
         """Make a database of its own and return its SQLAlchemy URL."""
         name = f"jit_{secrets.token_hex(8)}"
-        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        with psycopg.connect(_plain(self.admin_url), autocommit=True) as connection:
+            # Page by page through the journal, the default, took 480 ms where copying the files takes 40 (fsync off).
+            how = sql.SQL(" STRATEGY FILE_COPY" if connection.info.server_version >= 150_000 else "")
+            made = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            connection.execute(made + how)
         self._made.add(name)
         return self.url(name)
 
