@@ -4,6 +4,7 @@ Shapes only: how many must sign and who may not is in `broker.judging`, what an 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -73,6 +74,24 @@ class LeaseClose(Payload):
     reason: str = Field(min_length=10, max_length=500)
 
 
+class ClientAdd(Payload):
+    """A client for the subject target; without `jwks` a secret is made."""
+
+    name: str = Field(max_length=120)
+    redirect_uris: list[str] = Field(max_length=10)
+    jwks: dict[str, Any] | None = None
+    initiate_login_uri: str | None = None
+    backchannel_logout_uri: str | None = None
+    post_logout_redirect_uris: list[str] = Field(default_factory=list, max_length=10)
+
+
+class ClientAddProxied(Payload):
+    """An application behind a reverse proxy, for the subject target."""
+
+    name: str = Field(max_length=120)
+    origin: str = Field(max_length=300)
+
+
 class PolicyActivate(Payload):
     """The digest of the set that becomes active."""
 
@@ -92,6 +111,8 @@ ACTS: Mapping[str, type[Payload]] = {
     "hold.release": Nothing,
     "policy.activate": PolicyActivate,
     "lease.close": LeaseClose,
+    "client.add": ClientAdd,
+    "client.add_proxied": ClientAddProxied,
     "recovery.veto": Nothing,
 }
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from jitaccess.broker import cut, hold, judging, policies
+from jitaccess.broker import clients, cut, hold, judging, policies
 from jitaccess.broker.acts import (
     AccountAdd,
+    ClientAdd,
+    ClientAddProxied,
     GroupAdd,
     LeaseClose,
     LinkCreate,
@@ -38,7 +40,7 @@ from jitaccess.told import told
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a change did: `shown` is for the signer's eyes once (an enrolment link), never stored."""
+    """What a change did: `shown` is for the signer's eyes once (an enrolment link, a client's secret), never stored."""
 
     change: Change
     ready: bool
@@ -144,6 +146,24 @@ def _lease_close(tx: Tx, broker: Broker, current: Current, change: Change, paylo
     return None
 
 
+def _client_add(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    _known_target(tx, broker, change.subject_id)
+    client, secret = clients.add_client(tx, target=change.subject_id, **cast(ClientAdd, payload).model_dump())
+    return "\n".join([f"client_id {client.id}", *([f"client_secret {secret}"] if secret is not None else [])])
+
+
+def _client_add_proxied(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    _known_target(tx, broker, change.subject_id)
+    given = cast(ClientAddProxied, payload)
+    client = clients.add_proxied(tx, target=change.subject_id, name=given.name, origin=given.origin)
+    return f"client_id {client.id}"
+
+
+def _known_target(tx: Tx, broker: Broker, target: str) -> None:
+    if target not in broker.policies.active(tx).targets:
+        raise JitError(Kind.INVALID, told("The active policy has no target %(name)s.", name=repr(target)))
+
+
 def _recovery_veto(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
     if people.FOUNDERS not in people.register(tx).persons[current.person.id].groups:
         raise JitError(Kind.FORBIDDEN, "Only a founder may veto a recovery.")
@@ -164,6 +184,8 @@ EFFECTS: Mapping[str, Effect] = {
     "hold.release": _hold_release,
     "policy.activate": _policy_activate,
     "lease.close": _lease_close,
+    "client.add": _client_add,
+    "client.add_proxied": _client_add_proxied,
     "recovery.veto": _recovery_veto,
 }
 

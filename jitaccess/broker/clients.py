@@ -114,22 +114,14 @@ def add_client(
 
     Raises INVALID with the field.
     """
-    if not name.strip() or len(name) > 120 or not name.isprintable():
-        raise JitError(Kind.INVALID, "The name must be 1 to 120 printable characters.", field="name")
-    if not 0 < len(redirect_uris) <= MAX_REDIRECT_URIS or len(set(redirect_uris)) != len(redirect_uris):
-        raise JitError(Kind.INVALID, "Give one to ten different redirect addresses.", field="redirect_uris")
-    for uri in redirect_uris:
-        check_uri(uri, field="redirect_uris")
-    if initiate_login_uri is not None:
-        check_uri(initiate_login_uri, field="initiate_login_uri")
-    if backchannel_logout_uri is not None:
-        check_uri(backchannel_logout_uri, field="backchannel_logout_uri")
-    if len(post_logout_redirect_uris) > MAX_REDIRECT_URIS:
-        raise JitError(Kind.INVALID, "Give ten addresses at most.", field="post_logout_redirect_uris")
-    for uri in post_logout_redirect_uris:
-        check_uri(uri, field="post_logout_redirect_uris")
-    if jwks is not None:
-        _check_public(jwks)
+    check_client(
+        name=name,
+        redirect_uris=redirect_uris,
+        jwks=jwks,
+        initiate_login_uri=initiate_login_uri,
+        backchannel_logout_uri=backchannel_logout_uri,
+        post_logout_redirect_uris=post_logout_redirect_uris,
+    )
     if behind_proxy:
         method, secret = AuthMethod.FORWARD_AUTH, None
     elif jwks is not None:
@@ -171,14 +163,37 @@ def add_client(
     return row, secret
 
 
+def check_client(
+    *,
+    name: str,
+    redirect_uris: Sequence[str],
+    jwks: Mapping[str, JsonValue] | None,
+    initiate_login_uri: str | None,
+    backchannel_logout_uri: str | None,
+    post_logout_redirect_uris: Sequence[str],
+) -> None:
+    """Raise INVALID with the field unless a client could be registered so."""
+    if not name.strip() or len(name) > 120 or not name.isprintable():
+        raise JitError(Kind.INVALID, "The name must be 1 to 120 printable characters.", field="name")
+    if not 0 < len(redirect_uris) <= MAX_REDIRECT_URIS or len(set(redirect_uris)) != len(redirect_uris):
+        raise JitError(Kind.INVALID, "Give one to ten different redirect addresses.", field="redirect_uris")
+    for uri in redirect_uris:
+        check_uri(uri, field="redirect_uris")
+    if initiate_login_uri is not None:
+        check_uri(initiate_login_uri, field="initiate_login_uri")
+    if backchannel_logout_uri is not None:
+        check_uri(backchannel_logout_uri, field="backchannel_logout_uri")
+    if len(post_logout_redirect_uris) > MAX_REDIRECT_URIS:
+        raise JitError(Kind.INVALID, "Give ten addresses at most.", field="post_logout_redirect_uris")
+    for uri in post_logout_redirect_uris:
+        check_uri(uri, field="post_logout_redirect_uris")
+    if jwks is not None:
+        _check_public(jwks)
+
+
 def add_proxied(tx: Tx, *, target: str, name: str, origin: str) -> Client:
     """Register an application behind a reverse proxy by the origin under which people reach it; raises INVALID or CONFLICT."""
-    check_uri(origin, field="origin")
-    parts = urlsplit(origin)
-    if origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
-        raise JitError(
-            Kind.INVALID, "Give scheme, host and port only, in lower case, such as https://app.example.", field="origin"
-        )
+    check_origin(origin)
     if origin in proxied(tx):
         raise JitError(Kind.CONFLICT, "This address is registered already; disable that client first.", field="origin")
     client, _ = add_client(
@@ -190,6 +205,16 @@ def add_proxied(tx: Tx, *, target: str, name: str, origin: str) -> Client:
         behind_proxy=True,
     )
     return client
+
+
+def check_origin(origin: str) -> None:
+    """Raise INVALID unless this is the bare origin of an application."""
+    check_uri(origin, field="origin")
+    parts = urlsplit(origin)
+    if origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
+        raise JitError(
+            Kind.INVALID, "Give scheme, host and port only, in lower case, such as https://app.example.", field="origin"
+        )
 
 
 def disable_client(tx: Tx, client_id: str) -> None:

@@ -25,7 +25,16 @@ PAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("agim", ("admin", "people", "people/{person}", "groups", "groups/jit-auditors", "targets", "targets/treasury")),
     (
         "agim",
-        ("holds", "board", "notices", "clients/logouts", "demo/mail", "policy?target=treasury&entitlement=releaser"),
+        (
+            "targets/treasury/join",
+            "new-target",
+            "holds",
+            "board",
+            "notices",
+            "clients/logouts",
+            "demo/mail",
+            "policy?target=treasury&entitlement=releaser",
+        ),
     ),
     ("jelena", ("log", "audit", "audit/requests/{request}", "audit/sample", "audit/pictures", "approvals/pace")),
 )

@@ -16,6 +16,7 @@ from jitaccess.web import (
     doors,
     handover,
     idempotency,
+    joining,
     languages,
     logouts,
     notices,
@@ -39,6 +40,7 @@ def register(app: Flask, broker: Broker) -> None:
     transfer.install(app)
     telling.install(app)
     ceremony_words.install(app)
+    joining.install(app)
     doors.install(app, broker)
     idempotency.install(app, broker)
     pages.install_template_names(app, broker)
@@ -55,6 +57,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(approving_set.blueprint(broker))
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))
+    app.register_blueprint(joining.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
     app.register_blueprint(watch.blueprint(broker))

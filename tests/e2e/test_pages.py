@@ -95,7 +95,8 @@ def test_pages_of_administrator_and_auditor_are_for_everybody(house: Served) -> 
         house.origin,
         [
             "/admin", "/people", f"/people/{arta}", "/groups", "/groups/treasury-staff?q=drita", "/targets",
-            "/targets/treasury", "/holds", "/board", f"/policy/sets/{policy_id}/replay", "/audit", f"/audit/requests/{done}",
+            "/targets/treasury", "/targets/treasury/join", "/new-target", "/holds", "/board",
+            f"/policy/sets/{policy_id}/replay", "/audit", f"/audit/requests/{done}",
             "/audit/sample?n=2", "/audit/pictures", "/log",
         ],
     )  # fmt: skip

@@ -1,0 +1,200 @@
+"""How does a system join? Its clients, registered with a signature, and what to paste into it, filled with this broker's own names.
+
+For administrators alone. A client is registered as every administrative act is: the page shows first exactly what is signed; its secret is
+shown once. Switching one off takes one tap. The snippets are the shipped examples with other names in them, which a test compares.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from flask import Blueprint, Flask, abort, redirect, render_template, request
+from flask_babel import gettext
+from werkzeug.wrappers import Response as BaseResponse
+
+from jitaccess.broker import clients, roster
+from jitaccess.broker.clients import AuthMethod, ClientFacts
+from jitaccess.broker.context import Broker
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity.people import RESERVED
+from jitaccess.policy.evaluate import TargetFacts
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.web.admin import administrator
+from jitaccess.web.speech import say
+
+MAX_JWKS = 16 * 1024
+TEXTS: Mapping[str, tuple[str, ...]] = {
+    "client": ("client.txt",),
+    "nginx": ("nginx.conf.txt", "question.conf.txt"),
+    "caddy": ("Caddyfile.txt",),
+    "python": ("wsgi.py.txt", "asgi.py.txt", "flask.py.txt", "fastapi.py.txt", "django.py.txt"),
+    "node": ("node.mjs.txt", "verify.mjs.txt"),
+    "introspection": ("introspection.sh.txt",),
+    "check": ("check.sh.txt",),
+}
+"""Door -> its snippets, in the order in which a page shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A text to paste, and the name of the file it belongs into."""
+
+    name: str
+    text: str
+
+
+def install(app: Flask) -> None:
+    """Give templates the filter that quotes a text for Python and JavaScript alike."""
+    app.add_template_filter(json.dumps, "literal")
+
+
+def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict[str, list[Snippet]]:
+    """Return the snippets of each door for a target whose tokens carry an audience; needs an application context."""
+    audience = str(target.connector["audience"])
+    client = next((one for one in known if one.proxied_origin is None), None)
+    behind = next((one.proxied_origin for one in known if one.proxied_origin is not None), None)
+    origin = urlsplit(behind or audience)
+    broker = urlsplit(issuer)
+    plain = origin.scheme == "http"
+    names: dict[str, Any] = {
+        "issuer": issuer,
+        "audience": audience,
+        "target": target.id,
+        "entitlement": sorted(target.entitlements)[0],
+        "ask": f"{issuer}/request?{urlencode({'target': target.id})}",
+        "client_id": client.id if client is not None else "CLIENT_ID",
+        "method": client.method.value if client is not None else AuthMethod.CLIENT_SECRET_BASIC.value,
+        "redirect_uris": client.redirect_uris if client is not None else [f"{audience}/callback"],
+        "backchannel": client.backchannel_logout_uri if client is not None else None,
+        "origin": behind or audience,
+        "host": origin.hostname or "",
+        "tls": not plain,
+        "listen": f"127.0.0.1:{origin.port or 80}" if plain else f"{origin.port or 443} ssl",
+        "broker_host": broker.netloc,
+        "broker_upstream": issuer if broker.scheme == "https" else broker.netloc,
+        "application": "http://127.0.0.1:8090",
+        "application_upstream": "127.0.0.1:8090",
+    }
+    return {
+        door: [Snippet(file.removesuffix(".txt"), render_template(f"join/{file}", **names)) for file in files]
+        for door, files in TEXTS.items()
+    }
+
+
+def policy_snippet(owner: str, group: str) -> Snippet:
+    """Return the lines with which a policy file names one more system."""
+    return Snippet("my-system.yaml", render_template("join/policy.yaml.txt", owner=owner, group=group))
+
+
+def blueprint(broker: Broker) -> Blueprint:
+    """Return the pages over a broker."""
+    pages = Blueprint("joining", __name__)
+
+    def page(target_id: str, problem: str | None = None) -> str:
+        with broker.read() as view:
+            facts = _target(broker, view, target_id)
+            known = [one for one in clients.registered(view).values() if one.target == facts.id]
+            rows = roster.clients(view, facts.id)
+        for_tokens = "audience" in facts.connector
+        return render_template(
+            "join.html",
+            facts=facts,
+            clients=rows,
+            problem=problem,
+            given=request.form,
+            snippets=snippets(broker.site.origin, facts, known) if for_tokens else None,
+        )
+
+    @pages.get("/new-target")
+    def new() -> str:
+        """Show the lines that add a system to the policy."""
+        me = administrator(broker)
+        with broker.read() as view:
+            groups = sorted(line.id for line in roster.groups(view, broker) if line.id not in RESERVED)
+        snippet = policy_snippet(me.person.institution, groups[0] if groups else "my-group")
+        return render_template("join_new.html", snippet=snippet)
+
+    @pages.get("/targets/<target_id>/join")
+    def join(target_id: str) -> str:
+        administrator(broker)
+        return page(target_id)
+
+    @pages.post("/targets/<target_id>/clients/check")
+    def check(target_id: str) -> str | tuple[str, int]:
+        """Show what would be registered, and let exactly that be signed; nothing is registered yet."""
+        administrator(broker)
+        with broker.read() as view:
+            facts = _target(broker, view, target_id)
+        try:
+            kind, payload = _wanted()
+        except JitError as error:
+            return page(target_id, say(error.message)), 422
+        body = {"kind": kind, "subject": facts.id, "payload": payload}
+        return render_template("join_check.html", facts=facts, kind=kind, payload=payload, body=json.dumps(body))
+
+    @pages.post("/targets/<target_id>/clients/<client_id>/disable")
+    def disable(target_id: str, client_id: str) -> BaseResponse:
+        """Switch a client off: narrowing takes one person and no signature."""
+        me = administrator(broker)
+        with broker.begin(me.actor) as tx:
+            if client_id not in {row.id for row in roster.clients(tx, target_id[:64])}:
+                raise JitError(Kind.NOT_FOUND, "There is no such client.")
+            clients.disable_client(tx, client_id)
+        return redirect(f"/targets/{target_id}/join", 303)
+
+    return pages
+
+
+def _target(broker: Broker, view: Any, target_id: str) -> TargetFacts:
+    policies = broker.policies.active_or_none(view)
+    facts = policies.targets.get(target_id) if policies is not None else None
+    if facts is None:
+        abort(404)
+    return facts
+
+
+def _wanted() -> tuple[str, dict[str, JsonValue]]:
+    """Read and check the form; return kind and payload of the act. Raises INVALID."""
+    name = request.form.get("name", "").strip()
+    if request.form.get("door") == "proxy":
+        origin = request.form.get("origin", "").strip().removesuffix("/")
+        clients.check_origin(origin)
+        clients.check_client(
+            name=name, redirect_uris=[f"{origin}{clients.CALLBACK_PATH}"], jwks=None, initiate_login_uri=None,
+            backchannel_logout_uri=None, post_logout_redirect_uris=(),
+        )  # fmt: skip
+        return "client.add_proxied", {"name": name, "origin": origin}
+    redirects, goodbyes = _lines("redirect_uris"), _lines("post_logout_redirect_uris")
+    start, logout = (request.form.get(part, "").strip() or None for part in ("initiate_login_uri", "logout_uri"))
+    jwks = _jwks()
+    clients.check_client(
+        name=name, redirect_uris=redirects, jwks=jwks, initiate_login_uri=start, backchannel_logout_uri=logout,
+        post_logout_redirect_uris=goodbyes,
+    )  # fmt: skip
+    payload: dict[str, JsonValue] = {"name": name, "redirect_uris": [*redirects]}
+    optional: dict[str, JsonValue] = {
+        "jwks": jwks,
+        "initiate_login_uri": start,
+        "backchannel_logout_uri": logout,
+        "post_logout_redirect_uris": [*goodbyes] or None,
+    }
+    return "client.add", payload | {part: value for part, value in optional.items() if value is not None}
+
+
+def _lines(part: str) -> list[str]:
+    return [line.strip() for line in request.form.get(part, "").splitlines() if line.strip()]
+
+
+def _jwks() -> dict[str, JsonValue] | None:
+    text = request.form.get("jwks", "").strip()
+    if not text:
+        return None
+    try:
+        found = json.loads(text) if len(text) <= MAX_JWKS else None
+    except (ValueError, RecursionError) as error:
+        raise JitError(Kind.INVALID, gettext("The key set is not JSON."), field="jwks") from error
+    if not isinstance(found, dict):
+        raise JitError(Kind.INVALID, gettext("The key set is not JSON."), field="jwks")
+    return found

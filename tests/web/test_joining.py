@@ -1,0 +1,273 @@
+"""Can an administrator register a client with a signature and see its secret once, and do the snippets say what the examples say?"""
+
+import json
+import re
+from collections.abc import Mapping
+from html import unescape
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from flask import Flask
+from joserfc.jwk import ECKey
+
+from jitaccess.broker.clients import AuthMethod, ClientFacts, registered
+from jitaccess.connectors import config_models
+from jitaccess.policy.evaluate import TargetFacts
+from jitaccess.policy.load import load
+from jitaccess.web.joining import Snippet, policy_snippet, snippets
+from tests.support.sources import ROOT
+from tests.support.world import ORIGIN
+from tests.web.conftest import Site
+
+JOIN = "/targets/treasury/join"
+CHECK = "/targets/treasury/clients/check"
+OIDC = {"door": "oidc", "name": "Payments", "redirect_uris": "https://pay.example/callback"}
+PROXY = {"door": "proxy", "name": "Payments", "origin": "https://pay.example"}
+
+
+def text(site: Site, path: str) -> str:
+    answer = site.get(path)
+    assert answer.status_code == 200, path
+    return answer.get_data(as_text=True)
+
+
+def body_of(page: str) -> dict[str, Any]:
+    """Return what a check page lets sign."""
+    found = re.search(r'class="body">(.+?)</script>', page)
+    assert found is not None
+    once = json.loads(found[1])
+    body: dict[str, Any] = json.loads(once)
+    return body
+
+
+def client_of(site: Site, name: str) -> ClientFacts:
+    with site.world.broker.read() as view:
+        return next(one for one in registered(view).values() if one.name == name)
+
+
+@pytest.mark.parametrize("path", [JOIN, "/new-target"])
+def test_only_administrators_see_how_a_system_joins(site: Site, path: str) -> None:
+    for key in ("arta", "blerim", "jelena"):
+        assert site.as_(key).get(path).status_code == 403, key
+    text(site.as_("agim"), path)
+
+
+def test_only_administrators_register_and_switch_off(site: Site) -> None:
+    site.as_("blerim")
+    assert site.form(CHECK, **OIDC).status_code == 403
+    assert site.form("/targets/treasury/clients/x/disable").status_code == 403
+    payload = {"name": "Payments", "redirect_uris": ["https://pay.example/callback"]}
+    begun = site.post("/api/changes/begin", {"kind": "client.add", "subject": "treasury", "payload": payload})
+    assert begun.status_code == 403
+
+
+@pytest.mark.covers("R15", "R37")
+def test_a_client_is_registered_as_shown_and_signed_and_its_secret_is_seen_once(site: Site) -> None:
+    site.as_("agim")
+    given = OIDC | {
+        "redirect_uris": "https://pay.example/callback\r\nhttps://pay.example/again\r\n",
+        "initiate_login_uri": "https://pay.example/start",
+        "logout_uri": "https://pay.example/logged-out",
+        "post_logout_redirect_uris": "https://pay.example/",
+    }
+    page = site.form(CHECK, **given).get_data(as_text=True)
+    for part in ("https://pay.example/callback", "https://pay.example/again", "https://pay.example/logged-out"):
+        assert part in page
+    assert "client_secret_basic" in page
+    done = site.ceremony("agim", "/api/changes", body_of(page))
+    assert done.status_code == 200, done.text
+    assert done.json is not None
+    shown = dict(line.split(" ") for line in done.json["shown"].splitlines())
+    client = client_of(site, "Payments")
+    assert client.id == shown["client_id"]
+    assert client.knows_secret(shown["client_secret"])
+    assert client.target == "treasury"
+    assert client.redirect_uris == ("https://pay.example/callback", "https://pay.example/again")
+    assert client.backchannel_logout_uri == "https://pay.example/logged-out"
+    assert client.post_logout_redirect_uris == ("https://pay.example/",)
+    after = text(site, JOIN)
+    assert client.id in after
+    assert shown["client_secret"] not in after
+
+
+def test_a_client_with_a_key_of_its_own_gets_no_secret(site: Site) -> None:
+    key = ECKey.generate_key("P-256", {"kid": "pay-1"})
+    jwks = json.dumps({"keys": [key.as_dict(private=False) | {"kid": "pay-1"}]})
+    page = site.as_("agim").form(CHECK, **OIDC, jwks=jwks).get_data(as_text=True)
+    assert "private_key_jwt: pay-1" in page
+    done = site.ceremony("agim", "/api/changes", body_of(page))
+    assert done.json is not None
+    assert "client_secret" not in done.json["shown"]
+    assert client_of(site, "Payments").method is AuthMethod.PRIVATE_KEY_JWT
+
+
+def test_a_proxied_application_is_registered_by_its_address_once(site: Site) -> None:
+    page = site.as_("agim").form(CHECK, **PROXY).get_data(as_text=True)
+    body = body_of(page)
+    assert site.ceremony("agim", "/api/changes", body).status_code == 200
+    assert client_of(site, "Payments").proxied_origin == "https://pay.example"
+    assert site.ceremony("agim", "/api/changes", body).status_code == 409
+
+
+PRIVATE = json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "x"}).as_dict(private=True)]})
+
+
+@pytest.mark.covers("R37")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (OIDC | {"name": ""}, "The name must be"),
+        (OIDC | {"redirect_uris": ""}, "one to ten different"),
+        (OIDC | {"redirect_uris": "http://pay.example/callback"}, "must be a full https address"),
+        (OIDC | {"redirect_uris": "https://pay.example/#x"}, "must be a full https address"),
+        (OIDC | {"logout_uri": "ftp://pay.example"}, "must be a full https address"),
+        (OIDC | {"jwks": "no"}, "not JSON"),
+        (OIDC | {"jwks": "[]"}, "not JSON"),
+        (OIDC | {"jwks": '{"keys": []}'}, "P-256 signing keys"),
+        (OIDC | {"jwks": PRIVATE}, "Give the public keys only"),
+        (PROXY | {"origin": "https://pay.example/app"}, "scheme, host and port only"),
+    ],
+)
+def test_what_cannot_be_registered_is_told_and_the_form_kept(site: Site, given: dict[str, str], words: str) -> None:
+    answer = site.as_("agim").form(CHECK, **given)
+    page = unescape(answer.get_data(as_text=True))
+    assert answer.status_code == 422
+    assert words in page
+    assert given["name"] in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("client.add", {"name": "x", "redirect_uris": ["http://evil.example/"]}),
+        ("client.add", {"name": "x", "redirect_uris": ["https://a.example/"], "secret": "mine"}),
+        ("client.add", {"name": "x", "redirect_uris": ["https://a.example/"], "behind_proxy": True}),
+        ("client.add_proxied", {"name": "x", "origin": "https://a.example/path"}),
+    ],
+)
+def test_the_same_holds_past_the_page(site: Site, kind: str, payload: dict[str, Any]) -> None:
+    answer = site.as_("agim").ceremony(
+        "agim", "/api/changes", {"kind": kind, "subject": "treasury", "payload": payload}
+    )
+    assert answer.status_code == 400, answer.text
+    other = {"kind": kind, "subject": "nothing", "payload": {"name": "x"} | {"redirect_uris": ["https://a.example/"]}}
+    if kind == "client.add":
+        assert site.ceremony("agim", "/api/changes", other).status_code == 400
+
+
+def test_a_client_is_switched_off_with_one_tap(site: Site) -> None:
+    site.as_("agim").ceremony("agim", "/api/changes", body_of(site.form(CHECK, **PROXY).get_data(as_text=True)))
+    client = client_of(site, "Payments")
+    assert site.form(f"/targets/payroll/clients/{client.id}/disable").status_code == 404
+    assert site.form(f"/targets/treasury/clients/{client.id}/disable").status_code == 303
+    with site.world.broker.read() as view:
+        assert client.id not in registered(view)
+    assert "switched off" in text(site, JOIN)
+
+
+def test_a_system_that_the_broker_makes_credentials_on_needs_nothing(site: Site) -> None:
+    site.as_("agim")
+    assert site.get("/targets/nothing/join").status_code == 404
+
+
+# ---------------------------------------------------------------- the snippets
+
+
+def target(audience: str = "https://pay.example") -> TargetFacts:
+    policy = load({"p.yaml": policy_snippet("mof", "staff").text.replace("https://my-system.example", audience)
+                   + "\ninstitutions:\n  mof:\n    name: M\n"}, register=None, connectors=config_models())  # fmt: skip
+    return policy.targets["my-system"]
+
+
+def client(method: AuthMethod, uri: str) -> ClientFacts:
+    return ClientFacts("CL1", "my-system", "Pay", (uri,), method, None, None, None, "https://pay.example/out", ())
+
+
+def rendered(
+    site: Site, *known: ClientFacts, issuer: str = ORIGIN, audience: str = "https://pay.example"
+) -> Mapping[str, str]:
+    with site.app.test_request_context("/", base_url=ORIGIN):
+        found = snippets(issuer, target(audience), list(known))
+    return {one.name: one.text for several in found.values() for one in several}
+
+
+def directives(config: str) -> list[str]:
+    """Return the lines of a configuration without comments, spacing and the names that differ from place to place."""
+    bare = (re.sub(r"\s+#.*$", "", line).strip() for line in config.splitlines())
+    plain = [line.replace("127.0.0.1", "localhost").replace("http://", "") for line in bare if line and line[0] != "#"]
+    return [line.replace("jit-question", "question") for line in plain]
+
+
+def test_nginx_and_caddy_get_exactly_what_is_shipped_and_tried(site: Site) -> None:
+    nginx, caddy = ROOT / "examples" / "nginx", ROOT / "examples" / "caddy"
+    behind = client(AuthMethod.FORWARD_AUTH, "http://localhost:8081/.jitaccess/callback")
+    found = rendered(site, behind, issuer="http://localhost:8000")
+    shipped = directives((nginx / "nginx.conf").read_text())
+    first = shipped.index("underscores_in_headers off;")
+    assert directives(found["nginx.conf"]) == shipped[first:-1]
+    assert directives(found["question.conf"]) == directives((nginx / "question.conf").read_text())
+    behind = client(AuthMethod.FORWARD_AUTH, "http://localhost:8082/.jitaccess/callback")
+    shipped = directives((caddy / "Caddyfile").read_text())
+    own = [line for line in shipped[shipped.index("(question) {") :] if line != "bind localhost"]
+    assert directives(rendered(site, behind, issuer="http://localhost:8000")["Caddyfile"]) == own
+
+
+def test_over_tls_nginx_checks_whom_it_asks(site: Site) -> None:
+    behind = client(AuthMethod.FORWARD_AUTH, "https://pay.example/.jitaccess/callback")
+    found = rendered(site, behind, issuer="https://jit.example")
+    assert "proxy_ssl_verify on;" in found["question.conf"]
+    assert "listen 443 ssl;\n    server_name pay.example;" in found["nginx.conf"]
+    assert "proxy_pass https://jit.example/forward-auth;" in found["nginx.conf"]
+    assert "forward_auth https://jit.example {" in found["Caddyfile"]
+    assert "proxy_ssl_verify" not in rendered(site, behind, issuer="http://localhost:8000")["question.conf"]
+
+
+def test_the_node_verifier_is_the_example(site: Site) -> None:
+    assert rendered(site)["verify.mjs"].strip() == (ROOT / "examples/node/verify.mjs").read_text().strip()
+
+
+def test_everything_is_filled_with_the_brokers_own_names(site: Site) -> None:
+    found = rendered(site, client(AuthMethod.CLIENT_SECRET_BASIC, "https://pay.example/callback"))
+    assert found["client"].splitlines()[0] == f"issuer                       {ORIGIN}"
+    assert "https://pay.example/out" in found["client"]
+    assert f"{ORIGIN}/oidc/introspect" in found["introspection.sh"]
+    assert "--audience https://pay.example --target my-system --entitlement viewer" in found["check.sh"]
+    page = unescape(text(site.as_("agim"), JOIN))
+    shown = re.findall(r'<pre [^>]*data-snippet="([^"]+)"', page)
+    assert shown == [*found]
+    assert "http://127.0.0.1:8001" in page
+    assert not re.search(r"{{|{%", page)
+
+
+@pytest.mark.parametrize("name", ["wsgi.py", "asgi.py", "flask.py", "fastapi.py"])
+def test_the_python_snippets_run_and_let_nobody_in_without_a_token(site: Site, name: str) -> None:
+    inner = FastAPI()
+    flask = Flask("snippet")
+    scope: dict[str, Any] = {"application": flask.wsgi_app, "app": flask if name == "flask.py" else inner}
+    exec(compile(rendered(site)[name], name, "exec"), scope)
+    if name in ("wsgi.py", "flask.py"):
+        if name == "wsgi.py":
+            flask.wsgi_app = scope["application"]  # type: ignore[method-assign]
+        answer = flask.test_client().get("/guarded")
+        status, challenge = answer.status_code, answer.headers["WWW-Authenticate"]
+    else:
+        got = TestClient(scope["app"]).get("/guarded")
+        status, challenge = got.status_code, got.headers["WWW-Authenticate"]
+    assert (status, challenge[:7]) == (401, "Bearer ")
+
+
+def test_the_django_snippet_is_python(site: Site) -> None:
+    scope: dict[str, Any] = {"MIDDLEWARE": ["x"]}
+    exec(compile(rendered(site)["django.py"], "django.py", "exec"), scope)
+    assert scope["MIDDLEWARE"] == ["jitaccess.sdk.django.JitDjangoMiddleware", "x"]
+
+
+def test_a_new_system_for_the_policy_folder_loads(site: Site) -> None:
+    page = unescape(text(site.as_("agim"), "/new-target"))
+    found = re.search(r"<code>(# one more system.+?)</code></pre>", page, re.DOTALL)
+    assert found is not None
+    snippet = Snippet("x", found[1])
+    texts = {file.name: file.read_text() for file in (ROOT / "policies").glob("*.yaml")} | {"x.yaml": snippet.text}
+    assert "my-system" in load(texts, register=None, connectors=config_models()).targets
