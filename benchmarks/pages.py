@@ -10,13 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from benchmarks.measure import Figure, machine_line, run_for, table
 from jitaccess.app import create_app
 from jitaccess.broker import policies
+from jitaccess.broker.votes import votes_of
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import LOCAL
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import PolicySet
+from jitaccess.settings import Limits
 from jitaccess.store.db import Tx
 from jitaccess.store.ids import new_id
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Lease
@@ -47,24 +51,37 @@ def fill(world: World) -> None:
                     tx, group_id=("treasury-staff", "payroll-staff", "registry-clerks")[number % 3], member_id=person.id
                 )
                 staff.append(person.id)
-    model = world.filed(entitlement="releaser").request
+    look, release = world.filed().request, world.filed(entitlement="releaser").request
+    world.approved("blerim", release.id)
+    with world.broker.read() as view:
+        signed = votes_of(view, release.id)[0]
     approvers = (world.person("blerim"), world.person("drita"))
     requesters = [*staff, world.person("arta")]
     for first in range(0, REQUESTS, CHUNK):
         with world.broker.begin(LOCAL) as tx:
-            _write(tx, model, requesters, approvers, range(first, first + CHUNK))
+            _write(tx, (look, release, signed), requesters, approvers, range(first, first + CHUNK))
 
 
-def _write(tx: Tx, model: AccessRequest, requesters: list[str], approvers: tuple[str, str], numbers: range) -> None:
+def _write(
+    tx: Tx,
+    models: tuple[AccessRequest, AccessRequest, Approval],
+    requesters: list[str],
+    approvers: tuple[str, str],
+    numbers: range,
+) -> None:
+    """Write requests like the models, as wide as they are, with their verdicts, grants and leases."""
     requests: list[tuple[Any, dict[str, Any]]] = []
     grants: list[tuple[Any, dict[str, Any]]] = []
     votes: list[tuple[Any, dict[str, Any]]] = []
     leases: list[tuple[Any, dict[str, Any]]] = []
-    shared = {name.key: getattr(model, name.key) for name in AccessRequest.__table__.columns}
+    *wholes, signed = models
+    shared = [{name.key: getattr(whole, name.key) for name in AccessRequest.__table__.columns} for whole in wholes]
+    model = wholes[0]
     for number in numbers:
         at = tx.now - timedelta(days=180) * (1 - number / REQUESTS)
         person = requesters[number * 7 % len(requesters)] if number % 50 else requesters[-1]
-        looks, waits = number % 3 > 0, number > REQUESTS - 30
+        waits = number > REQUESTS - 30
+        looks = number % 3 > 0 and not waits
         key, grant, lease = new_id(at), new_id(at), new_id(at)
         subject = {"request": key, "grant": grant, "person": person, "target": "treasury"}
         event = tx.record(EventType.GRANT_CREATED, subject=subject, body={"approvals": 0 if looks else 2})
@@ -72,11 +89,10 @@ def _write(tx: Tx, model: AccessRequest, requesters: list[str], approvers: tuple
         requests.append(
             (
                 event,
-                shared
+                shared[0 if looks else 1]
                 | {
                     "id": key,
                     "person_id": person,
-                    "entitlement": "viewer" if looks else "releaser",
                     "state": "PENDING" if waits else "APPROVED",
                     "created_at": at,
                     "decided_at": None if waits else decided,
@@ -119,6 +135,7 @@ def _write(tx: Tx, model: AccessRequest, requesters: list[str], approvers: tuple
                     {
                         "id": new_id(at), "request_id": key, "person_id": approver, "account_id": model.account_id,
                         "institution": "mof", "step": step, "verdict": "approve", "given_at": decided, "signed_at": decided,
+                        "statement": signed.statement, "assertion": signed.assertion, "passkey_id": signed.passkey_id,
                     },
                 )
             )  # fmt: skip
@@ -132,27 +149,30 @@ def paths(world: World) -> list[tuple[str, str]]:
     """Return (who, path) of every page that is measured."""
     with world.broker.read() as view:
         document = dict(world.broker.policies.active(view).document)
-        own = world.person("arta")
-        found = view.rows(AccessRequest.__table__.select().where(AccessRequest.person_id == own).limit(1)).first()
-    request_id = found.id if found is not None else ""
+        own, ids = world.person("arta"), select(AccessRequest.id).order_by(AccessRequest.id)
+        done = view.scalar(ids.where(AccessRequest.person_id == own, AccessRequest.state == "APPROVED").limit(1))
+        waiting = view.scalar(ids.where(AccessRequest.state == "PENDING").limit(1))
     with world.broker.begin(LOCAL) as tx:
         changed = {**document, "rules": {k: v for k, v in document["rules"].items() if k != "look-at-payments"}}
         policy_id = policies.propose(tx, PolicySet.from_document(changed), by="local").id
     requester = [
         "/", "/live", "/request", "/request/find?q=pay", "/request?target=treasury&entitlement=releaser",
-        f"/requests/{request_id}", "/passkeys", "/policy",
+        f"/requests/{done}", f"/requests/{done}/live", "/passkeys", "/settings", "/policy", "/lost",
     ]  # fmt: skip
+    approver = ["/approvals", f"/approvals/{waiting}", f"/requests/{waiting}", "/approvals/set", "/deputies"]
     administrator = [
         "/admin", "/people", "/people?q=clerk+07", f"/people/{own}", "/groups", "/groups/treasury-staff", "/targets",
-        "/targets/treasury", "/holds", "/board", "/board/live", f"/policy/sets/{policy_id}/replay",
+        "/targets/treasury", "/holds", "/board", "/board/live", "/board?person=clerk+07", "/watch", "/notices",
+        "/clients/logouts", f"/policy/sets/{policy_id}/replay",
     ]  # fmt: skip
     auditor = [
-        "/audit", "/audit?person=clerk+07&state=ENDED", f"/audit/requests/{request_id}", "/audit/sample?n=10", "/audit/pictures",
-        "/log",
+        "/audit", "/audit?person=clerk+07&state=ENDED", f"/audit/requests/{done}", "/audit/sample?n=10", "/audit/pictures",
+        "/audit/pictures?days=366", "/approvals/pace", "/log", "/log?type=grant.created", f"/log?person={own}",
+        f"/witness/requests/{done}",
     ]  # fmt: skip
     return [
         *(("arta", path) for path in requester),
-        ("blerim", "/approvals"),
+        *(("blerim", path) for path in approver),
         *(("agim", path) for path in administrator),
         *(("jelena", path) for path in auditor),
     ]
@@ -162,7 +182,7 @@ def run() -> list[Figure]:
     """Fill a database and measure every page."""
     folder = Path(tempfile.mkdtemp(prefix="bench-pages-"))
     url = f"sqlite:///{folder / 'broker.db'}"
-    world = open_world(url, prepare(url, folder), folder)
+    world = open_world(url, prepare(url, folder), folder, limits=Limits(calls_per_person_minute=1_000_000))
     figures: list[Figure] = []
     try:
         fill(world)

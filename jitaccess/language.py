@@ -14,7 +14,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
-from babel.dates import format_datetime
 from babel.numbers import format_decimal
 from babel.support import NullTranslations, Translations
 
@@ -96,16 +95,8 @@ def catalogue(language: Language) -> NullTranslations:
 # ---------------------------------------------------------------- times and numbers
 
 DEFAULT_ZONE = "Europe/Belgrade"
-_TIME = {
-    Language.EN: "d MMM y, HH:mm:ss",
-    Language.SQ: "d MMM y, HH:mm:ss",
-    Language.SR: "d. MMM y, HH:mm:ss",
-}
-_MINUTE = {
-    Language.EN: "d MMM y, HH:mm",
-    Language.SQ: "d MMM y, HH:mm",
-    Language.SR: "d. MMM y, HH:mm",
-}
+_AFTER_DAY = {Language.EN: "", Language.SQ: "", Language.SR: "."}
+"""The CLDR pattern `d MMM y`, in Serbian `d. MMM y`; filled in by hand, because a page shows hundreds of times."""
 _READ = re.compile(r"(\d+)\.? (\w+)\.? (\d+), (\d\d):(\d\d):(\d\d) UTC(?:([+-])(\d+)(?::(\d\d))?)?")
 
 
@@ -128,17 +119,24 @@ def zone_named(name: str) -> ZoneInfo:
 
 def time_text(at: datetime, language: Language, zone: str = "UTC") -> str:
     """Return `23 Nov 2026, 19:04:05 UTC+1`: to the second and with its distance from UTC, so that it reads back exactly."""
-    return _written(at, _TIME[language], language, zone)
+    local = at.astimezone(zone_named(zone))
+    return f"{_day(local, language)}, {local:%H:%M:%S} {_offset(local)}"
 
 
 def minute_text(at: datetime, language: Language, zone: str = "UTC") -> str:
     """Return the same without seconds, for letters and lists."""
-    return _written(at, _MINUTE[language], language, zone)
-
-
-def _written(at: datetime, pattern: str, language: Language, zone: str) -> str:
     local = at.astimezone(zone_named(zone))
-    return f"{format_datetime(local, pattern, locale=language.value)} {_offset(local)}"
+    return f"{_day(local, language)}, {local:%H:%M} {_offset(local)}"
+
+
+def _day(local: datetime, language: Language) -> str:
+    return f"{local.day}{_AFTER_DAY[language]} {_month_names(language)[local.month]} {local.year}"
+
+
+@cache
+def _month_names(language: Language) -> dict[int, str]:
+    """Return the short names of the months, in the CLDR's spelling."""
+    return dict(Locale.parse(language.value).months["format"]["abbreviated"])
 
 
 def _offset(local: datetime) -> str:
@@ -162,8 +160,7 @@ def parse_time(text: str, language: Language) -> datetime:
 
 @cache
 def _months(language: Language) -> dict[str, int]:
-    names = Locale.parse(language.value).months["format"]["abbreviated"]
-    return {name.rstrip("."): number for number, name in names.items()}
+    return {name.rstrip("."): number for number, name in _month_names(language).items()}
 
 
 def number_text(number: int, language: Language) -> str:

@@ -5,12 +5,13 @@ everything is derived anew: the approver's right, the request's state and time, 
 is counted in one serialised transaction; two approvals in the same second make exactly one grant (T-07).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Text, func, select, type_coerce
 
 from jitaccess.broker import asking, deputies, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
@@ -21,7 +22,7 @@ from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
 from jitaccess.broker.votes import as_votes, votes_of, votes_on
 from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
-from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, open_to, open_to_deputy, tally
+from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, named, open_to, open_to_deputy, tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import Refused
@@ -38,7 +39,7 @@ from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Approval, Deputation, Grant, Outbox, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Approval, Asked, Deputation, Grant, Outbox, Passkey, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +188,34 @@ def lent(view: View, request: AccessRequest, person_id: str) -> Deputation | Non
     return _seat(view, request, approval, person_id, as_votes(votes_of(view, request.id)))[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read at once for all the requests of a page."""
+
+    asked: Mapping[str, Sequence[Asked]]
+    lent: Sequence[Deputation]
+    """Under which the person may sign now."""
+
+
 def _seat(
-    view: View, request: AccessRequest, approval: ApprovalTerms, person_id: str, votes: Sequence[Vote]
+    view: View,
+    request: AccessRequest,
+    approval: ApprovalTerms,
+    person_id: str,
+    votes: Sequence[Vote],
+    read: _Read | None = None,
 ) -> tuple[tuple[str, ...], Deputation | None]:
     """Return the steps open to a person, by the register, the wait, and who was asked where no others may sign; and who lends the right."""
     waited = asking.waited_s(request, approval, view.now)
-    asked = asking.by_step(asking.asked_of(view, request.id)) if asking.narrowed(approval) else None
+    asked = None
+    if asking.narrowed(approval):
+        asked = asking.by_step(asking.asked_of(view, request.id) if read is None else read.asked.get(request.id, ()))
     people, requester = register(view), request.person_id
     own = open_to(person_id, approval, register=people, requester=requester, votes=votes, waited_s=waited, asked=asked)
     if own or approval.deputies_s is None:
         return own, None
-    for found in deputies.standing_in(view, person_id, approval):
+    lent = deputies.standing_in(view, person_id) if read is None else read.lent
+    for found in deputies.short_enough(lent, approval):
         steps = open_to_deputy(
             person_id,
             found.delegator_id,
@@ -231,12 +249,15 @@ def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
 
 
 def waiting_for(view: View, person_id: str) -> list[Waiting]:
-    """Return what waits for a person; three queries, however many requests wait."""
+    """Return what waits for a person; a few queries, however many requests wait, and whole rows only of what may concern the person."""
     pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
-    requests = view.all(select(AccessRequest).where(*pending).order_by(AccessRequest.approve_by))
-    if not requests:
+    lent = deputies.standing_in(view, person_id)
+    terms = _concerning(view, pending, frozenset({person_id, *(one.delegator_id for one in lent)}))
+    if not terms:
         return []
-    votes = votes_on(view, [request.id for request in requests])
+    requests = view.all(select(AccessRequest).where(AccessRequest.id.in_(terms)).order_by(AccessRequest.approve_by))
+    votes = votes_on(view, list(terms))
+    read = _Read(asking.asked_on(view, [key for key, found in terms.items() if asking.narrowed(found)]), lent)
     told = set(
         view.rows(
             select(Outbox.subject_id).where(Outbox.person_id == person_id, Outbox.kind == "approval_wanted")
@@ -245,13 +266,31 @@ def waiting_for(view: View, person_id: str) -> list[Waiting]:
     )  # fmt: skip
     found: list[Waiting] = []
     for request in requests:
-        approval = Terms.from_document(request.terms).approval
-        if approval is None:
-            continue
-        steps, deputation = _seat(view, request, approval, person_id, as_votes(votes.get(request.id, ())))
+        given = as_votes(votes.get(request.id, ()))
+        steps, deputation = _seat(view, request, terms[request.id], person_id, given, read)
         if steps:
             found.append(Waiting(request, steps, request.id in told, deputation))
     return sorted(found, key=lambda waiting: not waiting.asked)
+
+
+def _concerning(
+    view: View, pending: Sequence[ColumnElement[bool]], persons: frozenset[str]
+) -> Mapping[str, ApprovalTerms]:
+    """Return id -> approval terms of the pending requests that name any of these persons for any step, escalated to or not.
+
+    Requests for the same right carry the same terms, letter for letter: they are read once.
+    """
+    known: dict[str, ApprovalTerms | None] = {}
+    found: dict[str, ApprovalTerms] = {}
+    for key, text in view.rows(select(AccessRequest.id, type_coerce(AccessRequest.terms, Text)).where(*pending)):
+        if text not in known:
+            approval = Terms.from_document(json.loads(text)).approval
+            names = approval is not None and not named(approval, register=register(view)).isdisjoint(persons)
+            known[text] = approval if names else None
+        wanted = known[text]
+        if wanted is not None:
+            found[key] = wanted
+    return found
 
 
 def begin_approval(
@@ -610,7 +649,7 @@ def _standing(
     if approval.deputies_s is None or person_id in barred(request.person_id, register=people, never=approval.never):
         return None
     able = frozenset[str]().union(*signers.values())
-    found = deputies.standing_in(view, person_id, approval)
+    found = deputies.short_enough(deputies.standing_in(view, person_id), approval)
     return next(
         (one for one in found if one.delegator_id in able and both_able(people, one.delegator_id, person_id)), None
     )

@@ -96,6 +96,16 @@ def asked_of(view: View, request_id: str) -> list[Asked]:
     return view.all(select(Asked).where(Asked.request_id == request_id).order_by(Asked.asked_at, Asked.id))
 
 
+def asked_on(view: View, request_ids: Sequence[str]) -> Mapping[str, Sequence[Asked]]:
+    """Return the same for several requests in one read: request id -> in order; raises SEAL_BROKEN."""
+    found: dict[str, list[Asked]] = {}
+    if request_ids:
+        wanted = select(Asked).where(Asked.request_id.in_(request_ids)).order_by(Asked.asked_at, Asked.id)
+        for row in view.all(wanted):
+            found.setdefault(row.request_id, []).append(row)
+    return found
+
+
 def by_step(asked: Sequence[Asked]) -> Mapping[str, frozenset[str]]:
     """Return step -> everybody who was ever asked for it."""
     found: dict[str, frozenset[str]] = {}

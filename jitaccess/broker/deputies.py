@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from jitaccess.broker.context import Broker
 from jitaccess.clock import from_epoch_s, to_epoch_s
@@ -28,12 +28,24 @@ from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import NONCE_BYTES, DeputyStatement, Purpose
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Find
 from jitaccess.store.ids import new_bytes
 from jitaccess.store.tables import Approval, Deputation, Passkey
 
 LONGEST = timedelta(days=90)
 AHEAD = timedelta(days=90)
 """How far ahead a deputation may begin."""
+TAKEN = Find(
+    Deputation,
+    select(Deputation)
+    .where(
+        Deputation.deputy_id == bindparam("deputy"),
+        Deputation.ended_at.is_(None),
+        Deputation.ends_at > bindparam("now"),
+    )
+    .order_by(Deputation.created_at, Deputation.id),
+)
+"""What a person took over and is not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +222,15 @@ def in_force(deputation: Deputation, at: datetime) -> bool:
     return deputation.starts_at <= at < deputation.ends_at and not ended
 
 
-def standing_in(view: View, deputy: str, terms: ApprovalTerms | None = None) -> list[Deputation]:
-    """Return the deputations under which this person may sign now, for terms that allow one named for so long."""
-    found = view.all(
-        select(Deputation)
-        .where(Deputation.deputy_id == deputy, Deputation.ended_at.is_(None), Deputation.ends_at > view.now)
-        .order_by(Deputation.created_at, Deputation.id)
-    )
-    return [
-        one
-        for one in found
-        if in_force(one, view.now) and _signer_may_act(view, one) and (terms is None or _short_enough(one, terms))
-    ]
+def standing_in(view: View, deputy: str) -> list[Deputation]:
+    """Return the deputations under which this person may sign now, where terms allow one named for so long."""
+    found = view.find(TAKEN, deputy=deputy, now=view.now)
+    return [one for one in found if in_force(one, view.now) and _signer_may_act(view, one)]
+
+
+def short_enough(found: Sequence[Deputation], terms: ApprovalTerms) -> list[Deputation]:
+    """Return those of some deputations that were named for no longer than the terms allow."""
+    return [one for one in found if _short_enough(one, terms)]
 
 
 def _signer_may_act(view: View, deputation: Deputation) -> bool:

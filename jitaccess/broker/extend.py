@@ -26,6 +26,12 @@ from jitaccess.store.tables import AccessRequest, Grant
 LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
 MAX_CHAIN = 64
 """More links than any policy allows; a longer chain is a circle that somebody made in the database."""
+_BASE = aliased(Grant)
+_APART = or_(
+    Grant.extends.is_(None),
+    ~select(_BASE.id).where(_BASE.id == Grant.extends, one_of(_BASE.state, LIVE)).exists(),
+)
+"""Nothing that only continues a live one; made once, because every page that offers anything asks."""
 
 
 def closes(grant: Grant) -> datetime | None:
@@ -53,10 +59,7 @@ def extending(chain: Sequence[Grant]) -> Extending:
 
 def own_access(chain: Sequence[Grant]) -> ColumnElement[bool]:
     """Return which grants count as accesses of their own: not the chain at hand, and nothing that only continues a live one."""
-    base = aliased(Grant)
-    continued = select(base.id).where(base.id == Grant.extends, one_of(base.state, LIVE)).exists()
-    apart = or_(Grant.extends.is_(None), ~continued)
-    return and_(apart, Grant.id.not_in([grant.id for grant in chain])) if chain else apart
+    return and_(_APART, Grant.id.not_in([grant.id for grant in chain])) if chain else _APART
 
 
 def prepare(view: View, person_id: str, ask: Ask) -> Ask | Refused:

@@ -6,16 +6,18 @@ changes anything.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import BigInteger, case, func, literal, or_, select, type_coerce
 
 from jitaccess.broker.context import Broker
-from jitaccess.clock import from_epoch_us, to_epoch_us
+from jitaccess.clock import to_epoch_us
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState, RequestState
 from jitaccess.domain.register import expand_groups
@@ -24,12 +26,16 @@ from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Approval, Event, Grant, Lease, Membership
 
-MOST_GRANTS = 300
+MOST_GRANTS = 100
 MOST_SAMPLES = 2000
 EARLIER = timedelta(days=31)
 """How long before a span a grant that touches it may have been made: no policy gives longer ones."""
-QUARTER_US = 900 * 1_000_000
-"""Zones differ by quarters of an hour: counts are taken in quarters and put into hours afterwards."""
+HOUR_US = 3600 * 1_000_000
+WEEK_H, THURSDAY = 168, 3
+"""Hours of a week; the weekday of the epoch, where Monday is 0."""
+DAY, QUARTER = timedelta(days=1), timedelta(minutes=15)
+"""Zones are looked at day by day, and where one changes its clock quarter by quarter of an hour."""
+Key = TypeVar("Key", bound=Hashable)
 MEMBERSHIPS = (EventType.MEMBERSHIP_ADDED.value, EventType.MEMBERSHIP_ENDED.value)
 
 
@@ -73,14 +79,68 @@ def grant_spans(view: View, *, start: datetime, end: datetime, target: str | Non
 
 def began_by_hour(view: View, *, start: datetime, zone: ZoneInfo) -> Mapping[tuple[int, int], int]:
     """Return (weekday, hour) in a zone -> how many grants were opened then since `start`."""
-    quarter = type_coerce(Grant.starts_at, BigInteger) // literal(QUARTER_US)
-    rows = view.rows(
-        select(quarter, func.count()).where(Grant.created_at >= start, Grant.starts_at.is_not(None)).group_by(quarter)
-    )
+
+    def within(found: View, low: datetime, high: datetime) -> Counter[tuple[int, int]]:
+        return _began_within(found, zone, low, high)
+
+    return _month_by_month(view, f"began/{zone.key}", start, within)
+
+
+def _began_within(view: View, zone: ZoneInfo, start: datetime, end: datetime) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
-    for number, count in rows:
-        local = from_epoch_us(int(number) * QUARTER_US).astimezone(zone)
-        found[local.weekday(), local.hour] += count
+    for low, high, away in even_spans(zone, start, end):
+        local_us = type_coerce(Grant.starts_at, BigInteger) + literal(away // timedelta(microseconds=1))
+        hour = local_us // literal(HOUR_US) % literal(WEEK_H)
+        rows = view.rows(
+            select(hour, func.count())
+            .where(Grant.created_at >= low - EARLIER, Grant.created_at < high)
+            .where(Grant.starts_at >= max(low, start), Grant.starts_at < high)
+            .group_by(hour)
+        )
+        for number, count in rows:
+            found[(int(number) // 24 + THURSDAY) % 7, int(number) % 24] += count
+    return found
+
+
+def _month_by_month(
+    view: View, name: str, start: datetime, within: Callable[[View, datetime, datetime], Counter[Key]]
+) -> Counter[Key]:
+    """Count from `start` until now, month by month: what happened in a month that is over stays as it is, and is counted once."""
+    found: Counter[Key] = Counter()
+    low = start
+    while low < view.now:
+        month = low.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        high = (month + timedelta(days=32)).replace(day=1)
+        if low == month and high <= view.now:
+            found.update(view.cached(f"{name}/{month:%Y-%m}", partial(_whole, within=within, low=low, high=high)))
+        else:
+            found.update(within(view, low, min(high, view.now + DAY)))
+        low = high
+    return found
+
+
+def _whole(
+    view: View, *, within: Callable[[View, datetime, datetime], Counter[Key]], low: datetime, high: datetime
+) -> Counter[Key]:
+    return within(view, low, high)
+
+
+def even_spans(zone: ZoneInfo, start: datetime, end: datetime) -> list[tuple[datetime, datetime, timedelta]]:
+    """Return the spans within which a zone keeps its distance from UTC, with that distance: from the quarter of `start` to `end`."""
+
+    def away(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
+
+    found: list[tuple[datetime, datetime, timedelta]] = []
+    low = high = start.replace(minute=start.minute // 15 * 15, second=0, microsecond=0)
+    while low < end:
+        while high < end and away(high) == away(low):
+            high += DAY
+        high -= DAY  # the clock changes within this day, or the span ends in it
+        while high < end and away(high) == away(low):
+            high += QUARTER
+        found.append((low, min(high, end), away(low)))
+        low = high
     return found
 
 
@@ -104,8 +164,9 @@ def approval_seconds(
     view: View, *, start: datetime, target: str | None = None, entitlement: str | None = None, most: int = MOST_SAMPLES
 ) -> list[float]:
     """Return how long approvals took from filing to the last signature, in seconds; those that needed none are left out."""
+    took_us = type_coerce(AccessRequest.decided_at, BigInteger) - type_coerce(AccessRequest.created_at, BigInteger)
     wanted = (
-        select(AccessRequest.created_at, AccessRequest.decided_at)
+        select(took_us)
         .where(
             AccessRequest.created_at >= start,
             AccessRequest.state == RequestState.APPROVED.value,
@@ -118,18 +179,22 @@ def approval_seconds(
         wanted = wanted.where(AccessRequest.target == target)
     if entitlement is not None:
         wanted = wanted.where(AccessRequest.entitlement == entitlement)
-    return [(decided - filed).total_seconds() for filed, decided in view.rows(wanted)]
+    return [int(took) / 1e6 for took in view.rows(wanted).scalars()]
 
 
 def signed_for(view: View, *, start: datetime) -> Mapping[tuple[str, str], int]:
     """Return (approver, requester) -> how many approvals since `start`."""
+    return _month_by_month(view, "signed-for", start, _signed_within)
+
+
+def _signed_within(view: View, low: datetime, high: datetime) -> Counter[tuple[str, str]]:
     rows = view.rows(
         select(Approval.person_id, AccessRequest.person_id, func.count())
         .join(AccessRequest, AccessRequest.id == Approval.request_id)
-        .where(Approval.given_at >= start, Approval.verdict == "approve")
+        .where(Approval.given_at >= low, Approval.given_at < high, Approval.verdict == "approve")
         .group_by(Approval.person_id, AccessRequest.person_id)
     )
-    return {(approver, requester): count for approver, requester, count in rows}
+    return Counter({(approver, requester): int(count) for approver, requester, count in rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +206,7 @@ class Lag:
     target: str
 
 
-def revocation_lags(view: View, *, start: datetime, most: int = 200) -> list[Lag]:
+def revocation_lags(view: View, *, start: datetime, most: int = 100) -> list[Lag]:
     """Return the newest revocations since `start`, oldest first."""
     rows = view.rows(
         select(Lease.ended_at, Lease.revoked_at, Lease.target)
@@ -234,17 +299,27 @@ def _members_at(view: View, ends: Sequence[datetime]) -> list[Mapping[str, froze
 
 
 def _open_seconds(view: View, edges: Sequence[datetime]) -> list[float]:
-    """Return, for each month, the seconds that grants were open, added up where the rows are."""
-    start = type_coerce(Grant.starts_at, BigInteger)
-    end = func.coalesce(type_coerce(Grant.ended_at, BigInteger), literal(to_epoch_us(view.now)))
+    """Return, for each month, the seconds that grants were open; a month that is over is added up once."""
     found: list[float] = []
     for low, high in pairwise(edges):
-        from_us, to_us = to_epoch_us(low), to_epoch_us(high)
-        open_us = case((end < to_us, end), else_=to_us) - case((start > from_us, start), else_=from_us)
-        total = view.scalar(
-            select(func.sum(open_us)).where(
-                Grant.starts_at.is_not(None), Grant.created_at < high, Grant.created_at >= low - EARLIER, end > from_us
-            )
-        )
-        found.append(int(total or 0) / 1e6)
+        if high <= view.now:
+            # A fact of the past, no right: what still is open was open to the month's end, whenever it ends.
+            name = f"open-seconds/{low:%Y-%m}"
+            found.append(view.cached(name, partial(_open_within, low=low, high=high)))
+        else:
+            found.append(_open_within(view, low=low, high=high))
     return found
+
+
+def _open_within(view: View, *, low: datetime, high: datetime) -> float:
+    """Return the seconds between two instants that grants were open, added up where the rows are."""
+    start = type_coerce(Grant.starts_at, BigInteger)
+    end = func.coalesce(type_coerce(Grant.ended_at, BigInteger), literal(to_epoch_us(view.now)))
+    from_us, to_us = to_epoch_us(low), to_epoch_us(high)
+    open_us = case((end < to_us, end), else_=to_us) - case((start > from_us, start), else_=from_us)
+    total = view.scalar(
+        select(func.sum(open_us)).where(
+            Grant.starts_at.is_not(None), Grant.created_at < high, Grant.created_at >= low - EARLIER, end > from_us
+        )
+    )
+    return int(total or 0) / 1e6

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from heapq import nsmallest
 from typing import Any
 
 from sqlalchemy import Select, func, or_, select
@@ -172,21 +173,22 @@ class Sample:
 def sample(view: View, wanted: Filter, *, size: int, seed: str = "") -> Sample:
     """Draw `size` grants that match; with the seed of an earlier draw the same ones, as long as the same ones match."""
     seed = seed or new_secret()
-    pairs = view.rows(_filtered(view, wanted, select(Grant.id, AccessRequest.id)).where(Grant.id.is_not(None))).all()
-    drawn = draw([grant for grant, _ in pairs], size=size, seed=seed)
-    requests = dict(pairs)
-    found = view.rows(
-        _filtered(view, Filter(), _columns()).where(AccessRequest.id.in_([requests[grant] for grant in drawn]))
-    ).all()
+    # Every id has to be hashed; the join is spared where nothing asks for the request.
+    of = select(Grant.id) if wanted == Filter() else _filtered(view, wanted, select(Grant.id))
+    ids = [key for (key,) in view.rows(of.where(Grant.id.is_not(None))).all()]
+    drawn = draw(ids, size=size, seed=seed)
+    drawn_from = select(Grant.request_id).where(Grant.id.in_(drawn))
+    rows = view.rows(_filtered(view, Filter(), _columns()).where(AccessRequest.id.in_(drawn_from))).all()
+    found = [row for row in rows if row.grant_id in drawn]
     order = {grant: number for number, grant in enumerate(drawn)}
-    found = sorted((row for row in found if row.grant_id in order), key=lambda row: order[row.grant_id])
-    return Sample(seed, len(pairs), tuple(_completed(view, found)))
+    return Sample(seed, len(ids), tuple(_completed(view, sorted(found, key=lambda row: order[row.grant_id]))))
 
 
 def draw(ids: Sequence[str], *, size: int, seed: str) -> list[str]:
     """Return the `size` ids with the smallest SHA-256 of `<seed>/<id>`."""
-    ranked = sorted(ids, key=lambda key: sha256(f"{seed}/{key}".encode()).digest())
-    return ranked[: max(0, min(size, MOST_SAMPLED))]
+    start = f"{seed}/"
+    ranked = [(sha256((start + key).encode()).digest(), key) for key in ids]
+    return [key for _, key in nsmallest(min(size, MOST_SAMPLED), ranked)]
 
 
 # ---------------------------------------------------------------- one story

@@ -36,16 +36,21 @@ class LogLine:
 
 
 def newest(view: View, *, kind: str = "", person: str = "", before: int | None = None) -> list[LogLine]:
-    """Return a page of events, newest first; `before` is the number that the last page ended with."""
-    statement = select(Event).order_by(Event.idx.is_(None).desc(), Event.idx.desc(), Event.id.desc()).limit(PAGE)
+    """Return a page of events, newest first; `before` is the number that the last page ended with.
+
+    Those that wait for their number come first. They are asked for apart: each question then reads one index from its end.
+    """
+    wanted = select(Event)
     if kind:
-        statement = statement.where(Event.type == kind)
+        wanted = wanted.where(Event.type == kind)
     if person:
-        statement = statement.where(Event.person_id == person)
-    if before is not None:
-        statement = statement.where(Event.idx < before)
+        wanted = wanted.where(Event.person_id == person)
+    rows = view.all(wanted.where(Event.idx.is_(None)).order_by(Event.id.desc()).limit(PAGE)) if before is None else []
+    if len(rows) < PAGE:
+        numbered = wanted.where(Event.idx.is_not(None) if before is None else Event.idx < before)
+        rows += view.all(numbered.order_by(Event.idx.desc()).limit(PAGE - len(rows)))
     found: list[LogLine] = []
-    for row in view.all(statement):
+    for row in rows:
         leaf = json.loads(row.leaf)
         found.append(LogLine(row.id, row.idx, row.at, row.type, row.person_id, leaf["subject"], leaf["body"]))
     return found

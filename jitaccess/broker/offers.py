@@ -26,6 +26,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import credential_class, register
 from jitaccess.identity.sessions import Current
+from jitaccess.policy.course import Conflict
 from jitaccess.policy.evaluate import (
     AccessContext,
     Code,
@@ -87,13 +88,15 @@ class _Own:
     pending: Mapping[tuple[str, str], str]
     live: Mapping[tuple[str, str], int]
     today: Mapping[tuple[str, str], int]
+    held: tuple[Holding, ...]
+    """Of everything that the policy keeps apart from anything."""
 
 
 def choices(view: View, broker: Broker, current: Current, *, query: str = "") -> list[Choice]:
     """Return every entitlement whose names match the query: open ones first, then by how often this person used them."""
     policies = broker.policies.active(view)
     person = register(view).persons[current.person.id]
-    own = _own(view, current.person.id)
+    own = _own(view, current.person.id, policies.kept_apart)
     wanted = fold(query).split()
     found = [
         _choice(view, broker, current, policies, person, own, target, entitlement)
@@ -111,7 +114,7 @@ def choice(view: View, broker: Broker, current: Current, *, target: str, entitle
     if known is None or entitlement not in known.entitlements:
         raise JitError(Kind.NOT_FOUND, "There is no such right that you may ask for.")
     person = register(view).persons[current.person.id]
-    own = _own(view, current.person.id)
+    own = _own(view, current.person.id, policies.watched(target, entitlement))
     return _choice(view, broker, current, policies, person, own, known, known.entitlements[entitlement])
 
 
@@ -127,7 +130,7 @@ def _matches(wanted: Sequence[str], target: TargetFacts, entitlement: Entitlemen
     return all(word in text for word in wanted)
 
 
-def _own(view: View, person_id: str) -> _Own:
+def _own(view: View, person_id: str, watched: Sequence[Conflict]) -> _Own:
     right = (AccessRequest.target, AccessRequest.entitlement)
     asked = view.rows(select(*right, func.count()).where(AccessRequest.person_id == person_id).group_by(*right)).all()
     pending = view.rows(
@@ -153,6 +156,7 @@ def _own(view: View, person_id: str) -> _Own:
         {(target, entitlement): key for target, entitlement, key in pending},
         {(target, entitlement): live for target, entitlement, live, _ in grants},
         {(target, entitlement): today for target, entitlement, _, today in grants},
+        holdings(view, watched, person_id),
     )
 
 
@@ -185,7 +189,7 @@ def _choice(
         missing = Reason(Code.TERMS_CONTRADICT)
     else:
         watched = policies.watched(*right)
-        at = _context(current, person, view.now, own, right, holdings(view, watched, person.id))
+        at = _context(current, person, view.now, own, right)
         missing = (
             held(view, broker, target.id) or bound_failure(terms, terms.default_s, at) or conflict_failure(watched, at)
         )
@@ -216,7 +220,6 @@ def _context(
     now: datetime,
     own: _Own,
     right: tuple[str, str],
-    holding: tuple[Holding, ...],
 ) -> AccessContext:
     return AccessContext(
         person=person,
@@ -228,7 +231,7 @@ def _context(
         now=now,
         active_count=own.live.get(right, 0),
         today_count=own.today.get(right, 0),
-        held=holding,
+        held=own.held,
     )
 
 
@@ -293,21 +296,38 @@ def usual_wait_s(view: View, target: str, entitlement: str) -> int | None:
 # ---------------------------------------------------------------- asking again
 
 
-def former(view: View, broker: Broker, person_id: str) -> list[AccessRequest]:
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A request that was made before, as far as it can be made again."""
+
+    id: str
+    target: str
+    entitlement: str
+    inputs: Mapping[str, str | int | bool]
+    duration_s: int
+
+
+def former(view: View, broker: Broker, person_id: str) -> list[Former]:
     """Return the last different requests of a person that the policy of now still knows: what can be asked again."""
     policies = broker.policies.active_or_none(view)
-    rows = view.all(
-        select(AccessRequest)
+    rows = view.rows(
+        select(
+            AccessRequest.id,
+            AccessRequest.target,
+            AccessRequest.entitlement,
+            AccessRequest.inputs,
+            AccessRequest.duration_s,
+        )
         .where(AccessRequest.person_id == person_id, AccessRequest.state != RequestState.PENDING.value)
         .order_by(AccessRequest.created_at.desc())
         .limit(LOOKED_AT)
     )
-    found: dict[object, AccessRequest] = {}
+    found: dict[object, Former] = {}
     for row in rows:
         target = policies.targets.get(row.target) if policies is not None else None
         if target is not None and row.entitlement in target.entitlements:
-            inputs = row.inputs if isinstance(row.inputs, dict) else {}
-            found.setdefault((row.target, row.entitlement, tuple(sorted(inputs.items()))), row)
+            one = Former(row.id, row.target, row.entitlement, row.inputs, row.duration_s)
+            found.setdefault((one.target, one.entitlement, tuple(sorted(one.inputs.items()))), one)
     return list(found.values())[:REPEATABLE]
 
 

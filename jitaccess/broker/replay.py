@@ -3,6 +3,8 @@
 Both sets, the active one and the candidate, decide the same requests anew over the same circumstances: inputs, duration, start,
 passkey and instant as they were, what was live or held then and what an extension continued, but people and groups as they are
 now, because the register keeps no past. So a difference is the policy's doing alone. Nothing is written and nobody is told.
+
+The past is looked at page by page, the newest requests first, so that an answer never waits for years of them.
 """
 
 from collections import defaultdict
@@ -10,19 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from jitaccess.broker.extend import MAX_CHAIN, chain_of, extending
 from jitaccess.domain.register import RegisterView
 from jitaccess.identity.people import credential_class, register
+from jitaccess.policy.course import Conflict
 from jitaccess.policy.evaluate import AccessContext, Decision, Effect, Holding, PolicySet, decide
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Grant, Passkey
 
-MOST = 500
-"""How many of the newest requests are looked at."""
+PAGE = 100
+"""How many requests are decided anew at a time."""
+DAY = timedelta(days=1)
+_COLUMNS = (
+    AccessRequest.id, AccessRequest.created_at, AccessRequest.person_id, AccessRequest.target, AccessRequest.entitlement,
+    AccessRequest.inputs, AccessRequest.duration_s, AccessRequest.earliest_start, AccessRequest.filing_passkey_id,
+    AccessRequest.extends,
+)  # fmt: skip
+"""What a decision depends on; the rest of a request is large."""
 
 
 class Difference(StrEnum):
@@ -52,9 +62,16 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What became of all of them."""
+    """What became of one page of them."""
 
     looked_at: int
+    total: int
+    """How many requests there are."""
+    newest_at: datetime | None
+    oldest_at: datetime | None
+    """When the first and the last of the page were filed."""
+    older: str | None
+    """Where the next page begins; None at the end."""
     same: int
     unknown_people: int
     """Requests of people who are no longer on the register: not decided."""
@@ -68,18 +85,19 @@ class Replay:
         return found
 
 
-def replay(view: View, *, active: PolicySet, candidate: PolicySet, most: int = MOST) -> Replay:
-    """Decide the newest requests under both sets."""
-    rows = view.all(select(AccessRequest).order_by(AccessRequest.created_at.desc()).limit(most))
+def replay(view: View, *, active: PolicySet, candidate: PolicySet, before: str = "", most: int = PAGE) -> Replay:
+    """Decide a page of requests under both sets, newest first; `before` is the id that the last page ended with."""
+    wanted = select(*_COLUMNS).order_by(AccessRequest.id.desc()).limit(most + 1)
+    found = view.rows(wanted.where(AccessRequest.id < before) if before else wanted).all()
+    rows = found[:most]
     people = register(view)
     passkeys = _passkeys(view, rows)
-    history = _history(view, rows)
-    watched = [*active.rules.values(), *candidate.rules.values()]
-    apart = any(rule.terms.course.conflicts for rule in watched)
+    apart = [*active.kept_apart, *candidate.kept_apart]
+    history = _history(view, rows, apart)
     changed: list[Changed] = []
     same = unknown = 0
     for row in rows:
-        context = _context(view, row, people, passkeys, history, apart=apart)
+        context = _context(view, row, people, passkeys, history, apart=bool(apart))
         if context is None:
             unknown += 1
             continue
@@ -91,7 +109,16 @@ def replay(view: View, *, active: PolicySet, candidate: PolicySet, most: int = M
             changed.append(
                 Changed(row.id, row.created_at, row.person_id, row.target, row.entitlement, difference, now, then)
             )
-    return Replay(len(rows), same, unknown, tuple(changed))
+    return Replay(
+        len(rows),
+        int(view.scalar(select(func.count()).select_from(AccessRequest))),
+        rows[0].created_at if rows else None,
+        rows[-1].created_at if rows else None,
+        rows[-1].id if len(found) > most else None,
+        same,
+        unknown,
+        tuple(changed),
+    )
 
 
 def compare(now: Decision, then: Decision) -> Difference | None:
@@ -106,7 +133,7 @@ def compare(now: Decision, then: Decision) -> Difference | None:
     return None if now.terms.to_document() == then.terms.to_document() else Difference.OTHER_TERMS
 
 
-def _passkeys(view: View, rows: Sequence[AccessRequest]) -> Mapping[str, Passkey]:
+def _passkeys(view: View, rows: Sequence[Any]) -> Mapping[str, Passkey]:
     keys = {row.filing_passkey_id for row in rows}
     return {found.id: found for found in view.all(select(Passkey).where(Passkey.id.in_(keys)))} if keys else {}
 
@@ -137,7 +164,7 @@ class _Lives:
             if (life.target, life.entitlement) == (target, entitlement) and life.made < at and life.root != besides
         ]
         live = sum(life.ended is None or life.ended > at for life in same)
-        return live, sum(life.made > at - timedelta(days=1) for life in same)
+        return live, sum(life.made > at - DAY for life in same)
 
     def held(self, at: datetime) -> tuple[Holding, ...]:
         """Return what was held then, and what had been; what was never opened was not."""
@@ -148,16 +175,44 @@ class _Lives:
         )
 
 
-def _history(view: View, rows: Sequence[AccessRequest]) -> Mapping[str, _Lives]:
-    people = {row.person_id for row in rows}
-    found: dict[str, _Lives] = defaultdict(_Lives)
-    if not people:
-        return found
+def _history(view: View, rows: Sequence[Any], apart: Sequence[Conflict]) -> Mapping[str, _Lives]:
+    """Return person id -> the accesses that were live or made within a day before any of these requests, or since; of what is kept
+    apart from something also those that ended as long ago as that counts."""
+    if not rows:
+        return {}
     wanted = select(
         Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.created_at, Grant.ended_at, Grant.starts_at,
         Grant.extends,
     )  # fmt: skip
-    grants = view.rows(wanted.where(Grant.person_id.in_(people)).order_by(Grant.created_at)).all()
+    since = rows[-1].created_at - DAY
+    touching = or_(Grant.ended_at.is_(None), Grant.ended_at > since, Grant.created_at > since, *_held(rows, apart))
+    people = {row.person_id for row in rows}
+    known = wanted.where(Grant.person_id.in_(people), Grant.created_at <= rows[0].created_at, touching)
+    grants = {one.id: one for one in view.rows(known)}
+    # What one of them continues was made earlier and is read by its id. What continues one of them was made while that one was
+    # open: it is among them, or later than all that is asked.
+    for _ in range(MAX_CHAIN):
+        missing = {one.extends for one in grants.values() if one.extends is not None} - grants.keys()
+        if not missing:
+            break
+        grants |= {one.id: one for one in view.rows(wanted.where(Grant.id.in_(missing)))}
+    return _lives(sorted(grants.values(), key=lambda one: one.created_at))
+
+
+def _held(rows: Sequence[Any], apart: Sequence[Conflict]) -> list[ColumnElement[bool]]:
+    first = rows[-1].created_at
+    return [
+        and_(
+            Grant.target == one.target,
+            Grant.entitlement == one.entitlement,
+            Grant.ended_at > first - timedelta(seconds=one.within_s),
+        )
+        for one in apart
+    ]
+
+
+def _lives(grants: Sequence[Any]) -> Mapping[str, _Lives]:
+    found: dict[str, _Lives] = defaultdict(_Lives)
     last = {grant.extends: grant for grant in grants if grant.extends is not None}
     for grant in grants:
         if grant.extends is not None:
@@ -175,7 +230,7 @@ def _history(view: View, rows: Sequence[AccessRequest]) -> Mapping[str, _Lives]:
 
 def _context(
     view: View,
-    row: AccessRequest,
+    row: Any,
     people: RegisterView,
     passkeys: Mapping[str, Passkey],
     history: Mapping[str, _Lives],

@@ -7,7 +7,7 @@ Seals of what only shows are not checked here; every act checks them anew.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
 from jitaccess.broker.offers import fold
@@ -244,9 +244,8 @@ def targets(view: View, broker: Broker) -> list[TargetLine]:
     if policies is None:
         return []
     known = staff(view)
-    live: dict[str, int] = {}
-    for (target,) in view.rows(select(Grant.target).where(Grant.state.in_(LIVE_GRANTS))):
-        live[target] = live.get(target, 0) + 1
+    counted = select(Grant.target, func.count()).where(Grant.state.in_(LIVE_GRANTS)).group_by(Grant.target)
+    live: dict[str, int] = {target: int(count) for target, count in view.rows(counted)}
     clients: dict[str, list[str]] = {}
     for key, target in view.rows(select(Client.id, Client.target).where(Client.status == "active")):
         clients.setdefault(target, []).append(key)

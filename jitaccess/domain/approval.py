@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from jitaccess.domain.register import RegisterView
 from jitaccess.proof.quorum import Step, Tally, Vote, count
 
+NO_LONGER_WAIT_S = 2**53
+"""Longer than any request waits."""
 NEVER_KINDS = frozenset({"requester", "subordinates_of_requester", "managers_of_requester"})
 
 
@@ -87,6 +89,13 @@ def eligible(
     them who belong to it; with an institution alone, all its people.
     """
     return _able(step, register, escalated) - barred(requester, register=register, never=never)
+
+
+def named(terms: ApprovalTerms, *, register: RegisterView) -> frozenset[str]:
+    """Return the ids of all whom any step names, at once or after whatever wait: nobody else can ever sign but their deputies."""
+    return frozenset[str]().union(
+        *(_able(step, register, terms.escalated(step.name, NO_LONGER_WAIT_S)) for step in terms.steps)
+    )
 
 
 def _able(step: Step, register: RegisterView, escalated: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -434,6 +434,11 @@ class PolicySet:
         """Return the rules about an entitlement, in the order of their ids."""
         return self._index.get((target, entitlement), ())
 
+    @property
+    def kept_apart(self) -> tuple[Conflict, ...]:
+        """Return everything that any rule keeps apart from anything, each for the longest time."""
+        return courses.longest([conflict for found in self._watched.values() for conflict in found])
+
     def watched(self, target: str, entitlement: str) -> tuple[Conflict, ...]:
         """Return everything that any rule keeps apart from an entitlement, from whichever side it is written."""
         return self._watched.get((target, entitlement), ())

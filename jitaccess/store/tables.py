@@ -408,6 +408,7 @@ class AccessRequest(Base):
         Index("access_request_same", "person_id", "target", "entitlement", "created_at"),
         Index("access_request_right", "target", "entitlement", "created_at"),
         Index("access_request_created", "created_at"),
+        Index("access_request_decided", "state", "created_at", "decided_at"),
         Index("access_request_escalate", "state", "escalate_at"),
     )
     id: Mapped[str] = _key()
@@ -458,7 +459,10 @@ class Approval(Sealed, Base):
 
     __tablename__ = "approval"
     LATER = frozenset({"set_id", "deputy_of", "deputation_id"})
-    __table_args__ = (UniqueConstraint("request_id", "person_id"),)
+    __table_args__ = (
+        UniqueConstraint("request_id", "person_id"),
+        Index("approval_given", "verdict", "given_at", "person_id", "request_id"),
+    )
     id: Mapped[str] = _key()
     request_id: Mapped[str] = mapped_column(ForeignKey("access_request.id"), index=True)
     person_id: Mapped[str] = mapped_column(index=True)
@@ -831,12 +835,14 @@ class Event(Base):
     __tablename__ = "event"
     __table_args__ = (
         Index("event_unnumbered", "id", sqlite_where=text("idx IS NULL"), postgresql_where=text("idx IS NULL")),
+        Index("event_type_number", "type", "idx"),
+        Index("event_person_number", "person_id", "idx"),
     )
     id: Mapped[str] = _key()
     idx: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     at: Mapped[datetime] = mapped_column(index=True)
-    type: Mapped[str] = mapped_column(index=True)
-    person_id: Mapped[str | None] = mapped_column(index=True)
+    type: Mapped[str]
+    person_id: Mapped[str | None]
     """Who acted."""
     request_id: Mapped[str | None] = mapped_column(index=True)
     grant_id: Mapped[str | None] = mapped_column(index=True)

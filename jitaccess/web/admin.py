@@ -332,7 +332,8 @@ def _trying(pages: Blueprint, broker: Broker) -> None:
         logview.note_reading(broker, me, "replay")
         with broker.read() as view:
             row, wanted = candidate(view, policy_id[:64])
-            found = replay.replay(view, active=broker.policies.active(view), candidate=wanted)
+            before = request.args.get("before", "")[:26]
+            found = replay.replay(view, active=broker.policies.active(view), candidate=wanted, before=before)
             names = _names(view)
         return render_template(
             "policy_replay.html", row=row, found=found, counts=found.counts(), names=names, targets=wanted.targets,

@@ -3,6 +3,7 @@
 The only place where numbers, words and drawings meet: `broker.figures` counts, `web.pictures` draws.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from flask_babel import format_date, gettext, ngettext
@@ -43,6 +44,7 @@ def grants(view: View, policies: PolicySet | None, *, start: datetime, target: s
     end = view.now + (view.now - start) / 20
     found = figures.grant_spans(view, start=start, end=end, target=target)
     names = register(view).persons
+    states = {pair: telling.cause(pair[0]) if pair[0] else telling.state(pair[1]) for pair in _ways(found)}
     bars = [
         Bar(
             _target_name(policies, span.target),
@@ -50,11 +52,11 @@ def grants(view: View, policies: PolicySet | None, *, start: datetime, target: s
             to_epoch_s(span.end),
             _kind(span),
             f"{visible(names[span.person_id].name if span.person_id in names else span.person_id)}: {span.entitlement}, "
-            f"{telling.cause(span.cause) if span.cause else telling.state(span.state)}",
+            f"{states[span.cause, span.state]}",
         )
         for span in found
     ]
-    moments = {at: _time(at) for bar in bars for at in (bar.start_s, bar.end_s)}
+    moments = _times({at for bar in bars for at in (bar.start_s, bar.end_s)})
     step = (end - start) / 4
     ticks = [
         (to_epoch_s(start + step * number), str(format_date(start + step * number, "d MMM"))) for number in range(4)
@@ -66,14 +68,23 @@ def grants(view: View, policies: PolicySet | None, *, start: datetime, target: s
         now_s=to_epoch_s(view.now),
         ticks=ticks,
         title=gettext("Access over time"),
-        description=ngettext("%(num)s access, system by system.", "%(num)s accesses, system by system.", len(bars)),
+        description=ngettext("%(num)s access, system by system.", "%(num)s accesses, system by system.", len(bars))
+        if len(bars) < figures.MOST_GRANTS
+        else gettext("The newest %(most)s accesses, system by system.", most=len(bars)),
         heads=(gettext("System"), gettext("Who and what"), gettext("From"), gettext("Until")),
         times=moments,
     )
 
 
-def _time(epoch_s: int) -> str:
-    return time_text(epoch_s, language_now(), zone_now())
+def _ways(spans: Sequence[GrantSpan]) -> set[tuple[str | None, str]]:
+    """Return the few pairs of cause and state that there are: each is put into words once."""
+    return {(span.cause, span.state) for span in spans}
+
+
+def _times(moments: Iterable[int]) -> dict[int, str]:
+    """Return instants in the reader's words."""
+    language, zone = language_now(), zone_now()
+    return {at: time_text(at, language, zone) for at in moments}
 
 
 def _kind(span: GrantSpan) -> BarKind:
@@ -198,5 +209,5 @@ def lags(view: View, *, start: datetime) -> Picture:
         ),
         limit=gettext("limit %(limit)s", limit="5 s"),
         heads=(gettext("Ended"), gettext("System"), gettext("Gone after")),
-        times={at: _time(at) for at, _, _ in found},
+        times=_times({at for at, _, _ in found}),
     )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from markupsafe import Markup, escape
 
@@ -64,11 +65,18 @@ class Bar:
 
 def element(name: str, *inside: Markup, **attributes: str | Number) -> Markup:
     """Return one SVG element; `_` in a name stands for `-`, a trailing `_` is dropped (`class_`)."""
-    given = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
-    )
-    # The name is always one of ours; `escape` would leave it as it is.
-    return Markup("<{name}{given}>{inside}</{name}>").format(name=name, given=given, inside=Markup("").join(inside))
+    given = "".join([f' {_attribute(key)}="{_value(value)}"' for key, value in attributes.items()])
+    # Put together as plain text, because a page draws thousands: the names are ours, every value and part is escaped here.
+    return Markup(f"<{name}{given}>{''.join([escape(part) for part in inside])}</{name}>")  # noqa: S704
+
+
+@cache
+def _attribute(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
+
+
+def _value(value: str | Number) -> str:
+    return escape(value) if isinstance(value, str) else _short(value)
 
 
 def _short(value: str | Number) -> str:

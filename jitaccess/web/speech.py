@@ -5,6 +5,7 @@ Nothing that is decided, signed or logged depends on it.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from flask import Flask, g, has_request_context, request
@@ -66,7 +67,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     )
     app.add_template_filter(say, "say")
     app.add_template_filter(lambda code: say(word(code)), "word")
-    app.add_template_filter(lambda name: " · ".join(say(part) for part in term(name)), "term")
+    app.add_template_filter(lambda name: _term(name, language_now()), "term")
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")
@@ -75,6 +76,12 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     def names() -> dict[str, Any]:
         here = request.full_path.removesuffix("?") if request.method == "GET" else "/"
         return {"languages": tuple(Language), "language": language_now(), "language_next": here, "zone": zone_now()}
+
+
+@lru_cache(maxsize=4096)
+def _term(name: str, language: Language) -> str:
+    """Return a term's name in words; remembered, because a set of approvals shows the same ones over and over."""
+    return " · ".join(retold(part, catalogue(language)) for part in term(name))
 
 
 def _time(epoch_s: int) -> str:

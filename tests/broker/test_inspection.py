@@ -1,16 +1,18 @@
 """Does an auditor find everything, in one story, and can a sample be drawn again?"""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
-from jitaccess.broker import figures, inspection, revoke
+from jitaccess.broker import figures, inspection, logview, revoke
 from jitaccess.broker.inspection import Filter
 from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.clock import to_epoch_us
 from jitaccess.store.tables import Grant
 from tests.support.world import START, World
 
@@ -158,3 +160,69 @@ def test_how_long_approval_took_is_measured_from_filing_to_the_last_signature(wo
         start = START - timedelta(days=1)
         assert figures.approval_seconds(view, start=start, target="treasury", entitlement="releaser") == [300.0]
         assert figures.approval_seconds(view, start=start, target="payroll") == []
+
+
+@given(
+    st.integers(0, 730 * 1440).map(
+        lambda minutes: datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes, seconds=7)
+    ),
+    st.integers(0, 400),
+    st.sampled_from(["UTC", "Europe/Belgrade", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+)
+def test_spans_of_an_even_clock_cover_everything_once(start: datetime, days: int, name: str) -> None:
+    zone, end = ZoneInfo(name), start + timedelta(days=days, hours=5)
+    spans = figures.even_spans(zone, start, end)
+    assert spans[0][0] <= start
+    assert spans[-1][1] == end
+    assert [high for _, high, _ in spans[:-1]] == [low for low, _, _ in spans[1:]]
+    for low, high, away in spans:
+        for at in (low, low + (high - low) / 2, high - timedelta(microseconds=1)):
+            assert at.astimezone(zone).utcoffset() == away
+
+
+def test_openings_are_counted_by_the_clock_of_the_day_on_which_they_were(world: World) -> None:
+    for _ in range(2):
+        world.filed()
+        world.advance(timedelta(minutes=1))
+    opened = [datetime(2026, 10, 24, 7, 30, tzinfo=UTC), datetime(2026, 10, 25, 7, 30, tzinfo=UTC)]
+    with world.broker.read() as view:
+        keys = view.rows(select(Grant.id).order_by(Grant.id)).scalars().all()
+    for key, at in zip(keys, opened, strict=True):
+        world.sql(
+            "UPDATE access_grant SET starts_at = :at, created_at = :at WHERE id = :key", at=to_epoch_us(at), key=key
+        )
+    with world.broker.read() as view:
+        found = figures.began_by_hour(view, start=opened[0], zone=ZoneInfo("Europe/Belgrade"))
+    assert found == {(5, 9): 1, (6, 8): 1}  # the clocks went back in the night between
+
+
+def test_a_month_that_is_over_stays_as_it_was(busy: World) -> None:
+    def open_in_november() -> float:
+        with busy.broker.read() as view:
+            found = {month.month.month: month.open for month in figures.months_of_rights(view, busy.broker)}
+        return found[11]
+
+    so_far = open_in_november()
+    assert so_far > 0
+    busy.advance(timedelta(days=31))
+    over = open_in_november()  # the look is still open in the books: nothing has swept meanwhile
+    busy.sweep()
+    busy.advance(timedelta(days=5))
+    assert open_in_november() == over > so_far
+
+
+def test_the_log_is_read_from_its_end_and_what_waits_for_a_number_comes_first(busy: World) -> None:
+    with busy.broker.read() as view:
+        whole = logview.newest(view)
+        last = whole[-1].index
+        older = logview.newest(view, before=whole[3].index)
+        filed = logview.newest(view, kind="request.filed")
+        own = logview.newest(view, person=busy.person("arta"))
+    assert last is not None
+    assert [line.index for line in whole] == sorted([line.index or 0 for line in whole], reverse=True)
+    assert [line.id for line in older][: len(whole) - 4] == [line.id for line in whole[4:]]
+    assert [line.type for line in filed] == ["request.filed"] * 3
+    assert {line.person_id for line in own} == {busy.person("arta")}
+    busy.sql("UPDATE event SET idx = NULL WHERE id = :key", key=whole[9].id)
+    with busy.broker.read() as view:
+        assert [line.id for line in logview.newest(view)][:2] == [whole[9].id, whole[0].id]

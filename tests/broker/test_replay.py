@@ -95,12 +95,39 @@ def test_extensions_starts_and_separate_duties_are_those_of_then(world: World) -
     assert (refused.entitlement, refused.then.reasons[0].code) == ("releaser", "conflict")
 
 
-def test_the_newest_are_looked_at(world: World) -> None:
+def test_the_past_is_looked_at_page_by_page_the_newest_first(world: World) -> None:
     for number in range(3):
         world.filed(duration_s=600 + 60 * number)
     with world.broker.read() as view:
         active = world.broker.policies.active(view)
-        assert replay.replay(view, active=active, candidate=active, most=2).looked_at == 2
+        first = replay.replay(view, active=active, candidate=active, most=2)
+        rest = replay.replay(view, active=active, candidate=active, most=2, before=first.older or "")
+    assert (first.looked_at, first.total, rest.looked_at, rest.total) == (2, 3, 1, 3)
+    assert rest.older is None
+    assert first.oldest_at is not None
+    assert rest.newest_at is not None
+    assert first.oldest_at >= rest.newest_at
+
+
+def test_what_ended_long_before_a_page_still_counts_where_it_is_kept_apart(world: World) -> None:
+    world.filed(duration_s=600)
+    world.advance(timedelta(minutes=20))
+    world.sweep()
+    world.advance(timedelta(days=3))
+    world.filed(entitlement="releaser")
+
+    def refused(within: timedelta) -> int:
+        document = active_document(world)
+        document["rules"]["release-payments"]["conflicts"] = [
+            {"target": "treasury", "entitlement": "viewer", "within_s": int(within.total_seconds())}
+        ]
+        with world.broker.read() as view:
+            active, candidate = world.broker.policies.active(view), PolicySet.from_document(document)
+            found = replay.replay(view, active=active, candidate=candidate, most=1)
+        return found.counts()[Difference.REFUSED]
+
+    assert refused(timedelta(days=30)) == 1
+    assert refused(timedelta(days=2)) == 0
 
 
 def test_choices_know_limits_holds_and_waiting_requests(world: World) -> None:

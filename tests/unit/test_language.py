@@ -1,8 +1,10 @@
 """Does everybody get a language that they read, and times that say exactly when?"""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from babel.dates import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +80,14 @@ def test_each_language_is_found_by_its_tag_its_locale_and_its_short_name() -> No
 def test_a_time_reads_back_exactly_in_every_language_and_zone(at: datetime, language: Language, zone: str) -> None:
     whole = at.replace(microsecond=0)
     assert parse_time(time_text(whole, language, zone), language) == whole
+
+
+@given(TIMES, st.sampled_from(list(Language)), ZONES)
+def test_a_time_is_written_as_the_cldr_writes_it(at: datetime, language: Language, zone: str) -> None:
+    dot = "." if language is Language.SR else ""
+    local = at.astimezone(ZoneInfo(zone))
+    for text, clock in ((time_text(at, language, zone), "HH:mm:ss"), (minute_text(at, language, zone), "HH:mm")):
+        assert text.rpartition(" ")[0] == format_datetime(local, f"d{dot} MMM y, {clock}", locale=language.value)
 
 
 def test_the_hour_that_a_clock_shows_twice_is_told_apart() -> None:

@@ -1,6 +1,7 @@
 """Do the drawings say what the numbers say, in well-formed SVG that a screen reader can tell?"""
 
 import re
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -124,6 +125,11 @@ def test_text_of_people_stays_text(text: str) -> None:
     assert "<script" not in picture.svg
     assert isinstance(picture.svg, Markup)
     parsed(picture)
+
+
+def test_what_is_no_markup_is_escaped_wherever_it_is_put() -> None:
+    plain = cast(Markup, "<b>")  # a mistake that a type checker would find; the page must be safe all the same
+    assert pictures.element("g", plain, class_='x"><i>') == Markup('<g class="x&#34;&gt;&lt;i&gt;">&lt;b&gt;</g>')
 
 
 def test_out_of_hours_is_outlined_and_the_busiest_hour_is_darkest() -> None:
