@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jitaccess.broker import webhooks
 from jitaccess.broker.letters import Letter, Voice, visible
-from jitaccess.broker.outbound import NotDelivered
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.notices import ALARMS, Notice
 from jitaccess.errors import JitError, Kind
 from jitaccess.language import Language, named
+from jitaccess.outbound import webhooks
+from jitaccess.outbound.guard import NotDelivered
 from jitaccess.settings import Channel as ChannelSettings
 from jitaccess.settings import Mail, Settings
 

@@ -17,9 +17,9 @@ from sqlalchemy import select
 
 from jitaccess.broker.clients import LOOPBACK, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.outbound import NotDelivered, Reach, post_form
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
+from jitaccess.outbound.guard import NotDelivered, Reach, post_form
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_id
 from jitaccess.store.tables import Lease, LogoutNotice, Token

@@ -15,13 +15,13 @@ from sqlalchemy import func, or_, select
 from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels
 from jitaccess.broker.context import Broker
 from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
-from jitaccess.broker.outbound import NotDelivered
 from jitaccess.domain.notices import URGENT, Notice, release_at
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity import preferences
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.preferences import Preferences
 from jitaccess.language import Language, named, negotiate, zone_named
+from jitaccess.outbound.guard import NotDelivered
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Grant, Outbox, Person

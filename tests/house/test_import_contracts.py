@@ -27,6 +27,7 @@ ROOMS = (
     "domain",
     "sdk",
     "proof",
+    "outbound",
     "settings",
     "clock",
     "errors",
