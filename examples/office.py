@@ -3,13 +3,17 @@
 The examples show what happens on a real target before, during and after access; the pages that people see are shown by `./jit demo`.
 """
 
+import logging
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jitaccess.app import open_broker
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from jitaccess.app import create_app, open_broker
 from jitaccess.broker import approve, handover, request, revoke
 from jitaccess.broker.approve import Approved
 from jitaccess.broker.issue import Opened
@@ -31,11 +35,11 @@ GONE_LIMIT_S = 60.0
 class Office:
     """A broker, its heartbeat, and its people: arta asks, blerim leads the treasury and approves, drita owns, agim administers."""
 
-    def __init__(self, policies: Path, secrets: Path) -> None:
+    def __init__(self, policies: Path, secrets: Path, *, port: int = 8000) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="jitaccess-example-")
         folder = Path(self._folder.name)
         settings = Settings(
-            server=Server(public_url="http://localhost:8000"),
+            server=Server(public_url=f"http://localhost:{port}"),
             store=Store(url=f"sqlite:///{folder}/broker.db"),
             keys=Keys(wrapping_key_file=folder / "wrapping.key"),
             log=Log(origin="example.localhost/jitaccess"),
@@ -50,9 +54,20 @@ class Office:
         self._ticker = Ticker(self.broker)
         self._ticker.start()
         self._sessions: dict[str, Current] = {}
+        self._port = port
+        self._door: BaseWSGIServer | None = None
+
+    def serve(self) -> None:
+        """Answer over HTTP as well, for hosts that come and fetch; on this machine alone."""
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        self._door = make_server("localhost", self._port, create_app(self.broker), threaded=True)
+        threading.Thread(target=self._door.serve_forever, daemon=True).start()
 
     def close(self) -> None:
         """Stop it and remove its folder."""
+        if self._door is not None:
+            self._door.shutdown()
+            self._door.server_close()
         self._ticker.stop()
         self.broker.targets.close()
         self.broker.db.close()

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from jitaccess import oidc
 from jitaccess.audit.checkpoints import Checkpoints
 from jitaccess.audit.start import check_at_start
+from jitaccess.broker.board import SqlBoard
 from jitaccess.broker.channels import channels
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import Policies
@@ -61,7 +62,12 @@ def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
             db, keyring, origin=site.log_origin, pilot=site.pilot, publish_folder=settings.log.publish_folder
         ),
         policies=Policies(),
-        targets=open_targets(load_kinds(), settings.targets.secrets_dir, at_once=settings.targets.at_once),
+        targets=open_targets(
+            load_kinds(),
+            settings.targets.secrets_dir,
+            at_once=settings.targets.at_once,
+            boards=lambda target: SqlBoard(db, target),
+        ),
         site=site,
         verified=Verified(origin=site.origin, rp_id=site.rp_id),
     )

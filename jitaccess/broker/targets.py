@@ -9,12 +9,13 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from jitaccess.connectors.contract import Connector, ConnectorKind, Secret, Surroundings, Unreachable
+from jitaccess.connectors.contract import Board, Connector, ConnectorKind, Secret, Surroundings, Unreachable
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, digest_b64u
 from jitaccess.store.ids import new_secret
@@ -37,9 +38,18 @@ def apply_by(lease: Lease) -> datetime:
 class Targets:
     """The kinds of target, and a connector for each target in use."""
 
-    def __init__(self, kinds: Mapping[str, ConnectorKind], surroundings: Surroundings, *, at_once: int) -> None:
+    def __init__(
+        self,
+        kinds: Mapping[str, ConnectorKind],
+        surroundings: Surroundings,
+        *,
+        at_once: int,
+        boards: Callable[[str], Board] | None = None,
+    ) -> None:
         self.kinds = kinds
         self.surroundings = surroundings
+        self.boards = boards
+        """Target -> its board; only kinds with `publishes` are given one."""
         self._at_once = at_once
         self._open: dict[tuple[str, str], Connector] = {}
         self._slots: dict[str, threading.BoundedSemaphore] = {}
@@ -77,7 +87,8 @@ class Targets:
             raise JitError(
                 Kind.CONFIGURATION, f"The target {target} cannot be used: {place}: {first['msg']}."
             ) from error
-        return kind.open(config, self.surroundings)
+        board = self.boards(target) if kind.publishes and self.boards is not None else None
+        return kind.open(config, replace(self.surroundings, board=board))
 
     @contextmanager
     def slot(self, target: str) -> Iterator[None]:
@@ -99,9 +110,11 @@ class Targets:
             self._open.clear()
 
 
-def open_targets(kinds: Mapping[str, ConnectorKind], secrets_dir: Path, *, at_once: int) -> Targets:
-    """Return the targets with secrets from a folder."""
-    return Targets(kinds, Surroundings(secret_files(secrets_dir), new_secret), at_once=at_once)
+def open_targets(
+    kinds: Mapping[str, ConnectorKind], secrets_dir: Path, *, at_once: int, boards: Callable[[str], Board] | None = None
+) -> Targets:
+    """Return the targets with secrets from a folder, and boards for those whose hosts come and fetch."""
+    return Targets(kinds, Surroundings(secret_files(secrets_dir), new_secret), at_once=at_once, boards=boards)
 
 
 def secret_files(folder: Path) -> Callable[[str], Sequence[Secret]]:

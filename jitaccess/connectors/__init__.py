@@ -19,6 +19,7 @@ OWN: Mapping[str, str] = {
     "postgresql": "jitaccess.connectors.postgresql:KIND",
     "ldap": "jitaccess.connectors.ldap:KIND",
     "mariadb": "jitaccess.connectors.mariadb:KIND",
+    "ssh_ca": "jitaccess.connectors.ssh_ca:KIND",
 }
 """Name -> where its `ConnectorKind` is; the same lines stand in pyproject.toml."""
 

@@ -71,6 +71,60 @@ class KindConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What a host of a target said of itself: kept as it came, so that its signature can be checked at every use."""
+
+    text: str
+    signature: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One consistent look at a board."""
+
+    at: datetime
+    """The broker's time."""
+    number: int
+    """Rises with every change, and past what an older backup would give: never below the microseconds since the epoch of the change."""
+    entries: Mapping[str, Mapping[str, JsonValue]]
+    """Name -> value of what was posted and is still to be kept."""
+    broken: frozenset[str]
+    """Names whose entry somebody changed past the broker: its value is not given."""
+    reports: Mapping[str, Report]
+    """Host -> its newest report."""
+
+
+class Board(Protocol):
+    """What a connector posts for hosts that come and fetch it, and what they report: kept by the broker, the same for all processes."""
+
+    @property
+    def target(self) -> str:
+        """The target's name in the policy."""
+        ...
+
+    def read(self) -> Posted:
+        """Return everything."""
+        ...
+
+    def post(
+        self,
+        entries: Mapping[str, tuple[Mapping[str, JsonValue], datetime | None]],
+        *,
+        only_before: datetime | None = None,
+    ) -> int:
+        """Put entries (value, and until when it is to be kept; None: for ever) on the board at once; return the new number.
+
+        With `only_before` nothing is posted, and NotDone raised, when the broker's time is past it or one of the names was ever used.
+        """
+        ...
+
+    def take(self, host: str, sequence: int, report: tuple[str, str]) -> bool:
+        """Keep a report (text, signature) that the connector has checked; False when it is not newer than the one that is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a connector is given of the world."""
 
@@ -78,6 +132,8 @@ class Surroundings:
     """Secret's name -> what may be valid now, most likely first: two values while one of the broker's own secrets is being exchanged."""
     draw: Callable[[], str]
     """Return a fresh secret: 256 random bits as 43 characters of base64url."""
+    board: Board | None = None
+    """The board of this target; only kinds with `publishes` need one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +308,22 @@ class Looking(Connector, Protocol):
         ...
 
 
+class Publisher(Protocol):
+    """What the connector of a kind with `publishes` answers when a host of its target comes to fetch."""
+
+    def bulletin(self, nonce: str, have: int) -> tuple[str, str]:
+        """Return the signed text for hosts and its signature; `nonce` is the host's, `have` the number it applied. Raises Unreachable."""
+        ...
+
+    def take_report(self, text: str, signature: str) -> None:
+        """Check and keep a host's report; raises Unusable."""
+        ...
+
+    def public_keys(self) -> Sequence[str]:
+        """Return the public keys that hosts trust, as OpenSSH lines, the one in use first; raises Unreachable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorKind:
     """One kind of target; every connector file ends in one, named `KIND`."""
@@ -269,6 +341,8 @@ class ConnectorKind:
     """Whether two leases of one person may name the same effect (a membership): the broker then counts them (R56)."""
     gives: tuple[Given, ...] = ()
     """What the person hands in when opening."""
+    publishes: bool = False
+    """Whether hosts of the target come and fetch (its connectors are a Publisher too), instead of being called."""
     looks: bool = False
     """Whether its connectors are `Looking`: the broker asks them before it plans, and what they say is part of the intent."""
     enforces: Callable[[Mapping[str, JsonValue]], EnforcesExpiry] | None = None

@@ -103,6 +103,7 @@ class EventType(StrEnum):
     ACCOUNT_FOUND = "account.found"
     ACCOUNT_HANDLED = "account.handled"
     ACCOUNT_SETTLED = "account.settled"
+    TARGET_POSTED = "target.posted"
     TARGET_SECRET_ROTATED = "target.secret_rotated"  # noqa: S105 - the name of an event
 
 

@@ -628,6 +628,36 @@ class TargetAccount(Sealed, Base):
     """What the target's owner still has to run."""
 
 
+class Posting(Sealed, Base):
+    """An entry of the board of a target whose hosts come and fetch; the one without a name holds the board's number."""
+
+    __tablename__ = "posting"
+    id: Mapped[str] = _key()
+    """Hex SHA-256 over target and name."""
+    target: Mapped[str]
+    name: Mapped[str]
+    number: Mapped[int] = mapped_column(BigInteger)
+    """The board's number when it was written."""
+    value: Mapped[JsonValue] = mapped_column(Json)
+    until: Mapped[datetime | None]
+    """Until when it is given to hosts; the row stays, for a name is used once."""
+    __table_args__ = (Index("ix_posting_target_until", "target", "until"),)
+
+
+class HostReport(Base):
+    """The newest report of a host, as it came: its signature is checked at every use."""
+
+    __tablename__ = "host_report"
+    id: Mapped[str] = _key()
+    """Hex SHA-256 over target and host."""
+    target: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    text: Mapped[str]
+    signature: Mapped[str]
+    received_at: Mapped[datetime]
+
+
 class AuthorizationCode(Sealed, Base):
     """An OAuth authorization code: one use, 60 seconds, kept after use so that reuse is noticed (R36)."""
 
@@ -894,6 +924,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "decision_pace",
         "kept_answer",
         "heartbeat",
+        "host_report",
         "register_version",
         "status_list",
         "event_text",

@@ -15,6 +15,7 @@ from jitaccess.web import (
     deputies,
     doors,
     handover,
+    hosts,
     idempotency,
     joining,
     languages,
@@ -58,6 +59,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(joining.blueprint(broker))
+    app.register_blueprint(hosts.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
     app.register_blueprint(watch.blueprint(broker))

@@ -193,7 +193,8 @@ class World:
         """Let this world know one more kind of target."""
         known = self.broker.targets
         self.broker = replace(
-            self.broker, targets=Targets({**known.kinds, kind.name: kind}, known.surroundings, at_once=4)
+            self.broker,
+            targets=Targets({**known.kinds, kind.name: kind}, known.surroundings, at_once=4, boards=known.boards),
         )
 
     def sql(self, statement: str, **values: Any) -> None:

@@ -1,0 +1,1 @@
+"""SSH hosts as a target: before, during and after."""

@@ -1,0 +1,532 @@
+#!/usr/bin/python3
+"""The host's side of jitaccess's SSH certificates: one file, Python's standard library and OpenSSH, nothing else. Run as root.
+
+    jit_ssh_host.py run         fetch, obey and report again and again (systemd: jit-ssh-host.service)
+    jit_ssh_host.py once        do it once; exit code 1 when it did not succeed
+    jit_ssh_host.py principals ACCOUNT SERIAL KEY_ID CERTIFICATE     sshd asks this at every login with a certificate
+    jit_ssh_host.py state       say what was fetched, and who is logged in
+
+The configuration is /etc/jitaccess/ssh-host.json, or what `--config FILE` before these words names; docs/how-to/ssh-hosts.md describes it.
+
+What it holds: nothing is believed that the authority, whose key this host trusts already, has not signed over a fresh number of our own;
+nothing older than what is here; files are replaced whole, with their owner and mode. A login is recorded under sshd's own process before
+sshd lets anybody in, or it is refused; the record is made and the news put in place under one lock, so that a login that is not
+refused is seen. When no news came for `stale_s` seconds new logins are refused (`when_stale: close`), also when this program is dead.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import signal
+import ssl
+import struct
+import subprocess
+import sys
+import syslog
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+CONFIG = "/etc/jitaccess/ssh-host.json"
+DEFAULTS = {
+    "broker": "",  # https://broker.example
+    "target": "",  # the target's name in the policy
+    "host": "",  # this host's name there
+    "principals": {},  # account -> the principals that may log in as it
+    "ca_file": "",  # who signs the broker's TLS certificate; empty: the system's authorities
+    "trusted": "/etc/ssh/jitaccess/ca.pub",
+    "krl": "/etc/ssh/jitaccess/krl",
+    "state": "/var/lib/jitaccess",
+    "logins": "/run/jitaccess/logins",
+    "host_key": "/etc/ssh/ssh_host_ed25519_key",
+    "sshd": "/usr/sbin/sshd",
+    "sshd_config": "/etc/ssh/sshd_config",
+    "principals_user": "jitaccess-sshd",
+    "sole": [],  # accounts without any other use: what runs on under them without a live login is ended
+    "every_s": 1.0,
+    "report_every_s": 15.0,
+    "look_every_s": 60.0,
+    "stale_s": 300,
+    "when_stale": "close",  # or "alarm": say so, and go on with what is known
+}
+KEYGEN = "/usr/bin/ssh-keygen"
+MAX_ANSWER = 16 * 1024 * 1024
+KRL_MAGIC = 0x5353484B524C0A00
+END_LIMIT_S = 5.0
+LOCK_LIMIT_S = 5
+SCOPE = re.compile(r"/(session-[^/\s]+\.scope)(?:/|$)", re.M)
+"""The control group that systemd-logind puts each session into."""
+WANTED = {
+    "authorizedprincipalsfile": "none",
+    "authorizedkeyscommand": "none",
+    "passwordauthentication": "no",
+    "kbdinteractiveauthentication": "no",
+    "hostbasedauthentication": "no",
+    "gssapiauthentication": "no",
+    "permitemptypasswords": "no",
+    "permituserenvironment": "no",
+}
+"""What sshd must say of itself, beside our own files."""
+
+
+class Refused(Exception):
+    """What came is not to be believed; what is here stays."""
+
+
+def say(text: str, *, loud: bool = False) -> None:
+    """Tell the system's log, and whoever looks on."""
+    syslog.syslog(syslog.LOG_AUTHPRIV | (syslog.LOG_ALERT if loud else syslog.LOG_INFO), text)
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(path: str) -> dict:
+    """Return the configuration; unknown keys are refused."""
+    found = json.loads(Path(path).read_text())
+    unknown = set(found) - set(DEFAULTS)
+    missing = [key for key in ("broker", "target", "host", "principals") if not found.get(key)]
+    if unknown or missing:
+        raise SystemExit(f"{path}: unknown {sorted(unknown)}, missing {missing}")
+    config = DEFAULTS | found | {"config": path}
+    url = urllib.parse.urlsplit(config["broker"])
+    if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1"):
+        raise SystemExit(f"{path}: broker must be https")
+    if config["when_stale"] not in ("close", "alarm"):
+        raise SystemExit(f"{path}: when_stale is close or alarm")
+    return config
+
+
+def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Put a whole new file in the place of one, with the old one's owner and mode; a crash leaves the one or the other."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        old = path.stat() if path.exists() else None
+        os.fchmod(handle, old.st_mode & 0o7777 if old else mode)
+        if old:
+            os.fchown(handle, old.st_uid, old.st_gid)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def keygen(*arguments: str, given: bytes = b"") -> bytes:
+    """Run ssh-keygen; raises Refused when it says no."""
+    program = [KEYGEN, *arguments]
+    done = subprocess.run(program, input=given, capture_output=True, timeout=10, check=False)  # noqa: S603 - no words of others
+    if done.returncode != 0:
+        raise Refused(f"ssh-keygen {' '.join(arguments[:2])}: {done.stderr.decode(errors='replace').strip()[:200]}")
+    return done.stdout
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+class Host:
+    """What this host has, knows and does."""
+
+    def __init__(self, config: dict) -> None:
+        self.config = config
+        self.folder = Path(config["state"])
+        self.krl, self.trusted = Path(config["krl"]), Path(config["trusted"])
+        self.logins_folder = Path(config["logins"])
+        self.state_file, self.lock_file = self.folder / "state.json", self.folder / "lock"
+        self.reported_at, self.looked_at = -1e9, -1e9
+        self.last_report: tuple[object, ...] = ()
+        self.look: dict = {}
+        self.off_s = 0.0
+        self.opener: urllib.request.OpenerDirector | None = None
+
+    # -- what is known
+
+    def state(self) -> dict:
+        """Return what was fetched last."""
+        try:
+            return json.loads(self.state_file.read_text())
+        except FileNotFoundError:
+            return {"number": 0, "at_us": 0, "fetched_at": 0, "live": {}}
+
+    def locked(self, kind: int):
+        """Hold the lock between logins and news."""
+        stream = self.lock_file.open("rb")
+        signal.alarm(LOCK_LIMIT_S)
+        fcntl.flock(stream, kind)
+        signal.alarm(0)
+        return stream
+
+    # -- sshd asks
+
+    def principals(self, account: str, serial: str, key_id: str, certificate: str) -> str:
+        """Record who comes, and return the principal that may; empty refuses. sshd, our parent, is who the login belongs to."""
+        with self.locked(fcntl.LOCK_SH):
+            state = self.state()
+            live = state["live"].get(serial)
+            stale = time.time() - state["fetched_at"] > self.config["stale_s"]
+            if stale and self.config["when_stale"] == "close":
+                say("jitaccess: no news from the broker for too long: logins are refused", loud=True)
+                return ""
+            allowed = self.config["principals"].get(account, [])
+            if live is None or live["key_id"] != key_id or live["account"] != account or live["ends"] <= time.time():
+                return ""
+            if live["principal"] not in allowed or live["key"] != fingerprint(certificate):
+                return ""
+            parent = os.getppid()
+            record = {"account": account, "serial": serial, "key_id": key_id, "ends": live["ends"]}
+            path = self.logins_folder / f"{parent}-{started(parent)}-{serial}"
+            handle, name = tempfile.mkstemp(dir=self.logins_folder, prefix=".new-")
+            with os.fdopen(handle, "w") as stream:
+                json.dump(record, stream)
+            os.replace(name, path)
+            return live["principal"]
+
+    # -- news
+
+    def fetch(self) -> bool:
+        """Fetch and obey what is new; True when there was anything. Raises Refused or OSError, and then nothing has changed."""
+        known, nonce = self.state(), secrets.token_urlsafe(24)
+        query = urllib.parse.urlencode({"nonce": nonce, "have": known["number"]})
+        answer = json.loads(self.call(f"bulletin?{query}"))
+        text, signature = str(answer["bulletin"]), str(answer["signature"])
+        self.check(text.encode(), signature)
+        news = json.loads(text)
+        if news["v"] != 1 or news["target"] != self.config["target"] or news["nonce"] != nonce:
+            raise Refused("a bulletin for somebody else, or an old one")
+        if news["number"] < known["number"]:
+            raise Refused(f"bulletin {news['number']} is older than {known['number']}, which is here")
+        self.off_s = time.time() - news["at_us"] / 1_000_000
+        with self.locked(fcntl.LOCK_EX):
+            if news["number"] > known["number"]:
+                self.put(news)
+            state = {
+                "number": news["number"],
+                "at_us": news["at_us"],
+                "fetched_at": int(time.time()),
+                "live": news.get("live", known["live"]),
+            }
+            replace(self.state_file, json.dumps(state).encode())
+        return bool(news["number"] > known["number"])
+
+    def check(self, text: bytes, signature: str) -> None:
+        """Refuse what none of the trusted authorities signed."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            signers, armour = Path(scratch, "signers"), Path(scratch, "signature")
+            keys = [line for line in self.trusted.read_text().splitlines() if line.strip()]
+            signers.write_text("".join(f'broker namespaces="jitaccess-bulletin" {line}\n' for line in keys))
+            armour.write_text(signature)
+            arguments = ("-f", str(signers), "-I", "broker", "-n", "jitaccess-bulletin", "-s", str(armour))
+            keygen("-Y", "verify", *arguments, given=text)
+
+    def put(self, news: dict) -> None:
+        """Put list of revocations and authorities in place; the list first: what is revoked is refused whatever happens next."""
+        krl = base64.b64decode(news["krl"], validate=True)
+        if len(krl) < 44 or struct.unpack(">QIQ", krl[:20]) != (KRL_MAGIC, 1, news["number"]):
+            raise Refused("a damaged list of revocations")
+        with tempfile.NamedTemporaryFile(dir=self.folder) as trial:
+            trial.write(krl)
+            trial.flush()
+            keygen("-Q", "-l", "-f", trial.name)
+        keys = [line for line in news["trusted"] if line.startswith("ssh-ed25519 ")]
+        if not keys:
+            raise Refused("no authority is left")
+        replace(self.krl, krl)
+        replace(self.trusted, "".join(f"{line}\n" for line in keys).encode())
+
+    def call(self, path: str, body: bytes | None = None) -> bytes:
+        """Ask the broker; raises OSError for anything but a whole answer of 200."""
+        if self.opener is None:
+            context = ssl.create_default_context(cafile=self.config["ca_file"] or None)
+            self.opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
+        url = f"{self.config['broker'].rstrip('/')}/hosts/{urllib.parse.quote(self.config['target'])}/{path}"
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+        with self.opener.open(request, timeout=5) as answer:
+            found = answer.read(MAX_ANSWER + 1)
+        if len(found) > MAX_ANSWER:
+            raise OSError("the answer is too long")
+        return found
+
+    # -- sessions
+
+    def records(self) -> dict[Path, dict]:
+        """Return the logins whose sshd is still there; forget the others."""
+        found = {}
+        for path in self.logins_folder.iterdir():
+            pid, _, rest = path.name.partition("-")
+            if path.name.startswith(".") or started(int(pid)) != rest.partition("-")[0]:
+                if not path.name.startswith(".new-") or time.time() - path.stat().st_mtime > 60:
+                    path.unlink(missing_ok=True)
+                continue
+            found[path] = json.loads(path.read_text())
+        return found
+
+    def end_sessions(self) -> list[dict]:
+        """End what is over or was revoked; return the logins that live."""
+        with self.locked(
+            fcntl.LOCK_SH
+        ):  # a login in progress has recorded itself, or will see what we have just put in place
+            live = self.state()["live"]
+            records = self.records()
+        now, staying = time.time(), []
+        for path, record in records.items():
+            known = live.get(record["serial"])
+            if known is not None and min(known["ends"], record["ends"]) > now:
+                staying.append(record)
+                continue
+            end(int(path.name.partition("-")[0]))
+            path.unlink(missing_ok=True)
+            say(f"jitaccess: ended the session of {record['account']}, certificate {record['key_id']}")
+        for account in self.config["sole"]:
+            if not any(record["account"] == account for record in staying):
+                end_processes_of(account)
+        return staying
+
+    # -- telling
+
+    def report(self, logins: list[dict]) -> None:
+        """Tell the broker what is here, signed with the host's key, when there is anything new or it is time."""
+        now = time.monotonic()
+        if now - self.looked_at >= self.config["look_every_s"]:
+            self.look, self.looked_at = look(self.config), now
+        state = self.state()
+        said = (state["number"], json.dumps(logins, sort_keys=True), json.dumps(self.look, sort_keys=True))
+        if said == self.last_report and now - self.reported_at < self.config["report_every_s"]:
+            return
+        text = json.dumps(
+            {
+                "v": 1,
+                "target": self.config["target"],
+                "host": self.config["host"],
+                "sequence": state["at_us"],
+                "number": state["number"],
+                "logins": logins,
+                "clock_off_s": round(self.off_s, 1),
+                **self.look,
+            }
+        )
+        signature = keygen(
+            "-Y", "sign", "-q", "-f", self.config["host_key"], "-n", "jitaccess-report", given=text.encode()
+        )
+        self.call("report", json.dumps({"report": text, "signature": signature.decode()}).encode())
+        self.last_report, self.reported_at = said, now
+
+    def once(self) -> bool:
+        """Fetch, obey, report; True when all of it succeeded. What is over ends here, whether the broker can be reached or not."""
+        good = True
+        try:
+            self.fetch()
+        except (Refused, OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as error:
+            good = False
+            say(f"jitaccess: no news: {error}", loud=isinstance(error, Refused))
+        logins: list[dict] = []
+        try:
+            logins = self.end_sessions()
+        except (Refused, OSError, ValueError, KeyError) as error:
+            good = False
+            say(f"jitaccess: a session could not be ended: {error}", loud=True)
+        age = time.time() - self.state()["fetched_at"]
+        if age > self.config["stale_s"]:
+            say(f"jitaccess: no news from the broker for {int(age)} seconds ({self.config['when_stale']})", loud=True)
+        if good:
+            try:
+                self.report(logins)
+            except (Refused, OSError, ValueError) as error:
+                good = False
+                say(f"jitaccess: could not report: {error}")
+        return good
+
+
+# ---------------------------------------------------------------- processes
+
+
+def started(pid: int) -> str:
+    """Return when a process was started, in the kernel's ticks; empty when it is not there or only a zombie."""
+    try:
+        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return ""
+    return "" if parts[0] == "Z" else parts[19]
+
+
+def family(pid: int, parents: dict[int, int], scopes: dict[int, str]) -> set[int]:
+    """Return a process, all that descend from it, and all in the login session (of systemd-logind) of any of these. Pure."""
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    own = {scopes[one] for one in found if scopes.get(one)}
+    return found | {one for one, scope in scopes.items() if scope in own}
+
+
+def snapshot() -> tuple[dict[int, int], dict[int, str]]:
+    """Return pid -> parent and pid -> login session of every process, but for our own session."""
+    parents, scopes = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parts = (entry / "stat").read_text().rpartition(") ")[2].split()
+                group = SCOPE.search((entry / "cgroup").read_text())
+            except OSError:
+                continue
+            if parts[0] != "Z":
+                parents[int(entry.name)] = int(parts[1])
+                if group:
+                    scopes[int(entry.name)] = group[1]
+    mine = scopes.get(os.getpid())
+    return parents, {pid: scope for pid, scope in scopes.items() if scope != mine}
+
+
+def end(pid: int) -> None:
+    """End a session: its sshd is asked, so that it closes what PAM opened; everything below it is killed, and then sshd too."""
+    mark = {one: started(one) for one in family(pid, *snapshot())}
+    deadline = time.monotonic() + END_LIMIT_S
+    send(pid, signal.SIGTERM)
+    for one in mark.keys() - {pid}:
+        send(one, signal.SIGKILL)
+    asked = time.monotonic() + 1.0
+    while left := [one for one, since in mark.items() if since and started(one) == since]:
+        if time.monotonic() > deadline:
+            raise Refused(f"processes do not end: {left}")
+        if time.monotonic() > asked:
+            for one in left:
+                send(one, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def end_processes_of(account: str) -> None:
+    """Kill everything that runs under an account."""
+    uid = pwd.getpwnam(account).pw_uid
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and uid != 0:
+            try:
+                if entry.stat().st_uid == uid and started(int(entry.name)):
+                    send(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+# ---------------------------------------------------------------- looking
+
+
+def look(config: dict) -> dict:
+    """Say what sshd trusts beside what it should: lines of its configuration, authorities, keys of accounts."""
+    wrong: set[str] = set()
+    authorities: set[str] = set()
+    patterns: set[str] = set()
+    for account in config["principals"]:
+        asked = ["-T", "-f", config["sshd_config"], "-C", f"user={account},host=jitaccess,addr=127.0.0.1"]
+        program = [config["sshd"], *asked]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - the owner's words
+        if done.returncode != 0:
+            wrong.add("sshd -T fails")
+            continue
+        lines = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+        wrong |= deviations(config, lines)
+        patterns |= set(lines.get("authorizedkeysfile", "none").split())
+        for line in text_of(Path(lines.get("trustedusercakeys", "none"))).splitlines():
+            if len(line.split()) > 1:
+                authorities.add(fingerprint(line.split()[1]))
+    return {
+        "wrong": sorted(wrong),
+        "authorities": sorted(authorities),
+        "keys": sorted(keys_of_accounts(patterns), key=str),
+        "principals": config["principals"],
+    }
+
+
+def deviations(config: dict, lines: dict[str, str]) -> set[str]:
+    """Return the lines of sshd's effective configuration that are not as they have to be. Pure."""
+    place = "" if config["config"] == CONFIG else f" --config {config['config']}"
+    ours = {
+        "trustedusercakeys": config["trusted"],
+        "revokedkeys": config["krl"],
+        "authorizedprincipalscommand": f"{Path(__file__).resolve()}{place} principals %u %s %i %k",
+        "authorizedprincipalscommanduser": config["principals_user"],
+    }
+    found = {f"{key} {lines.get(key, 'none')}" for key, wanted in ours.items() if lines.get(key, "none") != wanted}
+    return found | {f"{key} {lines[key]}" for key, wanted in WANTED.items() if lines.get(key, wanted) != wanted}
+
+
+def keys_of_accounts(patterns: set[str]) -> list[dict]:
+    """Return every key in a file of authorized keys of any account."""
+    found: list[dict] = []
+    for entry in pwd.getpwall():
+        for pattern in sorted(patterns):
+            if pattern == "none":
+                continue
+            words = {"%%": "%", "%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid)}
+            named = re.sub(r"%[%huU]", lambda match: words[match[0]], pattern)  # noqa: B023 - used at once
+            for line in text_of(Path(entry.pw_dir, named)).splitlines():
+                key = re.search(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})", line)
+                if key and not line.lstrip().startswith("#"):
+                    authority = "cert-authority" in line[: key.start(1)]
+                    found.append({"account": entry.pw_name, "key": fingerprint(key[1]), "authority": authority})
+    return found
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file, empty when there is none."""
+    try:
+        return path.read_text(errors="replace")[:1_000_000]
+    except OSError:
+        return ""
+
+
+def fingerprint(key: str) -> str:
+    """Return the SHA-256 of a key in base64, as OpenSSH shows it; of a certificate: of the whole of it."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(key)).digest()
+    except ValueError:
+        return "unreadable"
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def main(arguments: list[str]) -> int:
+    """Do what was asked."""
+    place = CONFIG
+    if arguments[:1] == ["--config"] and len(arguments) > 1:
+        place, arguments = arguments[1], arguments[2:]
+    host = Host(load(place))
+    match arguments:
+        case ["principals", account, serial, key_id, certificate]:
+            print(host.principals(account, serial, key_id, certificate))
+        case ["once"]:
+            return 0 if host.once() else 1
+        case ["run"]:
+            while True:
+                try:
+                    host.once()
+                except Exception as error:  # whatever it is, the next round tries again
+                    say(f"jitaccess: {type(error).__name__}: {error}", loud=True)
+                time.sleep(host.config["every_s"])
+        case ["state"]:
+            print(json.dumps({**host.state(), "logins": list(host.records().values())}, indent=2))
+        case _:
+            print(__doc__)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,331 @@
+"""What of SSH can be decided without a host: which keys are taken, what a policy may say, which processes belong together."""
+
+import base64
+import importlib.util
+import os
+import struct
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_public_identity,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jitaccess.connectors.contract import Posted, Secret, Unreachable, Unusable
+from jitaccess.connectors.ssh_ca import KIND, certificate, krl
+from jitaccess.connectors.ssh_ca.authority import (
+    ENTRY,
+    Authority,
+    authority_on,
+    exchanged,
+    key_of,
+    public_line,
+    without_expired,
+)
+from jitaccess.connectors.ssh_ca.config import SshCaConfig
+from jitaccess.connectors.ssh_ca.connector import serial_of
+from jitaccess.connectors.ssh_ca.wire import blob_of, blob_of_line, fingerprint, line_of, sign, string, verify
+from jitaccess.store.ids import new_id, new_secret
+from tests.support.sources import ROOT
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+def openssh(key: Any) -> str:
+    line: bytes = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return line.decode()
+
+
+ED25519 = openssh(Ed25519PrivateKey.generate())
+RSA = openssh(rsa.generate_private_key(65537, 3072))
+P384 = openssh(ec.generate_private_key(ec.SECP384R1()))
+SK = line_of(string(b"sk-ssh-ed25519@openssh.com") + string(bytes(range(32))) + string(b"ssh:"))
+POINT = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+SK_P256 = line_of(
+    string(b"sk-ecdsa-sha2-nistp256@openssh.com") + string(b"nistp256") + string(POINT) + string(b"ssh:x")
+)
+
+
+@pytest.mark.covers("R53")
+@pytest.mark.parametrize("line", [ED25519, RSA, P384, SK, SK_P256], ids=lambda line: line.split()[0])
+def test_good_keys_are_taken_without_their_comment(line: str) -> None:
+    assert certificate.public_key(f"  {line} arta@laptop, the \u0161ef's  \n") == line
+
+
+def certified(line: str) -> str:
+    content = certificate.Content(1, "k", "p", NOW, NOW + timedelta(hours=1), {}, ())
+    return certificate.sign(Ed25519PrivateKey.generate(), line, content, bytes(32))
+
+
+PRIVATE = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+BLOB = blob_of_line(ED25519)
+
+
+@pytest.mark.covers("R53")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PRIVATE, "private key"),
+        ("", "one line"),
+        ("ssh-ed25519", "one line"),
+        (f"{ED25519}\n{ED25519}", "one line"),
+        (f"{ED25519} \x1b[2J", "one line"),
+        ("x" * 5000, "one line"),
+        (certified(ED25519), "certificate"),
+        (certified(SK), "certificate"),
+        (line_of(string(b"ssh-dss") + string(b"p") * 4), "not accepted"),
+        (f'command="id" {ED25519}', "not accepted"),
+        ("ssh-foo AAAA", "not accepted"),
+        (openssh(rsa.generate_private_key(65537, 2048)), "too weak"),
+        (openssh(rsa.generate_private_key(3, 3072)), "too weak"),
+        (ED25519[:-10], "damaged"),
+        (ED25519.replace("ssh-ed25519", "ssh-rsa"), "damaged"),
+        (line_of(BLOB + b"more"), "damaged"),
+        ("ssh-ed25519 AAAA", "damaged"),
+        ("ssh-ed25519 ....", "damaged"),
+        (line_of(string(b"sk-ssh-ed25519@openssh.com") + string(bytes(32)) + string(b"https://bank")), "damaged"),
+        (line_of(string(b"sk-ssh-ed25519@openssh.com") + string(bytes(32))), "damaged"),
+    ],
+)
+def test_what_is_no_good_is_refused_with_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(Unusable, match=said):
+        certificate.public_key(text)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_taken_or_refused_with_a_sentence(text: str) -> None:
+    for tried in (
+        text,
+        f"ssh-ed25519 {text}",
+        f"ssh-ed25519 {base64.b64encode(string(b'ssh-ed25519') + text.encode()).decode()}",
+    ):
+        with pytest.raises(Unusable):
+            certificate.public_key(tried)
+
+
+@pytest.mark.covers("R53", "TRAP-15")
+@pytest.mark.parametrize("line", [ED25519, RSA, P384])
+def test_both_ways_of_writing_a_certificate_give_the_same(line: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    options = {"force-command": "echo hi", "source-address": "10.0.0.0/8"}
+    content = certificate.Content(
+        7, "jit-x", "ops", NOW, NOW + timedelta(hours=1), options, ("permit-pty", "permit-user-rc")
+    )
+    made = load_ssh_public_identity(certificate.sign(key, line, content, bytes(32)).encode())
+    kind = f"{line.split()[0]}-cert-v01@openssh.com".encode()
+    own = certificate._certificate(key, kind, blob_of_line(line), content, bytes(32))
+    read = load_ssh_public_identity(line_of(own).encode())
+    for name in (
+        "serial",
+        "key_id",
+        "valid_principals",
+        "valid_after",
+        "valid_before",
+        "critical_options",
+        "extensions",
+        "type",
+    ):
+        assert getattr(made, name) == getattr(read, name), name
+    read.verify_cert_signature()
+    assert read.public_key() == made.public_key()
+
+
+HOST = {"name": "db1", "key": ED25519}
+MEANING: dict[str, object] = {"principal": "ops", "account": "ops"}
+
+
+def config(**changes: object) -> dict[str, object]:
+    return {"kind": "ssh_ca", "secret": "a", "hosts": [HOST], "entitlements": {"e": MEANING}, **changes}
+
+
+@pytest.mark.covers("R53")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"entitlements": {"e": {**MEANING, "principal": bad}}} for bad in ("", "a,b", "*", "a b", "a/b", "a\n", "-x", "a*", "ops,root")),
+        *({"entitlements": {"e": {**MEANING, "account": bad}}} for bad in ("", "-oProxyCommand=x", "a b", "$(id)", "Root;")),
+        {"entitlements": {"e": {**MEANING, "extensions": ["permit-everything"]}}},
+        {"entitlements": {"e": {**MEANING, "force_command": "a\nb"}}},
+        {"entitlements": {"e": {**MEANING, "source_address": ["10.0.0.1/8"]}}},
+        {"entitlements": {"e": {**MEANING, "source_address": ["!10.0.0.0/8,*"]}}},
+        {"entitlements": {"e": {**MEANING, "verify_required": True}}},
+        {"entitlements": {"e": {**MEANING, "hosts": ["db2"]}}},
+        {"hosts": []},
+        {"hosts": [HOST, HOST]},
+        {"hosts": [{**HOST, "name": "-oProxyCommand=x"}]},
+        {"hosts": [{**HOST, "name": "db1\ndb2 ssh-rsa"}]},
+        {"hosts": [{**HOST, "key": RSA}]},
+        {"hosts": [{**HOST, "key": certified(ED25519)}]},
+        {"hosts": [{**HOST, "key": f"@cert-authority * {ED25519}"}]},
+        {"host_ca": [certified(ED25519)]},
+        {"confirm": "never"},
+        {"password": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_policy_that_would_widen_a_certificate_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        SshCaConfig.model_validate(config(**changes))
+
+
+def test_a_host_key_is_kept_without_its_comment() -> None:
+    found = SshCaConfig.model_validate(config(hosts=[{**HOST, "key": f"{ED25519} root@db1"}]))
+    assert found.hosts[0].key == ED25519
+
+
+@pytest.mark.covers("R48", "R53")
+def test_serials_of_leases_differ_and_fit() -> None:
+    found = {serial_of(f"jit-{new_id(NOW)}") for _ in range(2000)}
+    assert len(found) == 2000
+    assert all(0 < serial < 2**63 for serial in found)
+
+
+def test_setup_prints_every_host_and_what_sshd_needs() -> None:
+    other = {**MEANING, "principal": "dba", "hosts": ["db2"]}
+    hosts = [HOST, {"name": "db2", "key": P384.replace(P384, ED25519)}]
+    text = KIND.setup(SshCaConfig.model_validate(config(hosts=hosts, entitlements={"e": MEANING, "f": other})))
+    assert '  db1) PRINCIPALS=\'{"ops": ["ops"]}\' ;;' in text
+    assert '  db2) PRINCIPALS=\'{"ops": ["dba", "ops"]}\' ;;' in text
+    for line in ("TrustedUserCAKeys ", "RevokedKeys ", "AuthorizedPrincipalsCommand ", "AuthorizedPrincipalsFile none"):
+        assert line in text
+    assert "db1.example" in KIND.setup(None)
+
+
+@pytest.mark.covers("R35")
+def test_an_authority_comes_from_a_secret_or_from_an_openssh_key() -> None:
+    secret = Secret(new_secret())
+    assert public_line(key_of(secret)) == public_line(key_of(Secret(f"{secret.reveal()}\n")))
+    assert public_line(key_of(secret)) != public_line(key_of(Secret(new_secret())))
+    assert public_line(key_of(Secret(PRIVATE))).startswith("ssh-ed25519 ")
+    other = (
+        rsa.generate_private_key(65537, 2048)
+        .private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        .decode()
+    )
+    for bad in ("", "short", "x" * 42, PRIVATE[:100], other, f"{new_secret()} {new_secret()}"):
+        with pytest.raises(Unreachable) as raised:
+            key_of(Secret(bad))
+        assert not bad or bad not in str(raised.value)
+
+
+@pytest.mark.covers("R35", "R52")
+def test_an_old_authority_is_trusted_until_what_it_signed_has_ended() -> None:
+    keys = [Ed25519PrivateKey.generate() for _ in range(2)]
+    old, new = map(public_line, keys)
+    before = Authority(old, new)
+    assert before.trusted(0) == [old, new]
+    after = exchanged(before, new, last_end_s=100)
+    assert after.trusted(99) == [new, old]
+    assert after.trusted(100) == [new]
+    assert without_expired(after, 99) is None
+    left = without_expired(after, 100)
+    assert left is not None
+    assert left.retiring == {}
+    posted = Posted(NOW, 1, {ENTRY: after.to_json()}, frozenset(), {})
+    assert authority_on(posted, keys) == after
+    assert authority_on(Posted(NOW, 1, {}, frozenset({ENTRY}), {}), keys).current == old
+    assert exchanged(after, old, last_end_s=200).trusted(150) == [old, new], "and back again"
+
+
+def test_signatures_of_files_are_bound_to_key_namespace_and_text() -> None:
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    blob, foreign = blob_of(key.public_key()), blob_of(other.public_key())
+    armour = sign(key, "a", b"text")
+    assert verify(armour, "a", b"text", {blob, foreign}) == blob
+    assert verify(armour, "b", b"text", {blob}) is None
+    assert verify(armour, "a", b"Text", {blob}) is None
+    assert verify(armour, "a", b"text", {foreign}) is None
+    assert verify(armour, "a", b"text", set()) is None
+    lines = armour.splitlines()
+    for spoiled in ("", "\n".join(lines[1:]), armour + "x" * 3000, armour.replace(lines[1], lines[1][:-4]), "-" * 90):
+        assert verify(spoiled, "a", b"text", {blob}) is None
+
+
+def test_a_list_of_revocations_begins_as_openssh_reads_it_and_takes_only_serials_and_fingerprints() -> None:
+    found = krl.write(number=9, at=NOW, serials=[3, 2, 2], fingerprints=[fingerprint(BLOB)])
+    assert struct.unpack(">QIQQ", found[:28]) == (0x5353484B524C0A00, 1, 9, int(NOW.timestamp()))
+    assert struct.pack(">QQ", 2, 3) in found
+    for serials, fingerprints in (([0], []), ([2**64], []), ([-1], []), ([], ["SHA256:AAAA"]), ([], ["x"])):
+        with pytest.raises(ValueError, match=r"serial|fingerprint|base64|padding|characters"):
+            krl.write(number=1, at=NOW, serials=serials, fingerprints=fingerprints)
+
+
+def helper() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("jit_ssh_host", ROOT / "examples" / "ssh" / "jit_ssh_host.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HELPER = helper()
+
+
+@pytest.mark.covers("R50")
+def test_a_session_is_its_sshd_all_below_and_all_in_the_same_login_session() -> None:
+    parents = {10: 1, 11: 10, 12: 11, 13: 12, 20: 1, 21: 20, 30: 1, 31: 1}
+    scopes = {
+        12: "session-5.scope",
+        13: "session-5.scope",
+        30: "session-5.scope",
+        31: "session-6.scope",
+        21: "session-6.scope",
+    }
+    assert HELPER.family(10, parents, scopes) == {10, 11, 12, 13, 30}, "30 left its parent, and not its session"
+    assert HELPER.family(20, parents, scopes) == {20, 21, 31}
+    assert HELPER.family(10, {}, {}) == {10}
+
+
+def test_what_sshd_says_of_itself_is_compared_with_what_was_set_up() -> None:
+    settings = {**HELPER.DEFAULTS, "config": HELPER.CONFIG}
+    command = f"{ROOT}/examples/ssh/jit_ssh_host.py principals %u %s %i %k"
+    good = {
+        "trustedusercakeys": "/etc/ssh/jitaccess/ca.pub",
+        "revokedkeys": "/etc/ssh/jitaccess/krl",
+        "authorizedprincipalscommand": command,
+        "authorizedprincipalscommanduser": "jitaccess-sshd",
+        "passwordauthentication": "no",
+    }
+    assert HELPER.deviations(settings, good) == set()
+    assert HELPER.deviations(settings, {**good, "passwordauthentication": "yes"}) == {"passwordauthentication yes"}
+    without = {name: value for name, value in good.items() if name != "revokedkeys"}
+    assert HELPER.deviations(settings, without) == {"revokedkeys none"}
+
+
+def test_a_process_that_is_not_there_was_never_started() -> None:
+    assert HELPER.started(os.getpid()).isdigit()
+    assert HELPER.started(2**22 + 1) == ""
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"broker": "http://broker.example", "target": "t", "host": "h", "principals": {"a": ["b"]}},
+        {
+            "broker": "https://broker.example",
+            "target": "t",
+            "host": "h",
+            "principals": {"a": ["b"]},
+            "when_stale": "open",
+        },
+        {"broker": "https://broker.example", "target": "t", "host": "h", "principals": {}},
+        {"broker": "https://broker.example", "target": "t", "host": "h", "principals": {"a": ["b"]}, "more": 1},
+    ],
+)
+def test_a_host_refuses_a_configuration_that_would_be_unsafe(tmp_path: Any, found: dict[str, object]) -> None:
+    file = tmp_path / "host.json"
+    file.write_text(HELPER.json.dumps(found))
+    with pytest.raises(SystemExit):
+        HELPER.load(str(file))
