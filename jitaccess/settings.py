@@ -162,7 +162,7 @@ class Limits(_Section):
     messages_per_approver_hour: int = Field(default=30, ge=1)
     """Requests that one approver is told of within an hour; the notices of more wait for an hour."""
     denials_before_hold: int = Field(default=5, ge=2)
-    """Refusals by approvers within 24 hours that put a requester on hold."""
+    """Refusals within 24 hours, by at least two different approvers, that put a requester on hold."""
     hurried_below_s: int = Field(default=5, ge=1, le=600)
     """An approval given in less time after its page was opened counts as hurried."""
     hurried_percent: int = Field(default=50, ge=1, le=100)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, Text, func, select, type_coerce
+from sqlalchemy import ColumnElement, Text, select, type_coerce
 
 from jitaccess.broker import asking, deputies, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
@@ -22,7 +22,17 @@ from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
 from jitaccess.broker.votes import as_votes, votes_of, votes_on
 from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
-from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, named, open_to, open_to_deputy, tally
+from jitaccess.domain.approval import (
+    LEAST_REFUSERS,
+    ApprovalTerms,
+    barred,
+    could_sign,
+    named,
+    open_to,
+    open_to_deputy,
+    refusals,
+    tally,
+)
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import Refused
@@ -656,9 +666,12 @@ def _standing(
 
 
 def _hold_if_refused_often(tx: Tx, broker: Broker, person_id: str) -> None:
-    """Put a requester on hold whom approvers refused as often within a day as the limit says (R26); releasing takes signatures."""
-    refused = tx.scalar(
-        select(func.count(Approval.request_id.distinct()))
+    """Put a requester on hold whom approvers refused as often within a day as the limit says (R26); releasing takes signatures.
+
+    One approver alone can put nobody on hold: administrators are told instead, once.
+    """
+    denials = tx.rows(
+        select(Approval.request_id, Approval.person_id)
         .join(AccessRequest, AccessRequest.id == Approval.request_id)
         .where(
             AccessRequest.person_id == person_id,
@@ -666,11 +679,19 @@ def _hold_if_refused_often(tx: Tx, broker: Broker, person_id: str) -> None:
             Approval.given_at > tx.now - timedelta(days=1),
         )
     )
-    if refused >= broker.settings.limits.denials_before_hold:
-        tx.record(
-            EventType.ALARM_RAISED, subject={"person": person_id}, body={"what": "refused_often", "count": refused}
-        )
+    limit = broker.settings.limits.denials_before_hold
+    refused = refusals({(request, approver) for request, approver in denials})
+    if refused.requests < limit:
+        return
+    if refused.approvers >= LEAST_REFUSERS:
+        _alarm(tx, person_id, "refused_often", refused.requests)
         place(tx, broker, kind=HoldKind.PERSON, subject_id=person_id, cause="refused often", by="limits")
+    elif refused.requests == limit:
+        _alarm(tx, person_id, "refused_often_by_one", refused.requests)
+
+
+def _alarm(tx: Tx, person_id: str, what: str, count: int) -> None:
+    tx.record(EventType.ALARM_RAISED, subject={"person": person_id}, body={"what": what, "count": count})
 
 
 def begin_denial_signature(tx: Tx, broker: Broker, current: Current, request_id: str) -> Ceremony | Refused:

@@ -4,7 +4,7 @@ The requester is always excluded, written or not; `never` excludes more. Rights 
 holds an old view must ask again. The count itself is `proof.quorum.count`, the same that an auditor runs offline.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jitaccess.domain.register import RegisterView
@@ -12,6 +12,8 @@ from jitaccess.proof.quorum import Step, Tally, Vote, count
 
 NO_LONGER_WAIT_S = 2**53
 """Longer than any request waits."""
+LEAST_REFUSERS = 2
+"""Different approvers whose refusals can put a requester on hold: no single one can lock a colleague out."""
 NEVER_KINDS = frozenset({"requester", "subordinates_of_requester", "managers_of_requester"})
 
 
@@ -105,6 +107,20 @@ def _able(step: Step, register: RegisterView, escalated: frozenset[str] = frozen
         of_institution = register.of_institution(step.institution)
         named = named & of_institution if step.groups else of_institution
     return named & register.able
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How often, and by how many different approvers, somebody was refused."""
+
+    requests: int
+    approvers: int
+
+
+def refusals(denials: Iterable[tuple[str, str]]) -> Refusals:
+    """Count (request, approver) pairs of refusals; a request refused twice counts once, a deputy as the person who refused."""
+    pairs = set(denials)
+    return Refusals(len({request for request, _ in pairs}), len({approver for _, approver in pairs}))
 
 
 def tally(terms: ApprovalTerms, *, requester: str, votes: Sequence[Vote]) -> Tally:

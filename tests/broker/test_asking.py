@@ -234,17 +234,39 @@ def deny(world: World, key: str, request_id: str) -> None:
         assert isinstance(approve.deny(tx, world.broker, current, request_id), AccessRequest)
 
 
-@pytest.mark.covers("R26")
-def test_a_requester_who_is_refused_again_and_again_is_put_on_hold(world: World) -> None:
-    limited(world, denials_before_hold=2)
+def refused_by(world: World, *approvers: str) -> list[int]:
+    """Let Arta be refused by one approver after the other; return how many holds were on her after each."""
     held: list[int] = []
-    for number in range(2):
+    for number, approver in enumerate(approvers):
         filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
-        deny(world, "drita", filed.request.id)
+        deny(world, approver, filed.request.id)
         with world.broker.read() as view:
             held.append(len(view.all(select(Hold).where(Hold.subject_id == world.person("arta")))))
-    assert held == [0, 1]
-    assert bodies(world, "alarm.raised")[-1] == {"what": "refused_often", "count": 2}
+    return held
+
+
+@pytest.mark.covers("R26")
+def test_a_requester_whom_different_approvers_refuse_again_and_again_is_put_on_hold(world: World) -> None:
+    limited(world, denials_before_hold=3)
+    assert refused_by(world, "drita", "drita", "blerim") == [0, 0, 1]
+    assert bodies(world, "alarm.raised")[-1] == {"what": "refused_often", "count": 3}
+
+
+@pytest.mark.covers("R26")
+def test_one_approver_alone_puts_nobody_on_hold_but_administrators_are_told_once(world: World) -> None:
+    limited(world, denials_before_hold=2)
+    assert refused_by(world, "drita", "drita", "drita") == [0, 0, 0]
+    assert [body for body in bodies(world, "alarm.raised") if "count" in body] == [
+        {"what": "refused_often_by_one", "count": 2}
+    ]
+    assert refused_by(world, "blerim") == [1]
+
+
+def test_refusals_of_yesterday_are_forgotten(world: World) -> None:
+    limited(world, denials_before_hold=2)
+    assert refused_by(world, "drita") == [0]
+    world.advance(timedelta(days=1))
+    assert refused_by(world, "blerim") == [0]
 
 
 # ---------------------------------------------------------------- reading the figure

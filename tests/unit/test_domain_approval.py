@@ -3,11 +3,17 @@
 import pytest
 
 from jitaccess.domain.approval import (
+    LEAST_REFUSERS,
     ApprovalTerms,
+    Escalation,
+    Reach,
+    Refusals,
     could_sign,
     eligible,
     indispensable,
+    named,
     open_to,
+    refusals,
     satisfiable,
     satisfiable_without,
     tally,
@@ -130,3 +136,18 @@ def test_an_absence_can_lock_the_steps() -> None:
     assert indispensable(ApprovalTerms((LINE,)), register=people()) == frozenset()
     assert indispensable(ApprovalTerms((Step("line", 4, ("heads",)),)), register=people()) == frozenset()
     assert not satisfiable_without(ApprovalTerms((BOTH,)), register=people(), absent=frozenset({"dea"}))
+
+
+def test_refusals_count_requests_and_the_different_people_who_refused() -> None:
+    assert refusals([]) == Refusals(0, 0)
+    assert refusals([("r1", "drita"), ("r2", "drita"), ("r3", "drita")]) == Refusals(3, 1)
+    assert refusals([("r1", "drita"), ("r1", "blerim"), ("r1", "drita")]) == Refusals(1, 2)
+    assert refusals([(f"r{number}", "drita") for number in range(4)] + [("r4", "blerim")]).approvers == LEAST_REFUSERS
+
+
+def test_whom_no_step_names_can_never_sign_however_long_it_waits() -> None:
+    terms = ApprovalTerms((LINE,), reach=(Reach("line", escalate=(Escalation(3600, "staff"),)),))
+    at_once = could_sign(terms, register=people(), requester="zoe")["line"]
+    late = could_sign(terms, register=people(), requester="zoe", waited_s=86_400)["line"]
+    assert (at_once, late) == ({"ben", "cem", "dea"}, {"ana", "ben", "cem", "dea"})
+    assert named(terms, register=people()) == late
