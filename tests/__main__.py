@@ -1,4 +1,4 @@
-"""Does everything hold? `./jit test [group ...|fast]`: the checks and tests of this tree, in groups.
+"""Does everything hold? `./jit test [group ...|fast] [--long]`: the checks and tests of this tree, in groups.
 
 Prints one line of counts a group and, last, `N passed, N failed, N skipped`; exit code 0 only when nothing
 failed. A whole run also checks the coverage of the rooms that decide and lists required behaviour without a
@@ -31,12 +31,14 @@ LINT: dict[str, list[str]] = {
 }
 TOGETHER = ("unit", "property", "house", "broker", "web", "oidc")
 """Groups that run in one pytest over two processes, and whose coverage is measured."""
-APART = ("fault", "e2e", "doors", "connectors")
+APART = ("faults", "e2e", "doors", "connectors")
 """Groups that start servers, kill processes or drive a browser: each in one process, two of them at a time."""
 LANES = 2
 ROOM = 6 * 1024**3
 """Bytes that must be free in memory's folder for it to be used."""
 GROUPS = ("lint", *TOGETHER, *APART)
+FORMER = {"fault": "faults"}
+"""Names that groups once had, and still answer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,14 @@ def uncovered(records: Iterable[Record]) -> list[str]:
     return sorted(set(REQUIRED) - proven, key=order)
 
 
-def run_groups(chosen: Sequence[str], scratch: Path, *, fast: bool, whole: bool, strict: bool) -> list[Count]:
+def run_groups(
+    chosen: Sequence[str], scratch: Path, *, fast: bool, whole: bool, strict: bool, long: bool = False
+) -> list[Count]:
     """Run the chosen groups of tests and return their counts."""
     records: list[Record] = []
     counts: list[Count] = []
     arguments = ["--db", "sqlite", "--hypothesis-profile", "fast", "-m", "not slow"] if fast else []
+    arguments += ["--long"] if long else []
     measured = ["--cov", "--cov-report="] if whole else []
     results: list[tuple[list[str], list[Record], int]] = []
     if names := [name for name in TOGETHER if name in chosen]:
@@ -166,8 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for and print the counts."""
     parser = argparse.ArgumentParser(prog="./jit test", description=__doc__)
     words = [*GROUPS, "fast"]
-    parser.add_argument("group", nargs="*", choices=[*words, []], metavar="group", help=", ".join(words))
-    asked: list[str] = parser.parse_args(arguments).group
+    choices = [*words, *FORMER, []]
+    parser.add_argument("group", nargs="*", choices=choices, metavar="group", help=", ".join(words))
+    parser.add_argument("--long", action="store_true", help="try every moment of the fault tests, not a sample")
+    given = parser.parse_args(arguments)
+    asked: list[str] = [FORMER.get(name, name) for name in given.group]
     fast, whole = "fast" in asked, not asked
     chosen = [name for name in GROUPS if whole or name in asked or (fast and name not in APART)]
     strict = os.environ.get("CI", "").lower() in ("1", "true")
@@ -176,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts = [lint()] if "lint" in chosen else []
     with tempfile.TemporaryDirectory(prefix="jit-test-", dir=in_memory()) as scratch:
         Path(scratch).chmod(0o755)  # servers of the tests run as another user where the tests run as root
-        counts += run_groups(chosen, Path(scratch), fast=fast, whole=whole, strict=strict)
+        counts += run_groups(chosen, Path(scratch), fast=fast, whole=whole, strict=strict, long=given.long)
     passed, failed, skipped = (sum(getattr(c, kind) for c in counts) for kind in ("passed", "failed", "skipped"))
     print(f"\n{time.monotonic() - began:.0f} s in all")
     print(*counts, sep="\n")

@@ -44,8 +44,9 @@ def remember_route_builders() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --db and --record."""
+    """Add --db, --long and --record."""
     parser.addoption("--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only")
+    parser.addoption("--long", action="store_true", help="try every moment of the fault tests, not a sample")
     parser.addoption(recording.RECORD_OPTION, type=Path, help="write one JSON record a test into this file")
 
 

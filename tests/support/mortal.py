@@ -1,134 +1,210 @@
-"""A child process that asks for access on a target, opens it and gives it back, and dies by SIGKILL at one chosen moment of that.
+"""A child process that opens access on a real target, gives it back, lets it expire and exchanges the broker's own secret; and dies, or is
+stopped, at one chosen moment of that.
 
-`python -m tests.support.mortal FOLDER MOMENT`: MOMENT counts commits (just before and just after each) and target calls (the same)
-from the request on; 0 lives to the end and writes how many there were into FOLDER/moments. The target is a file, so that it outlives both.
+A moment is just before or just after a commit or a call to the target. Moment 0 lives to the end and writes the names of all moments, in
+order, into FOLDER/moments. Children are forked from a server that has imported everything already (multiprocessing's forkserver), so
+that a death costs a fraction of a second.
 """
 
 import json
+import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from jitaccess.broker import revoke
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from jitaccess.broker import revoke, rotate
 from jitaccess.broker.issue import Opened, open_lease
-from jitaccess.connectors.contract import Account, ConnectorKind, Credential, Effect, Proofs
-from jitaccess.connectors.fake import FakeConnector, fake_kind
-from jitaccess.policy.schema import TokenConnector
+from jitaccess.clock import FrozenClock
+from jitaccess.connectors import OWN
+from jitaccess.connectors.contract import Connector, ConnectorKind
+from jitaccess.connectors.postgresql import KIND
+from jitaccess.demo.seed import Seeded
+from jitaccess.demo.soft_passkey import SoftPasskey
+from jitaccess.settings import Targets
 from jitaccess.store.db import Database
 from jitaccess.store.tables import Grant
-from tests.support.world import World, open_world, prepare
+from tests.support.defects import DEFECTS
+from tests.support.world import Prepared, World, open_world
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", "tests.support.mortal", *(place.partition(":")[0] for place in OWN.values())])
+CALLS = frozenset({"apply", "bury", "cut", "clean", "rotate_own"})
+SHORT_S, LONG_S = 300, 900
+STOPPED_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a child is to do."""
+
+    folder: Path
+    now: datetime
+    """Where its clock stands."""
+    keys: Mapping[str, Mapping[str, Any]]
+    """Person's key -> id and passkey, as `as_words` gives them."""
+    moment: int = 0
+    sign: int = signal.SIGKILL
+    """What it does to itself at that moment: SIGKILL or SIGSTOP."""
+    defect: str = ""
+    only_open: bool = False
 
 
 class Death:
-    """Counts moments and kills this process at one of them."""
+    """Counts moments, and signals this process at one of them."""
 
-    def __init__(self, at: int) -> None:
-        self.at, self.passed, self.counting = at, 0, False
+    def __init__(self, at: int, sign: int) -> None:
+        self.at, self.sign = at, sign
+        self.passed: list[str] = []
+        self.counting = False
+        self._guard = threading.Lock()
 
     def moment(self, name: str) -> None:
-        """Pass a moment, or die at it."""
-        if self.counting:
-            self.passed += 1
-            if self.passed == self.at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        """Pass a moment, or end there."""
+        with self._guard:
+            if not self.counting:
+                return
+            self.passed.append(name)
+            mine = len(self.passed) == self.at
+        if mine:
+            os.kill(os.getpid(), self.sign)
 
 
-class FileTarget(FakeConnector):
-    """A target whose accounts are in a file."""
+class Counted:
+    """A connector whose calls to the target are moments."""
 
-    def __init__(self, file: Path, death: Death | None = None) -> None:
-        super().__init__()
-        self._file = file
-        self._death = death
+    def __init__(self, inner: Connector, death: Death) -> None:
+        self._inner, self._death = inner, death
 
-    def _moment(self, name: str) -> None:
-        if self._death is not None:
-            self._death.moment(name)
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name not in CALLS:
+            return found
 
-    def _load(self) -> None:
-        names = json.loads(self._file.read_text()) if self._file.exists() else []
-        self.accounts = {name: Account(name) for name in names}
+        def call(*given: Any, **named: Any) -> Any:
+            self._death.moment(f"before-{name}")
+            done = found(*given, **named)
+            self._death.moment(f"after-{name}")
+            return done
 
-    def _save(self) -> None:
-        beside = self._file.with_suffix(".new")
-        beside.write_text(json.dumps(sorted(self.accounts)))
-        os.replace(beside, self._file)
-
-    def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Make the account."""
-        self._moment("before-apply")
-        self._load()
-        found = super().apply(effect, deadline)
-        self._save()
-        self._moment("after-apply")
-        return found
-
-    def bury(self, effect: Effect) -> None:
-        """Take the name."""
-        self._load()
-        super().bury(effect)
-        self._save()
-
-    def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """End sessions."""
-        self._moment("before-cut")
-        self._load()
-        found = super().cut(effects)
-        self._moment("after-cut")
-        return found
-
-    def clean(self, effects: Sequence[Effect]) -> Proofs:
-        """Delete."""
-        self._moment("before-clean")
-        self._load()
-        found = super().clean(effects)
-        self._save()
-        self._moment("after-clean")
-        return found
+        return call
 
 
-def kind_of(target: FileTarget) -> ConnectorKind:
-    """Let the treasury be this target."""
-    return fake_kind(target, "token", config=TokenConnector)
+def kind_of(defect: str = "", death: Death | None = None) -> ConnectorKind:
+    """Return the kind `postgresql`, with a defect, with its calls counted."""
+    made = DEFECTS[defect] if defect else KIND.open
+
+    def open_it(config: Any, around: Any) -> Any:
+        connector = made(config, around)
+        return connector if death is None else Counted(connector, death)
+
+    return replace(KIND, open=open_it)
 
 
-def live(folder: Path, at: int) -> None:
-    """Do all of it, or die on the way."""
+def as_words(seeded: Seeded) -> dict[str, dict[str, Any]]:
+    """Return people and their passkeys as text, for a child."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, passkey in seeded.passkeys.items():
+        pem = passkey.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # type: ignore[union-attr] # EC
+        found[key] = {
+            "person": seeded.people[key.removesuffix("-2")],
+            "counter": passkey.counter,
+            "handle": passkey.user_handle,
+            "id": passkey.credential_id,
+            "key": pem,
+            "origin": passkey.origin,
+            "rp": passkey.rp_id,
+        }
+    return found
+
+
+def _seeded(words: Mapping[str, Mapping[str, Any]]) -> Seeded:
+    passkeys: dict[str, SoftPasskey] = {}
+    for key, word in words.items():
+        private: Any = load_pem_private_key(word["key"], None)
+        passkeys[key] = SoftPasskey(
+            word["rp"],
+            word["origin"],
+            counter=word["counter"],
+            user_handle=word["handle"],
+            credential_id=word["id"],
+            key=private,
+        )
+    return Seeded({key: word["person"] for key, word in words.items()}, {}, passkeys, ())
+
+
+def world_in(folder: Path, seeded: Seeded, now: datetime, *, defect: str = "", death: Death | None = None) -> World:
+    """Open the broker of a folder; its target is reached through whatever the signed policy names."""
     url = f"sqlite:///{folder / 'broker.db'}"
-    world = open_world(url, prepare(url, folder), folder)
-    death = Death(at)
-    broker = world.broker
-    db = Database(url, broker.clock, broker.keyring.seals, probe=death.moment)
-    broker.db.close()
-    world.broker = replace(
-        broker,
-        db=db,
-        checkpoints=type(broker.checkpoints)(
-            db, broker.keyring, origin=broker.site.log_origin, pilot=False, publish_folder=None
-        ),
+    world = open_world(
+        url, Prepared(folder, seeded), folder, clock=FrozenClock(now), targets=Targets(secrets_dir=folder / "secrets")
     )
-    world.use_kind(kind_of(FileTarget(folder / "target.json", death)))
-    arta = world.current("arta")
+    if death is not None:
+        broker = world.broker
+        db = Database(url, broker.clock, broker.keyring.seals, probe=death.moment)
+        broker.db.close()
+        made = type(broker.checkpoints)(
+            db, broker.keyring, origin=broker.site.log_origin, pilot=False, publish_folder=None
+        )
+        world.broker = replace(broker, db=db, checkpoints=made)
+    world.use_kind(kind_of(defect, death))
+    return world
+
+
+def live(orders: Orders) -> None:
+    """Do all of it, or end on the way."""
+    death = Death(orders.moment, orders.sign)
+    world = world_in(orders.folder, _seeded(orders.keys), orders.now, defect=orders.defect, death=death)
+    world.current("arta")
     death.counting = True
-    scenario(world, arta.person.id)
-    (folder / "moments").write_text(str(death.passed))
+    if orders.only_open:
+        opened = open_one(world, LONG_S)
+        (orders.folder / "opened").write_text(type(opened).__name__)
+    else:
+        scenario(world)
+    (orders.folder / "moments").write_text(json.dumps(death.passed))
+    world.close()
 
 
-def scenario(world: World, person_id: str) -> None:
-    """Ask, open, give back, and let the sweep take it away."""
-    grant = world.filed(duration_s=600).grant
+def open_one(world: World, duration_s: int) -> Any:
+    """Ask and open; return what came of it."""
+    grant = world.filed(target="ledger", entitlement="writer", duration_s=duration_s).grant
     assert grant is not None
+    return open_lease(world.broker, world.current("arta"), grant.id)
+
+
+def give_back(world: World, opened: Opened) -> None:
+    """Hand access back; the sweep does the rest."""
     arta = world.current("arta")
-    opened = open_lease(world.broker, arta, grant.id)
-    assert isinstance(opened, Opened)
-    with world.broker.begin(arta.actor, lock=[(Grant, grant.id)]) as tx:
-        revoke.hand_back(tx, arta, grant.id)
+    with world.broker.begin(arta.actor, lock=[(Grant, opened.lease.grant_id)]) as tx:
+        revoke.hand_back(tx, arta, opened.lease.grant_id)
+
+
+def scenario(world: World) -> None:
+    """Open two, give one back, let the other expire, exchange the broker's own secret."""
+    first, second = open_one(world, LONG_S), open_one(world, SHORT_S)
+    assert isinstance(first, Opened)
+    assert isinstance(second, Opened)
+    give_back(world, first)
+    world.sweep()
+    rotate.rotate(world.broker, "ledger")
+    world.advance(timedelta(seconds=SHORT_S + 1))
     world.sweep()
 
 
-if __name__ == "__main__":
-    live(Path(sys.argv[1]), int(sys.argv[2]))
+def child(orders: Orders) -> Any:
+    """Start a child; the caller joins it, and may stop and wake it."""
+    process = FORKS.Process(target=live, args=(orders,))
+    process.start()
+    return process

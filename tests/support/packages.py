@@ -40,7 +40,7 @@ def missing(groups: Sequence[str]) -> list[str]:
     wanted: list[str] = []
     if {"e2e", "doors"} & set(groups) and find_chromium() is None:
         wanted.append("chromium")
-    if {"broker", "fault", "connectors"} & set(groups) and not postgres.available():
+    if {"broker", "faults", "connectors"} & set(groups) and not postgres.available():
         wanted.append("postgresql")
     for group in SERVERS.keys() & set(groups):
         wanted += [package for file, package in SERVERS[group].items() if not Path(file).exists()]

@@ -1,0 +1,78 @@
+"""Connectors with one defect each, planted to prove that the oracle can fail. None of them is reachable from the product."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Proofs, Secret
+from jitaccess.connectors.postgresql import PostgresqlConnector
+
+
+class ActsFirst(PostgresqlConnector):
+    """Makes the account while it plans: before the intent is committed."""
+
+    def plan(self, spec: LeaseSpec) -> Effect:
+        """Plan, and do it at once."""
+        effect = super().plan(spec)
+        super().apply(effect, spec.starts_at + timedelta(seconds=20))
+        return effect
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Pretend."""
+        return Credential(Secret("x"), username=effect.name)
+
+
+class TooSure(PostgresqlConnector):
+    """Takes a lost reply for proof that nothing was made."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Make it; every error counts as not done."""
+        try:
+            return super().apply(effect, deadline)
+        except Exception as error:
+            raise NotDone(str(type(error))) from None
+
+
+class Timeless(PostgresqlConnector):
+    """Knows neither deadlines nor tombstones."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Make it, whenever."""
+        return super().apply(effect, deadline + timedelta(days=1))
+
+    def bury(self, effect: Effect) -> None:
+        """Leave the name free."""
+
+
+class Shrugs(PostgresqlConnector):
+    """Takes an error of the target for success."""
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().cut(effects)
+        return {effect.name: {"login": "absent"} for effect in effects}
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().clean(effects)
+        return {effect.name: {"account": "absent"} for effect in effects}
+
+
+class Forgets(PostgresqlConnector):
+    """Gives the target another new secret than the one that was written down."""
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        """Draw one of its own."""
+        super().rotate_own(old, Secret(new.reveal()[::-1]))
+
+
+DEFECTS: dict[str, Any] = {
+    "acts first": ActsFirst,
+    "too sure": TooSure,
+    "timeless": Timeless,
+    "shrugs": Shrugs,
+    "forgets": Forgets,
+}
