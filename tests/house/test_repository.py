@@ -123,7 +123,8 @@ def test_the_scripts_parse_and_may_be_run() -> None:
 
 
 FAKE_UV = """#!/bin/sh
-echo "$1 $2" >>"$LOG"
+[ "$1" = cache ] && { echo "$HOME/cache"; exit; }
+echo "$1 $2${UV_NO_CACHE:+ without a cache}" >>"$LOG"
 [ -e "$BROKEN" ] && [ "$1" = pip ] && exit 1
 if [ "$1" = venv ]; then
     for last; do :; done
@@ -169,6 +170,24 @@ def test_the_first_run_prepares_and_the_second_does_not(newcomer: tuple[Path, di
     (tree / "requirements.txt").write_text("one\ntwo\n")
     assert demo(tree, environment).returncode == 0
     assert log.read_text().splitlines()[2:] == ["pip install"]
+
+
+def test_a_home_that_cannot_be_written_to_is_done_without(newcomer: tuple[Path, dict[str, str]]) -> None:
+    tree, environment = newcomer
+    a_file = tree / "requirements.txt"
+    assert demo(tree, environment | {"HOME": str(a_file)}).returncode == 0
+    assert Path(environment["LOG"]).read_text().splitlines() == [
+        "venv --quiet without a cache",
+        "pip install without a cache",
+    ]
+
+
+def test_called_through_links_it_finds_its_tree(newcomer: tuple[Path, dict[str, str]]) -> None:
+    tree, environment = newcomer
+    (tree.parent / "bin").mkdir()
+    (tree.parent / "bin" / "first").symlink_to(tree / "jit")
+    (tree.parent / "bin" / "jit").symlink_to("first")
+    assert demo(tree.parent / "bin", environment).stdout == "ran|demo\n"
 
 
 def test_an_interrupted_preparation_is_taken_up_again(newcomer: tuple[Path, dict[str, str]]) -> None:
