@@ -60,10 +60,11 @@ class PostgresqlBench:
     kind = KIND
     entitlement = "writer"
 
-    def __init__(self, source: str, *, tls: bool) -> None:
+    def __init__(self, source: str, *, tls: bool, durable: bool = False) -> None:
         self.label = f"postgresql ({source})"
         self._source = source
         self._tls = tls
+        self._durable = durable
         self._secret = new_secret()
         self.server: postgres.Server
         self._folder: Path
@@ -72,6 +73,8 @@ class PostgresqlBench:
         """Start it with a database `app`, a schema `data` and two roles, and run what `setup` prints."""
         self._folder = folder
         settings = {"max_prepared_transactions": "5", "authentication_timeout": "5s"}
+        if self._durable:
+            settings |= {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
         if self._tls:
             settings |= {
                 "ssl": "on",
