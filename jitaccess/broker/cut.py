@@ -221,7 +221,7 @@ class Revoker:
         return failed
 
     def _spare_shared(self, open_: dict[str, Claimed]) -> None:
-        """Leave alone what another live lease of the person holds too: the last one that ends takes it away (R56).
+        """Leave alone what another live lease holds too: the last one that ends takes it away (R56).
 
         The person's row is locked while looking; who opens one takes the same lock and waits while one of these is being cut.
         """
@@ -230,7 +230,7 @@ class Revoker:
                 holder = next(
                     (
                         row
-                        for row in same_effect(tx, claimed.person_id, claimed.target, claimed.effect.name)
+                        for row in same_effect(tx, claimed.target, claimed.effect.name)
                         if row.id != key and row.state in LIVE_LEASES
                     ),
                     None,
@@ -354,12 +354,13 @@ def _lag_ms(lease: Lease, now: datetime) -> int:
     return max(0, int((now - end).total_seconds() * 1000))
 
 
-def same_effect(view: View, person_id: str, target: str, name: str) -> list[Lease]:
-    """Return the leases of a person on a target that name this effect and are live or being ended; seals unchecked."""
+def same_effect(view: View, target: str, name: str) -> list[Lease]:
+    """Return the leases on a target that name this effect and are live or being ended; seals unchecked.
+
+    Whoever's they are: should a mistake in the register let two persons be one entry there, neither ends the other's.
+    """
     rows = view.unchecked_all(
-        select(Lease).where(
-            Lease.person_id == person_id, Lease.target == target, Lease.state.in_((*LIVE_LEASES, *ENDING_LEASES))
-        )
+        select(Lease).where(Lease.target == target, Lease.state.in_((*LIVE_LEASES, *ENDING_LEASES)))
     )
     return [row for row in rows if cast("dict[str, JsonValue]", row.effect)["name"] == name]
 

@@ -542,7 +542,7 @@ def _plan(
         return Refused(Kind.INVALID, "not_usable", str(error), "given")
     if not kind.shared:
         return Planned(spec.lease_id, effect, kind)
-    beside = same_effect(tx, grant.person_id, grant.target, effect.name)
+    beside = same_effect(tx, grant.target, effect.name)
     if any(row.state in ENDING_LEASES for row in beside):
         return Refused(Kind.UNAVAILABLE, "still_ending", "Your last access to this is still being ended. Try again.")
     if beside:

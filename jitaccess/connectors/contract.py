@@ -162,7 +162,7 @@ class LeaseSpec:
     found: Mapping[str, JsonValue] = field(default_factory=dict)
     """What `Looking.look` said a moment before the plan; empty for kinds that do not look."""
     beside: "Effect | None" = None
-    """Of a shared kind: the effect of a live lease of the same person that names the same thing."""
+    """Of a shared kind: the effect of a live lease that names the same thing."""
 
     @property
     def account(self) -> str:
@@ -338,7 +338,7 @@ class ConnectorKind:
     outside: bool = True
     """Whether leases put anything on the target at all; tokens do not."""
     shared: bool = False
-    """Whether two leases of one person may name the same effect (a membership): the broker then counts them (R56)."""
+    """Whether two leases may name the same effect (a membership): the broker then counts them (R56)."""
     gives: tuple[Given, ...] = ()
     """What the person hands in when opening."""
     publishes: bool = False

@@ -306,18 +306,20 @@ def test_a_busy_target_takes_no_more_threads_than_it_has_places(sqlite_world: Wo
 
 
 @pytest.mark.covers("R56")
-def test_a_membership_that_two_leases_hold_goes_with_the_last_of_them(world: World) -> None:
+@pytest.mark.parametrize("second", ["arta", "blerim"])
+def test_a_membership_that_two_leases_hold_goes_with_the_last_of_them(world: World, second: str) -> None:
     fake = FakeConnector()
     one, two = with_target(world, fake), with_target(world, fake)
     world.use_kind(fake_kind(fake, shared=True))
     with world.broker.begin(SYSTEM) as tx:
-        for key, minutes in ((one, 10), (two, 20)):
+        for key, who, minutes in ((one, "arta", 10), (two, second, 20)):
             row = tx.require(Lease, key)
             effect: dict[str, Any] = dict(row.effect)  # type: ignore[arg-type] # a JSON object
             tx.update(
                 row,
                 tx.record(EventType.LEASE_ACTIVE),
                 effect=effect | {"name": "m"},
+                person_id=world.person(who),
                 ends_at=tx.now + timedelta(minutes=minutes),
             )
     with world.broker.begin(SYSTEM) as tx:
