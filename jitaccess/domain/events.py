@@ -87,6 +87,7 @@ class EventType(StrEnum):
     POLICY_REFUSED = "policy.refused"
     CLIENT_ADDED = "client.added"
     CLIENT_CHANGED = "client.changed"
+    TARGET_TESTED = "target.tested"
     KEYS_CREATED = "keys.created"
     KEYS_ROTATED = "keys.rotated"
     KEYS_RETIRED = "keys.retired"

@@ -1,4 +1,4 @@
-"""May the broker call this address, and what came of it? One bounded POST to a target's own endpoint, guarded against SSRF.
+"""May the broker call this address, and what came of it? One bounded call of a target's own endpoint, guarded against SSRF.
 
 The name is resolved once; every address it has must be allowed, and the connection goes to exactly the one that was checked, so that a
 second answer of the name server changes nothing. TLS with the system's anchors or configured ones; plain HTTP only to this machine, and
@@ -80,6 +80,8 @@ class Answer:
     content_type: str
     """Without parameters, in lower case."""
     unverified_body: bytes
+    location: str = ""
+    """Where a redirect would lead; nobody follows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,15 @@ def post(url: str, body: bytes, headers: Mapping[str, str], reach: Reach) -> int
     return call(url, body, headers, reach).status
 
 
-def call(url: str, body: bytes, headers: Mapping[str, str], reach: Reach, bounds: Bounds = ORDINARY) -> Answer:
-    """POST a body and return what came back, never more than `answer_bytes` of it; raises NotDelivered. Called outside any Tx.
+def get(url: str, headers: Mapping[str, str], reach: Reach, bounds: Bounds = ORDINARY) -> Answer:
+    """GET an address and return what came back, as `call` does; raises NotDelivered. Called outside any Tx."""
+    return call(url, None, headers, reach, bounds)
 
-    A longer body is cut off by one byte beyond the limit, so that the caller can tell. No status is an error here.
+
+def call(url: str, body: bytes | None, headers: Mapping[str, str], reach: Reach, bounds: Bounds = ORDINARY) -> Answer:
+    """POST a body, or GET where there is none, and return what came back, never more than `answer_bytes` of it; raises NotDelivered.
+
+    Called outside any Tx. A longer body is cut off by one byte beyond the limit, so that the caller can tell. No status is an error here.
     """
     connection, path = _prepared(url, reach, bounds)
     watch = threading.Timer(bounds.whole_s, connection.shut)
@@ -146,10 +153,12 @@ def call(url: str, body: bytes, headers: Mapping[str, str], reach: Reach, bounds
             connection.connect()
         except (OSError, ValueError) as error:
             raise NotDelivered(type(error).__name__, begun=False) from error
-        connection.request("POST", path, body, {"Accept": "*/*", "User-Agent": "jitaccess", **headers})
+        sent = {"Accept": "*/*", "User-Agent": "jitaccess", **headers}
+        connection.request("GET" if body is None else "POST", path, body, sent)
         with connection.getresponse() as response:
             kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            answer = Answer(response.status, kind, response.read(bounds.answer_bytes + 1))
+            location = response.headers.get("Location", "")
+            answer = Answer(response.status, kind, response.read(bounds.answer_bytes + 1), location)
         if connection.too_slow:
             raise NotDelivered("too_slow")
         return answer

@@ -804,6 +804,18 @@ class LogoutNotice(Base):
     last_error: Mapped[str | None]
 
 
+class TargetTest(Base):
+    """What the last test of a target found; shown to administrators, bound to nothing. Its event says that there was one."""
+
+    __tablename__ = "target_test"
+    id: Mapped[str] = _key()
+    """The target."""
+    tested_by: Mapped[str]
+    tested_at: Mapped[datetime]
+    findings: Mapped[JsonValue] = mapped_column(Json)
+    """A list of {step, about, outcome, seen}, as `broker.joining` words them."""
+
+
 class DecisionPace(Base):
     """How long an approver looked before deciding; book-keeping, kept for a while and bound to nothing."""
 
@@ -922,6 +934,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "pending_authorization",
         "rate_count",
         "decision_pace",
+        "target_test",
         "kept_answer",
         "heartbeat",
         "host_report",

@@ -11,14 +11,15 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Flask, abort, redirect, render_template, request
-from flask_babel import gettext
+from flask_babel import gettext, lazy_gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import clients, roster
+from jitaccess.broker import clients, joining, roster
 from jitaccess.broker.clients import AuthMethod, ClientFacts
 from jitaccess.broker.context import Broker
+from jitaccess.broker.joining import Found, Outcome, Step
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import RESERVED
+from jitaccess.identity.people import RESERVED, register
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.web.admin import administrator
@@ -37,6 +38,33 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
 """Door -> its snippets, in the order in which a page shows them."""
 
 
+SEEN: Mapping[tuple[Step, Outcome], str] = {
+    (Step.DISCOVERY, Outcome.WELL): lazy_gettext("The broker's own address leads here."),
+    (Step.DISCOVERY, Outcome.WRONG): lazy_gettext("The broker's own address leads to something else."),
+    (Step.DISCOVERY, Outcome.UNREACHABLE): lazy_gettext("The broker's own address does not answer as it should."),
+    (Step.KEYS, Outcome.WELL): lazy_gettext("The key that signs now is published."),
+    (Step.KEYS, Outcome.WRONG): lazy_gettext("The key that signs now is not published there: tokens would be refused."),
+    (Step.CLIENTS, Outcome.NONE): lazy_gettext("No client is registered yet."),
+    (Step.REDIRECT, Outcome.WELL): lazy_gettext("The application answers where people come back to."),
+    (Step.REDIRECT, Outcome.WRONG): lazy_gettext("The application answers with an error where people come back to."),
+    (Step.REDIRECT, Outcome.UNREACHABLE): lazy_gettext("Nothing answers where people come back to."),
+    (Step.LOGOUT, Outcome.WELL): lazy_gettext("It refuses a notice that nobody signed."),
+    (Step.LOGOUT, Outcome.OPEN): lazy_gettext(
+        "It takes a notice that nobody signed: anybody can throw people out. It must verify the token."
+    ),
+    (Step.LOGOUT, Outcome.WRONG): lazy_gettext("It does not take notices there."),
+    (Step.LOGOUT, Outcome.UNREACHABLE): lazy_gettext("Nothing answers where it wants to be told of the end."),
+    (Step.PROXY, Outcome.WELL): lazy_gettext("The proxy lets nobody in without access."),
+    (Step.PROXY, Outcome.OPEN): lazy_gettext("People get in without access: the proxy asks nobody."),
+    (Step.PROXY, Outcome.WRONG): lazy_gettext("Nobody gets in without access, but nobody is led to sign in either."),
+    (Step.PROXY, Outcome.UNREACHABLE): lazy_gettext("Nothing answers at the application's address."),
+    (Step.CONNECTOR, Outcome.WELL): lazy_gettext("The broker's own account there is as it should be."),
+    (Step.CONNECTOR, Outcome.WRONG): lazy_gettext("The broker's own account there is not as it should be:"),
+    (Step.CONNECTOR, Outcome.UNREACHABLE): lazy_gettext("The system cannot be asked:"),
+}
+NOT_FROM_HERE = lazy_gettext("The broker may not call this address; look at it with your browser.")
+
+
 @dataclass(frozen=True, slots=True)
 class Snippet:
     """A text to paste, and the name of the file it belongs into."""
@@ -46,8 +74,14 @@ class Snippet:
 
 
 def install(app: Flask) -> None:
-    """Give templates the filter that quotes a text for Python and JavaScript alike."""
+    """Give templates what quotes a text for Python and JavaScript alike, and what tells of a finding in words."""
     app.add_template_filter(json.dumps, "literal")
+    app.add_template_filter(told_of, "told_of")
+
+
+def told_of(found: Found) -> str:
+    """Return a finding as a sentence."""
+    return str(SEEN.get((found.step, found.outcome), NOT_FROM_HERE))
 
 
 def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict[str, list[Snippet]]:
@@ -97,6 +131,8 @@ def blueprint(broker: Broker) -> Blueprint:
             facts = _target(broker, view, target_id)
             known = [one for one in clients.registered(view).values() if one.target == facts.id]
             rows = roster.clients(view, facts.id)
+            tested = joining.last(view, facts.id)
+            names = {key: person.name for key, person in register(view).persons.items()}
         for_tokens = "audience" in facts.connector
         return render_template(
             "join.html",
@@ -104,6 +140,8 @@ def blueprint(broker: Broker) -> Blueprint:
             clients=rows,
             problem=problem,
             given=request.form,
+            tested=tested,
+            names=names,
             snippets=snippets(broker.site.origin, facts, known) if for_tokens else None,
         )
 
@@ -133,6 +171,13 @@ def blueprint(broker: Broker) -> Blueprint:
             return page(target_id, say(error.message)), 422
         body = {"kind": kind, "subject": facts.id, "payload": payload}
         return render_template("join_check.html", facts=facts, kind=kind, payload=payload, body=json.dumps(body))
+
+    @pages.post("/targets/<target_id>/test")
+    def test(target_id: str) -> BaseResponse:
+        """Test a system now; only looks, and the log says who did."""
+        me = administrator(broker)
+        joining.try_out(broker, me.actor, target_id[:64])
+        return redirect(f"/targets/{target_id}/join#tested", 303)
 
     @pages.post("/targets/<target_id>/clients/<client_id>/disable")
     def disable(target_id: str, client_id: str) -> BaseResponse:

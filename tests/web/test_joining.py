@@ -13,10 +13,11 @@ from flask import Flask
 from joserfc.jwk import ECKey
 
 from jitaccess.broker.clients import AuthMethod, ClientFacts, registered
+from jitaccess.broker.joining import Found, Outcome, Step
 from jitaccess.connectors import config_models
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.policy.load import load
-from jitaccess.web.joining import Snippet, policy_snippet, snippets
+from jitaccess.web.joining import SEEN, Snippet, policy_snippet, snippets, told_of
 from tests.support.sources import ROOT
 from tests.support.world import ORIGIN
 from tests.web.conftest import Site
@@ -170,6 +171,31 @@ def test_a_client_is_switched_off_with_one_tap(site: Site) -> None:
 def test_a_system_that_the_broker_makes_credentials_on_needs_nothing(site: Site) -> None:
     site.as_("agim")
     assert site.get("/targets/nothing/join").status_code == 404
+
+
+# ---------------------------------------------------------------- the test
+
+
+def test_an_administrator_tests_a_system_and_sees_what_was_found(site: Site) -> None:
+    assert site.as_("blerim").form("/targets/registry/test").status_code == 403
+    site.as_("agim")
+    assert "Not tested yet." in text(site, "/targets/registry/join")
+    assert site.form("/targets/registry/test").headers["Location"] == "/targets/registry/join#tested"
+    page = unescape(text(site, "/targets/registry/join"))
+    assert re.search(r"Last tested .+ by Agim", page)
+    assert "No client is registered yet." in page
+    # This broker is not served, so its own address does not answer: whoever tests is told, and nothing breaks.
+    assert '<p class="finding act"><strong>Do something:</strong> The broker\'s own address does not answer' in page
+    assert site.form("/targets/nothing/test").status_code == 404
+
+
+def test_every_finding_has_words() -> None:
+    silent = {Outcome.NOT_ALLOWED}
+    for step in Step:
+        outcomes = {outcome for known, outcome in SEEN if known is step}
+        assert outcomes
+        assert not outcomes & silent
+    assert "with your browser" in told_of(Found(Step.LOGOUT, Outcome.NOT_ALLOWED))
 
 
 # ---------------------------------------------------------------- the snippets
