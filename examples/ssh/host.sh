@@ -12,7 +12,6 @@ mkdir -p "$place/logins" "$place/state" "$place/keys" "$place/ssh" /run/sshd
 chown nobody "$place/logins"
 chmod 700 "$place/logins"
 install -m 755 "$here/jit_ssh_host.py" "$place/jit_ssh_host.py"
-: >"$place/state/lock"
 printf '%s\n' "$authority" >"$place/ssh/ca.pub"
 ssh-keygen -q -k -f "$place/ssh/krl"
 cat >"$place/host.json" <<EOF

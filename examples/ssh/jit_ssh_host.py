@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The host's side of jitaccess's SSH certificates: one file, Python's standard library and OpenSSH, nothing else. Run as root.
 
-    jit_ssh_host.py run         fetch, obey and report again and again (systemd: jit-ssh-host.service)
+    jit_ssh_host.py run         report, fetch and obey again and again (systemd: jit-ssh-host.service)
     jit_ssh_host.py once        do it once; exit code 1 when it did not succeed
     jit_ssh_host.py principals ACCOUNT SERIAL KEY_ID CERTIFICATE     sshd asks this at every login with a certificate
     jit_ssh_host.py state       say what was fetched, and who is logged in
@@ -34,6 +34,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 CONFIG = "/etc/jitaccess/ssh-host.json"
@@ -53,7 +54,6 @@ DEFAULTS = {
     "principals_user": "jitaccess-sshd",
     "sole": [],  # accounts without any other use: what runs on under them without a live login is ended
     "every_s": 1.0,
-    "report_every_s": 15.0,
     "look_every_s": 60.0,
     "stale_s": 300,
     "when_stale": "close",  # or "alarm": say so, and go on with what is known
@@ -147,12 +147,13 @@ class Host:
         self.folder = Path(config["state"])
         self.krl, self.trusted = Path(config["krl"]), Path(config["trusted"])
         self.logins_folder = Path(config["logins"])
-        self.state_file, self.lock_file = self.folder / "state.json", self.folder / "lock"
-        self.reported_at, self.looked_at = -1e9, -1e9
-        self.last_report: tuple[object, ...] = ()
-        self.look: dict = {}
-        self.off_s = 0.0
+        self.state_file, self.lock_file = self.folder / "state.json", self.logins_folder / ".lock"
         self.opener: urllib.request.OpenerDirector | None = None
+        self.look: dict = {}
+        self.looked_at = -1e9
+        self.off_s = 0.0
+        self.obeyed = 0
+        """The number whose ends have all come to pass here; only this is reported."""
 
     # -- what is known
 
@@ -163,13 +164,25 @@ class Host:
         except FileNotFoundError:
             return {"number": 0, "at_us": 0, "fetched_at": 0, "live": {}}
 
-    def locked(self, kind: int):
-        """Hold the lock between logins and news."""
-        stream = self.lock_file.open("rb")
-        signal.alarm(LOCK_LIMIT_S)
-        fcntl.flock(stream, kind)
-        signal.alarm(0)
-        return stream
+    @contextlib.contextmanager
+    def locked(self, kind: int) -> Iterator[None]:
+        """Hold the lock between logins and news. It lies where only sshd's user and root come, so that nobody else can hold it."""
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.geteuid() == 0:
+                os.fchown(handle, self.logins_folder.stat().st_uid, -1)
+            deadline = time.monotonic() + LOCK_LIMIT_S
+            while True:
+                try:
+                    fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise Refused("the lock between logins and news is held") from None
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(handle)
 
     # -- sshd asks
 
@@ -198,11 +211,13 @@ class Host:
 
     # -- news
 
-    def fetch(self) -> bool:
-        """Fetch and obey what is new; True when there was anything. Raises Refused or OSError, and then nothing has changed."""
+    def exchange(self, logins: list[dict]) -> bool:
+        """Report, and obey what comes back; True when there was anything new. Raises Refused or OSError, and then nothing has changed."""
         known, nonce = self.state(), secrets.token_urlsafe(24)
-        query = urllib.parse.urlencode({"nonce": nonce, "have": known["number"]})
-        answer = json.loads(self.call(f"bulletin?{query}"))
+        text = self.report(known, nonce, logins)
+        signing = ("-Y", "sign", "-q", "-f", self.config["host_key"], "-n", "jitaccess-report")
+        signed = {"report": text, "signature": keygen(*signing, given=text.encode()).decode()}
+        answer = json.loads(self.call("exchange", json.dumps(signed).encode()))
         text, signature = str(answer["bulletin"]), str(answer["signature"])
         self.check(text.encode(), signature)
         news = json.loads(text)
@@ -221,7 +236,7 @@ class Host:
                 "live": news.get("live", known["live"]),
             }
             replace(self.state_file, json.dumps(state).encode())
-        return bool(news["number"] > known["number"])
+        return bool(news["number"] != self.obeyed)
 
     def check(self, text: bytes, signature: str) -> None:
         """Refuse what none of the trusted authorities signed."""
@@ -248,7 +263,7 @@ class Host:
         replace(self.krl, krl)
         replace(self.trusted, "".join(f"{line}\n" for line in keys).encode())
 
-    def call(self, path: str, body: bytes | None = None) -> bytes:
+    def call(self, path: str, body: bytes) -> bytes:
         """Ask the broker; raises OSError for anything but a whole answer of 200."""
         if self.opener is None:
             context = ssl.create_default_context(cafile=self.config["ca_file"] or None)
@@ -267,88 +282,94 @@ class Host:
         """Return the logins whose sshd is still there; forget the others."""
         found = {}
         for path in self.logins_folder.iterdir():
-            pid, _, rest = path.name.partition("-")
-            if path.name.startswith(".") or started(int(pid)) != rest.partition("-")[0]:
-                if not path.name.startswith(".new-") or time.time() - path.stat().st_mtime > 60:
+            if path.name.startswith("."):  # the lock, and records that are being written
+                if path.name.startswith(".new-") and time.time() - path.stat().st_mtime > 60:
                     path.unlink(missing_ok=True)
                 continue
-            found[path] = json.loads(path.read_text())
+            pid, since, _ = path.name.split("-")
+            if started(int(pid)) == since:
+                found[path] = json.loads(path.read_text())
+            else:
+                path.unlink(missing_ok=True)
         return found
 
     def end_sessions(self) -> list[dict]:
-        """End what is over or was revoked; return the logins that live."""
-        with self.locked(
-            fcntl.LOCK_SH
-        ):  # a login in progress has recorded itself, or will see what we have just put in place
-            live = self.state()["live"]
-            records = self.records()
-        now, staying = time.time(), []
+        """End what is over or was revoked; return the logins that live. Raises Refused, after all the others, for what does not end."""
+        with self.locked(fcntl.LOCK_SH):
+            # A login in progress has recorded itself before what we obey was put in place, or sees that it is over.
+            live, records = self.state()["live"], self.records()
+        now = time.time()
+        staying: list[dict] = []
+        failed: list[str] = []
         for path, record in records.items():
             known = live.get(record["serial"])
             if known is not None and min(known["ends"], record["ends"]) > now:
                 staying.append(record)
                 continue
-            end(int(path.name.partition("-")[0]))
+            try:
+                end(int(path.name.partition("-")[0]))
+            except Refused as error:
+                failed.append(f"{record['key_id']}: {error}")
+                continue
             path.unlink(missing_ok=True)
             say(f"jitaccess: ended the session of {record['account']}, certificate {record['key_id']}")
         for account in self.config["sole"]:
             if not any(record["account"] == account for record in staying):
                 end_processes_of(account)
+        if failed:
+            raise Refused("; ".join(failed))
         return staying
 
-    # -- telling
-
-    def report(self, logins: list[dict]) -> None:
-        """Tell the broker what is here, signed with the host's key, when there is anything new or it is time."""
-        now = time.monotonic()
-        if now - self.looked_at >= self.config["look_every_s"]:
-            self.look, self.looked_at = look(self.config), now
-        state = self.state()
-        said = (state["number"], json.dumps(logins, sort_keys=True), json.dumps(self.look, sort_keys=True))
-        if said == self.last_report and now - self.reported_at < self.config["report_every_s"]:
-            return
-        text = json.dumps(
-            {
-                "v": 1,
-                "target": self.config["target"],
-                "host": self.config["host"],
-                "sequence": state["at_us"],
-                "number": state["number"],
-                "logins": logins,
-                "clock_off_s": round(self.off_s, 1),
-                **self.look,
-            }
-        )
-        signature = keygen(
-            "-Y", "sign", "-q", "-f", self.config["host_key"], "-n", "jitaccess-report", given=text.encode()
-        )
-        self.call("report", json.dumps({"report": text, "signature": signature.decode()}).encode())
-        self.last_report, self.reported_at = said, now
-
-    def once(self) -> bool:
-        """Fetch, obey, report; True when all of it succeeded. What is over ends here, whether the broker can be reached or not."""
-        good = True
-        try:
-            self.fetch()
-        except (Refused, OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as error:
-            good = False
-            say(f"jitaccess: no news: {error}", loud=isinstance(error, Refused))
-        logins: list[dict] = []
+    def settle(self) -> list[dict]:
+        """End what is over; return the logins that are reported. Only when all ended is the number in place called obeyed."""
+        number = self.state()["number"]
         try:
             logins = self.end_sessions()
         except (Refused, OSError, ValueError, KeyError) as error:
-            good = False
             say(f"jitaccess: a session could not be ended: {error}", loud=True)
-        age = time.time() - self.state()["fetched_at"]
-        if age > self.config["stale_s"]:
-            say(f"jitaccess: no news from the broker for {int(age)} seconds ({self.config['when_stale']})", loud=True)
-        if good:
+            return list(self.records().values())
+        self.obeyed = number
+        return logins
+
+    # -- telling
+
+    def report(self, known: dict, nonce: str, logins: list[dict]) -> str:
+        """Return what the broker is told: what is obeyed, who is here, and what sshd trusts."""
+        now = time.monotonic()
+        if now - self.looked_at >= self.config["look_every_s"]:
             try:
-                self.report(logins)
-            except (Refused, OSError, ValueError) as error:
-                good = False
-                say(f"jitaccess: could not report: {error}")
-        return good
+                self.look, self.looked_at = look(self.config), now
+            except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+                say(f"jitaccess: cannot look at sshd: {error}", loud=True)
+                blank: dict = {"authorities": [], "keys": [], "principals": self.config["principals"]}
+                self.look = blank | {"wrong": ["cannot be looked at"]}
+        said = {
+            "v": 1,
+            "target": self.config["target"],
+            "host": self.config["host"],
+            "nonce": nonce,
+            "sequence": known["at_us"],
+            "number": self.obeyed,
+            "logins": logins,
+            "clock_off_s": round(self.off_s, 1),
+        }
+        return json.dumps(said | self.look)
+
+    def once(self) -> bool:
+        """Report, fetch, obey, and say so; True when all of it succeeded. What is over ends here, whether the broker is there or not."""
+        logins = self.settle()
+        try:
+            if self.exchange(logins):
+                logins = self.settle()
+                self.exchange(logins)
+        except (Refused, OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
+            say(f"jitaccess: no news: {error}", loud=isinstance(error, Refused))
+            age = time.time() - self.state()["fetched_at"]
+            if age > self.config["stale_s"]:
+                state = self.config["when_stale"]
+                say(f"jitaccess: no news from the broker for {int(age)} seconds ({state})", loud=True)
+            return False
+        return self.obeyed == self.state()["number"]
 
 
 # ---------------------------------------------------------------- processes
@@ -509,7 +530,11 @@ def main(arguments: list[str]) -> int:
     host = Host(load(place))
     match arguments:
         case ["principals", account, serial, key_id, certificate]:
-            print(host.principals(account, serial, key_id, certificate))
+            try:
+                print(host.principals(account, serial, key_id, certificate))
+            except (Refused, OSError, ValueError, KeyError) as error:
+                say(f"jitaccess: a login as {account} is refused: {error}", loud=True)
+                return 1
         case ["once"]:
             return 0 if host.once() else 1
         case ["run"]:

@@ -7,7 +7,8 @@ have seen. Reports are kept as they came; their signature is checked by the conn
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import or_, select
@@ -18,12 +19,13 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue
-from jitaccess.store.db import Database, PendingEvent, Tx
+from jitaccess.store.db import Database, PendingEvent, Tx, View
 from jitaccess.store.tables import HostReport, Posting
 
 HEAD = ""
 """Name of the row that holds a board's number; it is locked while anything is posted."""
 TRIES = 5
+READ_AGAIN = timedelta(seconds=5)
 CHUNK = 500
 Entry = tuple[Mapping[str, JsonValue], datetime | None]
 
@@ -33,30 +35,53 @@ def key_of(target: str, name: str) -> str:
     return hashlib.sha256(f"{target}\0{name}".encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a process read last."""
+
+    number: int
+    read_at: datetime
+    entries: Mapping[str, Entry]
+    broken: frozenset[str]
+
+
 class SqlBoard:
     """The board of one target, in the broker's database."""
 
     def __init__(self, db: Database, target: str) -> None:
         self._db = db
         self.target = target
+        self._known: _Known | None = None
 
     def read(self) -> Posted:
-        """Return everything that is still to be kept, in one view; an entry whose seal is broken only by name."""
+        """Return everything that is still to be kept, in one view; an entry whose seal is broken only by name.
+
+        Hosts ask every second, each: while the board's number stays the same its entries are read, and their seals checked, anew only
+        every few seconds.
+        """
         with self._db.read() as view:
-            kept = or_(Posting.until.is_(None), Posting.until > view.now)
-            rows = view.unchecked_all(select(Posting).where(Posting.target == self.target, kept))
+            head = view.unchecked_get(Posting, key_of(self.target, HEAD))
+            number = head.number if head is not None else 0
+            known = self._known
+            if known is None or known.number != number or view.now - known.read_at >= READ_AGAIN:
+                known = self._known = self._read(view, number)
             reports = view.all(select(HostReport).where(HostReport.target == self.target))
-            entries: dict[str, Mapping[str, JsonValue]] = {}
-            broken: set[str] = set()
-            number = 0
-            for row in rows:
-                number = max(number, row.number)
-                if not view.intact(row):
-                    broken.add(row.name)
-                elif row.name != HEAD:
-                    entries[row.name] = cast("Mapping[str, JsonValue]", row.value)
             said = {row.host: Report(row.text, row.signature, row.received_at) for row in reports}
-            return Posted(view.now, number, entries, frozenset(broken - {HEAD}), said)
+            entries = {
+                name: value for name, (value, until) in known.entries.items() if until is None or until > view.now
+            }
+            return Posted(view.now, known.number, entries, known.broken, said)
+
+    def _read(self, view: View, number: int) -> "_Known":
+        kept = or_(Posting.until.is_(None), Posting.until > view.now)
+        entries: dict[str, Entry] = {}
+        broken: set[str] = set()
+        for row in view.unchecked_all(select(Posting).where(Posting.target == self.target, kept)):
+            if not view.intact(row):
+                broken.add(row.name)
+            elif row.name != HEAD:
+                entries[row.name] = (cast("Mapping[str, JsonValue]", row.value), row.until)
+        return _Known(number, view.now, entries, frozenset(broken - {HEAD}))
 
     def post(self, entries: Mapping[str, Entry], *, only_before: datetime | None = None) -> int:
         """Put entries on the board; raises NotDone (with `only_before`), or JitError when the store cannot commit."""
@@ -70,7 +95,7 @@ class SqlBoard:
 
     def _post(self, entries: Mapping[str, Entry], only_before: datetime | None) -> int:
         with self._db.begin(SYSTEM, lock=[(Posting, key_of(self.target, HEAD))]) as tx:
-            known = self._known(tx, [HEAD, *entries])
+            known = self._rows(tx, [HEAD, *entries])
             head = known.pop(HEAD, None)
             if only_before is not None and (tx.now >= only_before or known):
                 raise NotDone("too late, or the name was used")
@@ -84,7 +109,7 @@ class SqlBoard:
             self._write(tx, event, known, entries, number)
             return number
 
-    def _known(self, tx: Tx, names: list[str]) -> dict[str, Posting]:
+    def _rows(self, tx: Tx, names: list[str]) -> dict[str, Posting]:
         keys = [key_of(self.target, name) for name in names]
         found: dict[str, Posting] = {}
         for start in range(0, len(keys), CHUNK):

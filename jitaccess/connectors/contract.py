@@ -309,14 +309,10 @@ class Looking(Connector, Protocol):
 
 
 class Publisher(Protocol):
-    """What the connector of a kind with `publishes` answers when a host of its target comes to fetch."""
+    """What the connector of a kind with `publishes` answers when a host of its target comes."""
 
-    def bulletin(self, nonce: str, have: int) -> tuple[str, str]:
-        """Return the signed text for hosts and its signature; `nonce` is the host's, `have` the number it applied. Raises Unreachable."""
-        ...
-
-    def take_report(self, text: str, signature: str) -> None:
-        """Check and keep a host's report; raises Unusable."""
+    def exchange(self, report: str, signature: str) -> tuple[str, str]:
+        """Check and keep a host's signed report; return what it has to obey, and the signature over that. Raises Unusable, Unreachable."""
         ...
 
     def public_keys(self) -> Sequence[str]:

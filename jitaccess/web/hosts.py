@@ -1,7 +1,7 @@
-"""Where do hosts fetch what they obey, and report? For targets of a kind that publishes (connectors.contract, docs/adr/0031).
+"""Where do hosts report, and get what they obey? For targets of a kind that publishes (connectors.contract, docs/adr/0031).
 
-No cookie, no session, no client secret: a bulletin is signed by the target's authority over the host's own fresh number, a report with the
-host's own SSH key. A bulletin names no person and opens nothing, so anybody may fetch one; the connector checks reports.
+No cookie, no session, no client secret: a report is signed with the host's own SSH key, and what comes back by the target's
+authority, over the number that the host drew. The connector checks the one and makes the other.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,12 +18,6 @@ from jitaccess.web.doors import without_cookie
 Part = TypeVar("Part", bound=BaseModel)
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    nonce: str = Field(min_length=16, max_length=100)
-    have: int = Field(default=0, ge=0, lt=2**53)
-
-
 class _Reported(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     report: str = Field(max_length=200_000)
@@ -34,8 +28,7 @@ def blueprint(broker: Broker) -> Blueprint:
     """Return the doors over a broker."""
     found = Blueprint("hosts", __name__)
     doors: Mapping[str, tuple[str, Callable[[str], Response]]] = {
-        "bulletin": ("GET", lambda target: _bulletin(_publisher(broker, target))),
-        "report": ("POST", lambda target: _report(_publisher(broker, target))),
+        "exchange": ("POST", lambda target: _exchange(_publisher(broker, target))),
         "authority": ("GET", lambda target: _authority(_publisher(broker, target))),
     }
     for name, (method, door) in doors.items():
@@ -52,22 +45,15 @@ def _publisher(broker: Broker, target: str) -> Publisher:
     return cast(Publisher, broker.targets.at(target, facts.connector))
 
 
-def _bulletin(publisher: Publisher) -> Response:
-    asked = _checked(_Asked, request.args.to_dict())
+def _exchange(publisher: Publisher) -> Response:
+    given = _checked(_Reported, request.get_json(silent=True))
     try:
-        text, signature = publisher.bulletin(asked.nonce, asked.have)
+        text, signature = publisher.exchange(given.report, given.signature)
+    except Unusable as error:
+        raise JitError(Kind.FORBIDDEN, str(error)) from error
     except Unreachable as error:
         raise JitError(Kind.UNAVAILABLE, "The authority of this target cannot be used at the moment.") from error
     return jsonify({"bulletin": text, "signature": signature})
-
-
-def _report(publisher: Publisher) -> Response:
-    given = _checked(_Reported, request.get_json(silent=True))
-    try:
-        publisher.take_report(given.report, given.signature)
-    except Unusable as error:
-        raise JitError(Kind.FORBIDDEN, str(error)) from error
-    return jsonify({})
 
 
 def _authority(publisher: Publisher) -> Response:

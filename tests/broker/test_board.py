@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from jitaccess.broker.board import HEAD, SqlBoard, key_of
+from jitaccess.broker.board import HEAD, READ_AGAIN, SqlBoard, key_of
 from jitaccess.clock import to_epoch_us
 from jitaccess.connectors.contract import NotDone
 from jitaccess.domain.events import EventType
@@ -60,6 +60,7 @@ def test_an_entry_that_was_changed_by_sql_is_named_and_never_believed_again(worl
     there = board(world)
     there.post({"a": ({"state": "ended"}, None), "b": ({}, None)})
     world.sql("UPDATE posting SET value = :value WHERE id = :id", value='{"state":"live"}', id=key_of("hosts", "a"))
+    world.clock.advance(READ_AGAIN)
     seen = there.read()
     assert seen.broken == {"a"}
     assert set(seen.entries) == {"b"}

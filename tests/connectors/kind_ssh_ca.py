@@ -21,7 +21,6 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from jitaccess.connectors.contract import Credential, Effect, Secret, Surroundings, Unreachable, Unusable
 from jitaccess.connectors.ssh_ca import KIND, SshCaConnector
@@ -163,7 +162,6 @@ class SshBench:
             (self.place / name).mkdir(mode=0o755)
         shutil.chown(self.place / "logins", "nobody")
         (self.place / "logins").chmod(0o700)
-        (self.place / "state" / "lock").touch()
         script = HELPER.read_text().replace("/usr/bin/python3", plain_python(), 1)
         (self.place / "jit_ssh_host.py").write_text(script)
         (self.place / "jit_ssh_host.py").chmod(0o755)
@@ -193,7 +191,6 @@ class SshBench:
             "principals_user": "nobody",
             "every_s": 0.1,
             "look_every_s": 0.4,
-            "report_every_s": 1.0,
         }
         (place / "host.json").write_text(json.dumps(self.helper_config))
         printed = KIND.setup(SshCaConfig.model_validate(dict(self.config())))
@@ -360,24 +357,15 @@ class Door:
         door = self
 
         class Answers(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                query = parse_qs(urlsplit(self.path).query)
-                try:
-                    text, signature = connector.bulletin(query["nonce"][0], int(query["have"][0]))
-                except Unreachable as error:
-                    self._answer(503, str(error).encode())
-                    return
-                body = json.dumps({"bulletin": text, "signature": signature}).encode()
-                self._answer(200, door.spoil(body) if door.spoil else body)
-
             def do_POST(self) -> None:
                 found = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 try:
-                    connector.take_report(found["report"], found["signature"])
-                except Unusable as error:
-                    self._answer(400, str(error).encode())
+                    text, signature = connector.exchange(found["report"], found["signature"])
+                except (Unreachable, Unusable) as error:
+                    self._answer(403, str(error).encode())
                     return
-                self._answer(200, b"{}")
+                body = json.dumps({"bulletin": text, "signature": signature}).encode()
+                self._answer(200, door.spoil(body) if door.spoil else body)
 
             def _answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)

@@ -77,7 +77,7 @@ def test_only_the_clients_own_endpoints_never_look_at_cookies(site: Site) -> Non
         "/forward-auth",  # a proxied application's own cookie, which is nothing anywhere else
         "/proxied/start",
         "/proxied/sign-out",
-        "/hosts/x/report",  # signed with the host's own key
+        "/hosts/x/exchange",  # signed with the host's own key
     }
 
 

@@ -66,7 +66,6 @@ ANNOUNCE_LIMIT_S = 3.0
 """How long issuing waits until hosts know the certificate; then the person may have to try twice."""
 LOOK_AGAIN_S = 0.05
 CLOCK_OFF_S = 30
-MAX_NONCE = 100
 LIVE, ENDED, REFUSED = "live", "ended", "refused"
 _KEY_ENTRY = "key "
 _KEY_ACCOUNT = re.compile(r"(?P<host>[^:]+): (?P<account>.+) (?:authority )?key (?P<key>SHA256:[A-Za-z0-9+/]{43})")
@@ -237,6 +236,7 @@ class SshCaConnector:
         self._retire(posted)
         trusted = {fingerprint(blob_of_line(line)) for line in trusted_of(posted, keys)[1]}
         found = {account.name: account for account in _certificates(posted, heard)}
+        found |= {f"board: {name}": Account(f"board: {name}") for name in posted.broken}
         for host in self._config.hosts:
             said = heard.get(host.name)
             if said is None or not said.fresh:
@@ -304,33 +304,34 @@ class SshCaConnector:
 
     # -- for hosts
 
-    def bulletin(self, nonce: str, have: int) -> tuple[str, str]:
-        """Return what hosts obey, signed over their nonce: list of revocations, announced certificates, trusted authorities."""
+    def exchange(self, report: str, signature: str) -> tuple[str, str]:
+        """Keep what a host says; return what it obeys: list of revocations, announced certificates, authorities to trust.
+
+        1 the host's own key signed the report; nobody else learns anything · 2 it is kept, unless a newer one is there, or the same a
+        moment ago · 3 the bulletin is signed over the number that the host drew for this asking.
+        """
+        said = read(report, signature, self._board.target, self._config.hosts)  # 1
+        if said is None:
+            raise Unusable(told("This report is not signed by a host of this target, or not of its form."))
         posted = self._board.read()
         key, trusted = trusted_of(posted, self._keys())
+        if not self._reader.knows(posted, said):
+            self._board.take(said.host, said.sequence, (report, signature))  # 2
         text: dict[str, JsonValue] = {
             "v": 1,
             "target": self._board.target,
-            "nonce": nonce[:MAX_NONCE],
+            "nonce": said.nonce,
             "at_us": int(posted.at.timestamp() * 1_000_000),
             "number": posted.number,
         }
-        if have != posted.number:
+        if said.number != posted.number:
             text |= {
                 "krl": base64.b64encode(_revocations(posted)).decode(),
                 "live": _announced(posted),
                 "trusted": [*trusted],
             }
         signed = json.dumps(text, separators=(",", ":"))
-        return signed, sign_text(key, BULLETIN, signed.encode())
-
-    def take_report(self, text: str, signature: str) -> None:
-        """Check a report and keep it; raises Unusable."""
-        said = read(text, signature, self._board.target, self._config.hosts)
-        if said is None:
-            raise Unusable(told("This report is not signed by a host of this target, or not of its form."))
-        if not self._board.take(said.host, said.sequence, (text, signature)):
-            raise Unusable(told("This report is older than the last one of the host."))
+        return signed, sign_text(key, BULLETIN, signed.encode())  # 3
 
     def public_keys(self) -> Sequence[str]:
         """Return the authorities that hosts trust, the one in use first."""

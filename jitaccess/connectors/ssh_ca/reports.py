@@ -17,6 +17,8 @@ from jitaccess.connectors.ssh_ca.config import SshHost
 from jitaccess.connectors.ssh_ca.wire import blob_of_line, verify
 
 NAMESPACE = "jitaccess-report"
+KEPT_SHARE = 4
+"""An unchanged report is written down so often within the time after which a host counts as silent."""
 MAX_REPORT = 200_000
 """Characters."""
 Short = Annotated[str, StringConstraints(max_length=400)]
@@ -51,6 +53,8 @@ class Said(_Part):
     host: Short
     sequence: Annotated[int, Field(ge=0, lt=2**53)]
     """The broker's time, in microseconds, of the bulletin that was fetched last."""
+    nonce: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,100}$")]
+    """Drawn by the host for one asking."""
     number: Annotated[int, Field(ge=0, lt=2**53)]
     """Of the bulletin that is in place, with every session ended that it ends."""
     logins: Annotated[list[Login], Field(max_length=10_000)]
@@ -106,6 +110,15 @@ class Reader:
                 digest = hashlib.sha256(report.text.encode()).hexdigest()
                 found[host.name] = Heard(said, age_s <= self._silent_after_s, digest)
         return found
+
+    def knows(self, posted: Posted, said: Said) -> bool:
+        """Say whether the host said the same a moment ago: not every asking is written down."""
+        known = self.heard(posted).get(said.host)
+        if known is None:
+            return False
+        age_s = (posted.at - posted.reports[said.host].received_at).total_seconds()
+        same = {"nonce": said.nonce, "sequence": said.sequence, "clock_off_s": said.clock_off_s}
+        return age_s * KEPT_SHARE < self._silent_after_s and known.said.model_copy(update=same) == said
 
     def _said(self, host: str, report: Report) -> Said | None:
         known = self._checked.get(host)

@@ -55,7 +55,6 @@ d /run/jitaccess/logins 0700 jitaccess-sshd root
 EOF
 install -d -o root -g root -m 755 /run/jitaccess
 install -d -o jitaccess-sshd -g root -m 700 /run/jitaccess/logins
-touch /var/lib/jitaccess/lock
 printf '%s\n' "$AUTHORITY" >/etc/ssh/jitaccess/ca.pub
 [ -s /etc/ssh/jitaccess/krl ] || ssh-keygen -q -k -f /etc/ssh/jitaccess/krl
 cat >/etc/jitaccess/ssh-host.json <<EOF
