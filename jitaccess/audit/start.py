@@ -12,9 +12,10 @@ from jitaccess.audit.proofs import hashes_between
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.checkpoint import Checkpoint, open_checkpoint
 from jitaccess.proof.errors import ProofError
-from jitaccess.proof.merkle import Frontier
+from jitaccess.proof.merkle import Frontier, leaf_hash
 from jitaccess.proof.notes import VerifierKey
 from jitaccess.store.db import Database, View
+from jitaccess.store.holds import HOLD_EVENTS, LoggedHolds
 from jitaccess.store.log import HEAD_ID
 from jitaccess.store.tables import CheckpointRow, Event, LogHead
 from jitaccess.tokens.keys import Keyring
@@ -45,6 +46,7 @@ def check_at_start(db: Database, keyring: Keyring, origin: str, *, published: Pa
         if numbered != head.size or (last if last is not None else -1) != head.size - 1:
             raise _broken("The log does not hold as many entries as its head claims.")
         roots = _roots(view, {*(point.size for point in signed), head.size})
+        holds = _holds(view, head.size)
     try:
         claimed = Frontier.from_bytes(head.frontier)
     except ProofError as error:
@@ -54,6 +56,20 @@ def check_at_start(db: Database, keyring: Keyring, origin: str, *, published: Pa
     for point in signed:
         if point.size > head.size or point.root != roots[point.size]:
             raise _broken("The log is not the one that its newest checkpoint signed.")
+    db.holds = holds
+
+
+def _holds(view: View, size: int) -> LoggedHolds:
+    """Return the holds in force, from entries whose hashes are checked against the signed root."""
+    told = view.rows(
+        select(Event.id, Event.leaf, Event.leaf_hash)
+        .where(Event.type.in_(HOLD_EVENTS), Event.idx < size)
+        .order_by(Event.idx)
+    ).all()
+    for event_id, leaf, hash_of_leaf in told:
+        if leaf_hash(leaf.encode()) != hash_of_leaf:
+            raise _broken(f"The entry {event_id} is not what its hash says.")
+    return LoggedHolds().after((one.leaf for one in told), upto=size - 1)
 
 
 def _roots(view: View, sizes: set[int]) -> dict[int, bytes]:

@@ -20,7 +20,7 @@ from jitaccess.broker.deputies import both_able
 from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
-from jitaccess.broker.votes import as_votes, votes_of, votes_on
+from jitaccess.broker.votes import as_votes, decided_by_log, votes_of, votes_on
 from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
 from jitaccess.domain.approval import (
     LEAST_REFUSERS,
@@ -381,7 +381,8 @@ def _opened_us(tx: Tx, broker: Broker, current: Current, request: AccessRequest,
 def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
     """Return the step that this person may sign now, derived anew from the register, or why not.
 
-    1 the person may act · 2 the request waits, in time (T-08) · 3 nobody approves his own, through whatever account (R21, T-05) ·
+    1 the person may act · 2 the request waits, in time (T-08), by the log as well · 3 nobody approves his own, through whatever account
+    (R21, T-05) ·
     4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28).
     """
     refused = may_act(
@@ -397,6 +398,9 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
         return Refused(Kind.GONE, "not_pending", "This request was decided already.")
     if tx.now >= request.approve_by:
         return Refused(Kind.GONE, "too_late", "This request waited too long and has expired.")
+    decided = decided_by_log(tx, request.id)  # 2, whatever the row says
+    if decided is not None:
+        return decided
     approval = terms_of(request)
     votes = as_votes(votes_of(tx, request.id))
     steps = _open_steps(tx, request, approval, current.person.id, votes)  # 4

@@ -34,7 +34,7 @@ from jitaccess.identity.sessions import Current
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.proof.statements import ChangeStatement
 from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import Account, Change, Hold, Person, PolicySetRow
+from jitaccess.store.tables import Account, Change, Person, PolicySetRow
 from jitaccess.told import told
 
 
@@ -116,7 +116,7 @@ def _link_create(tx: Tx, broker: Broker, current: Current, change: Change, paylo
 
 
 def _hold_release(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
-    held = tx.require(Hold, change.subject_id, "There is no such hold.")
+    held = hold.find(tx, change.subject_id)
     hold.release(tx, held.id, by=current.person.id)
     return None
 

@@ -25,7 +25,7 @@ from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
-from jitaccess.broker.votes import as_votes, votes_of
+from jitaccess.broker.votes import as_votes, closed_by_log, votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import (
     ConnectorKind,
@@ -128,7 +128,8 @@ def reverify(view: View, broker: Broker, grant: Grant) -> Refused | None:
 def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
     """Check everything that a grant rests on. The grant's own seal was checked when it was read.
 
-    1 the grant runs · 2 no hold · 3 the person, account and passkey may act · 4 the request is this grant's, field by field ·
+    1 the grant runs · 2 no hold · 3 the person, account and passkey may act · 4 the request is this grant's, field by field, and the
+    log knows of no refusal, withdrawal or veto ·
     5 the filing's signature, and the request's row against its statement · 6 the policy of now, on equal terms · 7 each approval's
     signature, and the row against its statement; the approvers' rights of now; the quorum · 8 the grant within the signed bounds,
     as long as the smallest duration that was signed.
@@ -142,7 +143,7 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
     refused = may_act(
         view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=request.filing_passkey_id
     )  # 3
-    refused = refused or _same_subject(grant, request)  # 4
+    refused = refused or _same_subject(grant, request) or closed_by_log(view, request.id)  # 4
     if refused is not None:
         return refused
     passkey = view.get(Passkey, request.filing_passkey_id)
@@ -506,7 +507,13 @@ def open_in(
 
 
 def ready(broker: Broker) -> Refused | None:
-    """Say whether what was overdue at the start has been ended; nothing is given out before (R59)."""
+    """Say whether what was overdue at the start has been ended, and the log is whole; nothing is given out before (R59, R64)."""
+    if not broker.db.log_whole:
+        return Refused(
+            Kind.UNAVAILABLE,
+            "log_not_whole",
+            "The stored log is not the one that was written: nothing is given out. Tell an administrator.",
+        )
     if broker.may_grant.is_set():
         return None
     return Refused(Kind.UNAVAILABLE, "starting", "The broker is still ending what is overdue. Try again in a moment.")
@@ -750,6 +757,9 @@ def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_cl
     if tell_client is not None:
         announce_family(tx, family, tell_client)
     live = tx.unchecked_all(select(Token).where(Token.family == family, Token.ended_at.is_(None)))
-    event = tx.record(type_, subject={"client": client_id}, body={"family": family, "ended": len(live)})
+    grant_id = live[0].grant_id if live else None  # all of a family belong to one
+    event = tx.record(
+        type_, subject={"client": client_id, "grant": grant_id}, body={"family": family, "ended": len(live)}
+    )
     tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])
     return len(live)

@@ -17,7 +17,7 @@ from jitaccess.identity import people
 from jitaccess.identity.people import Foreseen
 from jitaccess.identity.standing import touched
 from jitaccess.store.db import View
-from jitaccess.store.tables import Account, Hold
+from jitaccess.store.tables import Account
 
 OWN_RIGHTS = Refused(Kind.FORBIDDEN, "own_rights", "Nobody changes their own rights. Ask another administrator.")
 OWN_HOLD = Refused(Kind.FORBIDDEN, "own_hold", "Nobody lifts a hold on themselves. Ask another administrator.")
@@ -48,7 +48,7 @@ def refusal(view: View, *, kind: str, subject: str, payload: Payload, signers: C
     if _subject_person(view, kind, subject) in signers:
         return OWN_RIGHTS
     if kind == "hold.release":
-        held = view.unchecked_get(Hold, subject)
+        held = next((one for one in hold.in_force(view) if one.id == subject), None)
         if held is not None and any(hold.concerns(view, held, signer) for signer in signers):
             return OWN_HOLD
     change = foreseen(kind, subject, payload)

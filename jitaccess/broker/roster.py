@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.hold import in_force
 from jitaccess.broker.offers import fold
 from jitaccess.broker.revoke import LIVE_GRANTS
 from jitaccess.domain.register import PersonView
@@ -110,7 +111,7 @@ def dossier(view: View, person_id: str) -> Dossier:
         tuple(accounts),
         {account: tuple(found) for account, found in keys.items()},
         tuple(direct),
-        tuple(view.all(select(Hold).where(Hold.subject_id.in_(subjects), Hold.released_at.is_(None)))),
+        tuple(found for found in in_force(view) if found.subject_id in subjects),
         tuple(
             view.unchecked_all(
                 select(Grant)

@@ -2,17 +2,54 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
+from jitaccess.domain.events import EventType
+from jitaccess.domain.values import Refused
+from jitaccess.errors import Kind
 from jitaccess.proof.quorum import Vote
 from jitaccess.store.db import View
-from jitaccess.store.find import Find
-from jitaccess.store.tables import Approval
+from jitaccess.store.find import Count, Find, one_of
+from jitaccess.store.tables import Approval, Event
 
 VOTES = Find(
     Approval,
     select(Approval).where(Approval.request_id == bindparam("request_id")).order_by(Approval.given_at, Approval.id),
 )
+
+CLOSING = (
+    EventType.REQUEST_DENIED.value,
+    EventType.REQUEST_WITHDRAWN.value,
+    EventType.REQUEST_EXPIRED.value,
+    EventType.REQUEST_SUPERSEDED.value,
+    EventType.DENIAL_GIVEN.value,
+    EventType.VETO_GIVEN.value,
+)
+"""What ends a request, or the grant that came of it, for good."""
+
+
+def _told_of(types: tuple[str, ...]) -> Count:
+    return Count(select(func.count()).where(Event.request_id == bindparam("request_id"), one_of(Event.type, types)))
+
+
+CLOSED = _told_of(CLOSING)
+DECIDED = _told_of((*CLOSING, EventType.REQUEST_APPROVED.value))
+
+
+def closed_by_log(view: View, request_id: str) -> Refused | None:
+    """Say that the log knows a request as refused, withdrawn, over or vetoed, whatever the rows say now (ADR 40)."""
+    return _by_log(view, CLOSED, request_id)
+
+
+def decided_by_log(view: View, request_id: str) -> Refused | None:
+    """Say that the log knows a request as decided, for or against: it waits for nobody any more, whatever its row says now."""
+    return _by_log(view, DECIDED, request_id)
+
+
+def _by_log(view: View, told: Count, request_id: str) -> Refused | None:
+    if not view.count(told, request_id=request_id)[0]:
+        return None
+    return Refused(Kind.GONE, "decided_in_log", "By the log this request was decided already. Ask anew.", "state")
 
 
 def votes_of(view: View, request_id: str) -> list[Approval]:

@@ -37,6 +37,8 @@ class Staff:
     holds: frozenset[tuple[str, str]]
     """(kind, subject) of every hold in force."""
     emails: Mapping[str, str]
+    broken: frozenset[str] = frozenset()
+    """Persons of whom a record was changed or deleted outside the broker: they may not act until it is repaired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +74,42 @@ def foresee(view: View, change: Foreseen) -> Staff:
 
 
 def _read(view: View, change: Foreseen = NOTHING_FORESEEN) -> Staff:
-    in_force = view.all(select(Hold).where(Hold.released_at.is_(None)))
-    holds = frozenset((hold.kind, hold.subject_id) for hold in in_force) | change.holds
-    active = view.all(select(Membership).where(Membership.status == "active"))
-    memberships = {(row.group_id, row.member_kind, row.member_id) for row in active} | change.joins
-    groups = frozenset(group.id for group in view.all(select(Group)))
-    left = change.leaves
-    closed = expand_groups(
-        [(group, member) for group, kind, member in memberships if kind == "person" and (group, member) not in left],
-        [(group, member) for group, kind, member in memberships if kind == "group" and (group, member) not in left],
-    )
-    persons = view.all(select(Person))
+    """Read the register. A row that is not as the log wrote it gives nothing and stops nobody else (ADR 41)."""
+    rows = view.usable(select(Hold).where(Hold.released_at.is_(None)))
+    logged = view.logged_holds().values()
+    holds = frozenset({(row.kind, row.subject_id) for row in rows} | {(hold.kind, hold.subject_id) for hold in logged})
+    holds |= change.holds
+    groups = frozenset(group.id for group in view.unchecked_all(select(Group)))
+    closed, doubtful = _groups_of(view, groups, change)
+    persons = view.unchecked_all(select(Person))
+    broken = doubtful | {person.id for person in persons if not view.whole(person)}
     views = {
-        person.id: _view_of(person, change.persons.get(person.id, {}), closed.get(person.id, frozenset()), holds)
+        person.id: _view_of(
+            person,
+            change.persons.get(person.id, {}),
+            closed.get(person.id, frozenset()),
+            holds,
+            broken=person.id in broken,
+        )
         for person in persons
     }
     return Staff(
         RegisterView(views, groups, frozenset(person.institution for person in views.values())),
-        {account.id: (account.person_id, account.status == "active") for account in view.all(select(Account))},
-        {passkey.id: (passkey.account_id, passkey.status) for passkey in view.all(select(Passkey))},
+        {account.id: (account.person_id, account.status == "active") for account in view.usable(select(Account))},
+        {passkey.id: (passkey.account_id, passkey.status) for passkey in view.usable(select(Passkey))},
         holds,
         {person.id: person.email for person in persons},
+        frozenset(broken),
     )
 
 
 def _view_of(
-    person: Person, altered: Mapping[str, str | None], groups: frozenset[str], holds: frozenset[tuple[str, str]]
+    person: Person,
+    altered: Mapping[str, str | None],
+    groups: frozenset[str],
+    holds: frozenset[tuple[str, str]],
+    *,
+    broken: bool,
 ) -> PersonView:
     institution = altered.get("institution") or person.institution
     return PersonView(
@@ -107,9 +119,31 @@ def _view_of(
         altered.get("unit") or person.unit,
         altered.get("manager_id", person.manager_id),
         groups,
-        on_hold=("person", person.id) in holds or ("institution", institution) in holds,
+        on_hold=("person", person.id) in holds or ("institution", institution) in holds or broken,
         active=(altered.get("status") or person.status) == "active",
     )
+
+
+def _groups_of(
+    view: View, groups: frozenset[str], change: Foreseen
+) -> tuple[Mapping[str, frozenset[str]], frozenset[str]]:
+    """Return person id -> groups, and the persons of whom a membership was changed or deleted behind our back.
+
+    A rule may exclude a group, so a membership that is lost could give a right: whom it concerns is blocked instead.
+    """
+    found = view.unchecked_all(select(Membership))  # ended ones too: a status that was changed shows by the seal
+    sound = {
+        (row.group_id, row.member_kind, row.member_id) for row in found if view.whole(row) and row.status == "active"
+    }
+    pairs = [one for one in sound | change.joins if (one[0], one[2]) not in change.leaves]
+    closed = expand_groups(
+        [(group, member) for group, kind, member in pairs if kind == "person"],
+        [(group, member) for group, kind, member in pairs if kind == "group"],
+    )
+    lost = {row.id for row in found if not view.intact(row)} | view.blocked(Membership)
+    members = {key.partition("/")[2] for key in lost}
+    inner = members & groups
+    return closed, frozenset(members | {person for person, of in closed.items() if of & inner})
 
 
 def may_act(
@@ -133,6 +167,12 @@ def may_act(
             )
         if ("passkey", passkey_id) in known.holds:
             return Refused(Kind.FORBIDDEN, "passkey_on_hold", "This passkey is on hold. Ask an administrator.")
+    if person_id in known.broken:
+        return Refused(
+            Kind.FORBIDDEN,
+            "record_changed",
+            "A record of this person was changed outside the broker. Ask an administrator to repair it.",
+        )
     if person.on_hold:
         return Refused(Kind.FORBIDDEN, "on_hold", "This person is on hold. Ask an administrator.")
     return None
@@ -263,9 +303,10 @@ def add_member(tx: Tx, *, group_id: str, member_id: str, kind: str = "person") -
     if known is not None:
         tx.update(known, event, status="active", since_at=tx.now)
         return known
-    return tx.insert(
+    return tx.insert_again(
         Membership,
         event,
+        tx.newest_version(Membership, key),
         id=key,
         group_id=group_id,
         member_kind=kind,

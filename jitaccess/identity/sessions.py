@@ -68,17 +68,17 @@ def open_session(tx: Tx, site: Site, passkey: Passkey, *, strict: bool) -> tuple
 
 
 def resolve(view: View, secret: str | None) -> Current | None:
-    """Return who holds this secret, or None: unknown, ended, too old, idle too long, or may not act now."""
+    """Return who holds this secret, or None: unknown, ended, too old, idle too long, changed by hand, or may not act now."""
     if not secret or len(secret) > 200:
         return None
-    found = view.find(BY_SECRET, secret_hash=hash_secret(secret))
-    return current_of(view, found[0]) if found else None
+    found = view.unchecked_find(BY_SECRET, secret_hash=hash_secret(secret))
+    return current_of(view, found[0]) if found and view.whole(found[0]) else None
 
 
 def by_id(view: View, session_id: str) -> Current | None:
     """Return the session with this id under the same checks."""
-    row = view.get(WebSession, session_id)
-    return None if row is None else current_of(view, row)
+    row = view.unchecked_get(WebSession, session_id)
+    return None if row is None or not view.whole(row) else current_of(view, row)
 
 
 def current_of(view: View, row: WebSession) -> Current | None:

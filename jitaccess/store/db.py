@@ -25,6 +25,7 @@ from sqlalchemy import (
     Engine,
     Executable,
     Result,
+    ScalarSelect,
     Select,
     Table,
     TableValuedAlias,
@@ -34,6 +35,8 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal,
+    or_,
     select,
     update,
 )
@@ -53,11 +56,12 @@ from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
 from jitaccess.store.find import Count, Find
+from jitaccess.store.holds import HOLD_EVENTS, LoggedHold, LoggedHolds
 from jitaccess.store.ids import new_bytes, new_id
-from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, number_pending
+from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, genuine, number_pending
 from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
 from jitaccess.store.seal import Seals, row_digest, sealed_content
-from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, Sealed
+from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, RowVersion, Sealed
 from jitaccess.store.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
@@ -118,6 +122,8 @@ class _Shape:
     """Those of them that are left out while NULL."""
     eventless: bool
     """Sealed under its own key: it carries no evidence (ADR 0038)."""
+    read: tuple[Any, ...]
+    """What is selected: the columns and, of a sealed table, the newest version that the log names of the row (ADR 40)."""
 
     def content(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return what the seal is made over."""
@@ -142,8 +148,18 @@ def _shape(model: type[Base]) -> _Shape:
             sealed = tuple(name for name in columns if name not in _SEAL_COLUMNS and name not in model.UNSEALED)
             later = model.LATER
         key = str(next(iter(table.primary_key)).key)
-        found = _SHAPES[model] = _Shape(table, str(table.name), key, columns, sealed, later, eventless)
+        read = (*table.columns, _newest(table, key)) if sealed and not eventless else tuple(table.columns)
+        found = _SHAPES[model] = _Shape(table, str(table.name), key, columns, sealed, later, eventless, read)
     return found
+
+
+def _newest(table: Table, key: str) -> ScalarSelect[int]:
+    return (
+        select(func.max(RowVersion.version))
+        .where(RowVersion.row_table == literal(str(table.name)), RowVersion.row_key == table.c[key])
+        .correlate(table)
+        .scalar_subquery()
+    )
 
 
 _SHAPES: dict[type[Base], _Shape] = {}
@@ -185,7 +201,7 @@ class _Statements:
         """Select every column of the row with key `row_key`."""
 
         def build() -> Prepared:
-            statement = select(*shape.table.columns).where(shape.table.c[shape.key] == bindparam("row_key"))
+            statement = select(*shape.read).where(shape.table.c[shape.key] == bindparam("row_key"))
             return Prepared(statement.with_for_update() if lock else statement, self.dialect)
 
         return self._get(("select", shape.name, lock), build)
@@ -219,9 +235,7 @@ class _Statements:
 
     def find(self, question: Find[Any], shape: _Shape) -> Prepared:
         """Select every column of the rows that answer a question."""
-        return self._get(
-            question, lambda: Prepared(question.statement.with_only_columns(*shape.table.columns), self.dialect)
-        )
+        return self._get(question, lambda: Prepared(question.statement.with_only_columns(*shape.read), self.dialect))
 
     def count(self, question: Count) -> Prepared:
         """Count what a question asks for."""
@@ -260,7 +274,19 @@ class View:
     One row is one object within a view: reading it again refreshes that object.
     """
 
-    __slots__ = ("_connection", "_cursor", "_database", "_known", "_made", "_session", "_trusted", "_version", "now")
+    __slots__ = (
+        "_broken",
+        "_connection",
+        "_cursor",
+        "_database",
+        "_known",
+        "_made",
+        "_newest",
+        "_session",
+        "_trusted",
+        "_version",
+        "now",
+    )
 
     def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
         self._database = database
@@ -269,8 +295,12 @@ class View:
         self._session: Session | None = None
         self._known: dict[tuple[type[Base], str], Base] = {}
         self._trusted: dict[int, Base] = {}
+        self._newest: dict[int, int] = {}
+        """Object id -> the newest version that the log names of the row, where that is not the first."""
         self._made: dict[str, object] = {}
         self._version: int | None = None
+        self._broken: list[tuple[str, str]] = []
+        """(table, key) of broken rows that were met and left out; alarmed at the end."""
         self.now = now
 
     @property
@@ -313,7 +343,7 @@ class View:
         self._settle(shape.name)
         statements = self._database.statements
         found = statements.select(shape).rows(self._cursor, {"row_key": key})
-        return self._one(model, shape, self._values(shape, found[0])) if found else None
+        return self._one(model, shape, found[0]) if found else None
 
     def find(self, question: Find[Row], **values: object) -> list[Row]:
         """Return the rows that answer a question; raises SEAL_BROKEN for any of them."""
@@ -324,7 +354,7 @@ class View:
         model, shape = question.model, _shape(question.model)
         self._settle(shape.name)
         found = self._database.statements.find(question, shape).rows(self._cursor, values)
-        return [self._one(model, shape, self._values(shape, row)) for row in found]
+        return [self._one(model, shape, row) for row in found]
 
     def count(self, question: Count, **values: object) -> tuple[int, ...]:
         """Return the numbers that a question asks for."""
@@ -336,18 +366,53 @@ class View:
         model = cast("type[Row]", statement.column_descriptions[0]["entity"])
         shape = _shape(model)
         self._settle()
-        found = self._connection.execute(statement.with_only_columns(*shape.table.columns))
-        return [self._one(model, shape, dict(zip(shape.columns, row, strict=True))) for row in found]
+        found = self._connection.execute(statement.with_only_columns(*shape.read))
+        return [self._object(model, shape, dict(zip(shape.columns, row, strict=False)), row) for row in found]
 
-    def _values(self, shape: _Shape, row: Sequence[Any]) -> dict[str, object]:
-        """Return a row of the driver as values by column."""
-        return {
+    def usable(self, statement: Select[Row]) -> list[Row]:
+        """Return the rows of a select that are intact; the others are left out and alarmed. For what must not stop for one row."""
+        return [row for row in self.unchecked_all(statement) if self.whole(row)]
+
+    def whole(self, row: Base) -> bool:
+        """Say whether a row is intact; one that is not is alarmed when the view ends."""
+        if self.intact(row):
+            return True
+        shape = _shape(type(row))
+        self._broken.append((shape.name, str(row.__dict__[shape.key])))
+        return False
+
+    def blocked(self, model: type[Base]) -> frozenset[str]:
+        """Return the keys of rows of a class that contradict the log, as of the last check; of rows that are gone as well."""
+        name = _shape(model).name
+        return frozenset(key for table, key in self._database.blocked if table == name)
+
+    def newest_version(self, model: type[Base], key: str) -> int:
+        """Return the newest version after the first that the log names of a row, there or gone; 0 for none."""
+        wanted = select(func.max(RowVersion.version)).where(
+            RowVersion.row_table == _shape(model).name, RowVersion.row_key == key
+        )
+        return int(self.scalar(wanted) or 0)
+
+    def logged_holds(self) -> Mapping[str, LoggedHold]:
+        """Return the holds in force by the log: hold id -> hold. Rows are not asked (ADR 40)."""
+        known, seals = self._database.holds, self._database.seals
+        news = self.rows(
+            select(Event.id, Event.leaf, Event.leaf_hash, Event.seal)
+            .where(Event.type.in_(HOLD_EVENTS), or_(Event.idx.is_(None), Event.idx > known.upto))
+            .order_by(Event.idx.is_(None), Event.idx, Event.id)
+        )
+        return known.after(leaf for key, leaf, digest, seal in news if genuine(key, leaf, digest, seal, seals)).in_force
+
+    def _one(self, model: type[Row], shape: _Shape, row: Sequence[Any]) -> Row:
+        """Return the one object of this view for a row of the driver."""
+        values = {
             name: value if convert is None else convert(value)
-            for (name, convert), value in zip(self._database.statements.columns(shape), row, strict=True)
+            for (name, convert), value in zip(self._database.statements.columns(shape), row, strict=False)
         }
+        return self._object(model, shape, values, row)
 
-    def _one(self, model: type[Row], shape: _Shape, values: dict[str, object]) -> Row:
-        """Return the one object of this view for a row just read."""
+    def _object(self, model: type[Row], shape: _Shape, values: dict[str, object], row: Sequence[Any]) -> Row:
+        """Return the one object of this view for a row just read, and keep what the log names as its newest version."""
         name = (model, str(values[shape.key]))
         known = self._known.get(name)
         if known is None:
@@ -355,14 +420,18 @@ class View:
         else:
             self._trusted.pop(id(known), None)
             known.__dict__.update(values)
+        if len(row) > len(shape.columns) and row[-1] is not None:
+            self._newest[id(known)] = int(row[-1])
         return cast(Row, known)
 
     def intact(self, row: Base) -> bool:
-        """Say whether a row carries its seal and is not blocked by the register check."""
+        """Say whether a row carries its seal, is the newest that the log knows of, and is not blocked by the register check."""
         shape = _shape(type(row))
         if not shape.sealed or id(row) in self._trusted:
             return True
         sealed, values = cast(Sealed, row), row.__dict__
+        if self._newest.get(id(row), 0) > sealed.version:
+            return False  # an older row was put back: its seal was good once
         key = str(values[shape.key])
         content = shape.content({name: values[name] for name in shape.sealed})
         digest = row_digest(shape.name, key, sealed.version, content)
@@ -433,12 +502,11 @@ class View:
 class Tx(View):
     """One transaction: reads, sealed writes and the events that tell of them."""
 
-    __slots__ = ("_broken", "_changed", "_events", "_mine", "_queue", "_queued", "_register_touched", "actor")
+    __slots__ = ("_changed", "_events", "_mine", "_queue", "_queued", "_register_touched", "actor")
 
     def __init__(self, database: "Database", connection: Connection, now: datetime, actor: Actor) -> None:
         super().__init__(database, connection, now)
         self.actor = actor
-        self._broken: list[tuple[str, str]] = []
         self._events: list[PendingEvent] = []
         self._changed: set[str] = set()
         self._mine: set[tuple[type[Base], str]] = set()
@@ -456,6 +524,15 @@ class Tx(View):
 
     def _changes_register(self) -> bool:
         return self._register_touched
+
+    def logged_holds(self) -> Mapping[str, LoggedHold]:
+        """As in every view, after what this transaction places and releases."""
+        mine = [self._leaf(one)[0].decode() for one in self._events if one.type.value in HOLD_EVENTS]
+        return LoggedHolds(in_force=super().logged_holds()).after(mine).in_force
+
+    def touch_register(self) -> None:
+        """Make everybody read the register anew, where an entry alone changes what holds."""
+        self._register_touched = True
 
     # -- evidence
 
@@ -487,9 +564,13 @@ class Tx(View):
 
     def insert(self, model: type[Row], event: PendingEvent | None = None, **values: object) -> Row:
         """Write a new row, sealed under its event, and return it. Columns not named are NULL."""
+        return self.insert_again(model, event, 0, **values)
+
+    def insert_again(self, model: type[Row], event: PendingEvent | None, newest: int, /, **values: object) -> Row:
+        """Write a row anew that is gone; `newest` is the newest version that the log knows of it (`newest_version`)."""
         shape = _shape(model)
         key = str(values[shape.key])
-        full = self._sealed(shape, event, key, 1, {**dict.fromkeys(shape.columns), **values})
+        full = self._sealed(shape, event, key, newest + 1, {**dict.fromkeys(shape.columns), **values})
         self._write(shape, [full])
         self._mine.add((model, key))
         made = self._known[model, key] = _instance(model, full)
@@ -652,7 +733,7 @@ class Tx(View):
             raise Unaudited("rows are written through Tx, never by assigning to them")
         if any(instance_state(row).modified for row in self._known.values()):
             raise Unaudited("rows are written through Tx, never by assigning to them")
-        for table, key in self._broken:
+        for table, key in dict.fromkeys(self._broken):
             if (table, key) not in self._database.alarmed:
                 self.record(EventType.SEAL_BROKEN, body={"table": table, "key": key})
         if not self._events:
@@ -686,6 +767,14 @@ class Tx(View):
             self._settle()
             statements.raise_register_version.run(self._cursor, {"row_key": 1, "step": 1})
         self._write(_shape(Event), events)
+        rewritten = [
+            {"row_table": table, "row_key": key, "version": version}
+            for pending in self._events
+            for table, key, version, _ in pending.rows
+            if version > 1
+        ]
+        if rewritten:
+            self._write(_shape(RowVersion), rewritten)
         if texts:
             self._write(_shape(EventText), texts)
         self._settle()
@@ -745,6 +834,10 @@ class Database:
         self.seals = seals
         self.blocked: set[tuple[str, str]] = set()
         """(table, key) of register rows that contradict the log; kept by `audit.register`."""
+        self.log_whole = True
+        """Whether the stored log is the one that was written, as of the last check; kept by `audit.register`."""
+        self.holds = LoggedHolds()
+        """The holds in force by what was last checked of the log; kept by `audit`."""
         self.made: dict[str, tuple[int, object]] = {}
         """What `View.cached` keeps: name -> (register version, value)."""
         self._probe = probe or (lambda moment: None)
@@ -822,6 +915,9 @@ class Database:
                     raise
                 finally:
                     view._close()
+                met = view._broken
+            for table, key in dict.fromkeys(met):
+                self._alarm(SealBroken(table, key))
         except SealBroken as broken:
             self._alarm(broken)
             raise

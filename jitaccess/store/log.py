@@ -106,7 +106,7 @@ def number_pending(
     """Number committed events that have none; return how many. Runs in the caller's transaction.
 
     Each event's seal is checked first: an event slipped in by SQL never becomes part of the tree; it stays without a number
-    and `strangers` names it.
+    and `audit.register` alarms it.
     """
     pending = connection.execute(_PENDING.limit(limit)).all()
     if not pending:
@@ -114,7 +114,7 @@ def number_pending(
     tip = Tip.load(cursor, statements)
     numbers: list[dict[str, object]] = []
     for event in pending:
-        if _genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals):
+        if genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals):
             numbers.append({"row_key": event.id, "new_idx": tip.take(event.leaf_hash)})
     if not numbers:
         return 0
@@ -124,18 +124,10 @@ def number_pending(
     return len(numbers)
 
 
-def strangers(connection: Connection, seals: Seals) -> tuple[str, ...]:
-    """Return the ids of events without a number that the broker did not write."""
-    return tuple(
-        event.id
-        for event in connection.execute(_PENDING)
-        if not _genuine(event.id, event.leaf, event.leaf_hash, event.seal, seals)
-    )
-
-
 _PENDING = select(Event.id, Event.leaf, Event.leaf_hash, Event.seal).where(Event.idx.is_(None)).order_by(Event.id)
 
 
-def _genuine(event_id: str, leaf: str, hash_of_leaf: bytes, seal: str, seals: Seals) -> bool:
+def genuine(event_id: str, leaf: str, hash_of_leaf: bytes, seal: str, seals: Seals) -> bool:
+    """Say whether the broker wrote this event: its hash is that of its leaf and its seal holds under a key that is still accepted."""
     data = leaf.encode()
     return leaf_hash(data) == hash_of_leaf and seals.holds(seal, EVENT_TABLE, event_id, 0, event_id, event_digest(data))

@@ -879,6 +879,7 @@ class Event(Base):
         Index("event_unnumbered", "id", sqlite_where=text("idx IS NULL"), postgresql_where=text("idx IS NULL")),
         Index("event_type_number", "type", "idx"),
         Index("event_person_number", "person_id", "idx"),
+        Index("event_request_type", "request_id", "type"),
     )
     id: Mapped[str] = _key()
     idx: Mapped[int | None] = mapped_column(BigInteger, unique=True)
@@ -886,7 +887,7 @@ class Event(Base):
     type: Mapped[str]
     person_id: Mapped[str | None]
     """Who acted."""
-    request_id: Mapped[str | None] = mapped_column(index=True)
+    request_id: Mapped[str | None]
     grant_id: Mapped[str | None] = mapped_column(index=True)
     target: Mapped[str | None] = mapped_column(index=True)
     leaf: Mapped[str]
@@ -894,6 +895,16 @@ class Event(Base):
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
     seal: Mapped[str]
     """MAC over id and leaf hash: what protects an event between commit and numbering."""
+
+
+class RowVersion(Base):
+    """An index of the log: each version after the first that an event says it wrote of a sealed row (ADR 40)."""
+
+    __tablename__ = "row_version"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    row_table: Mapped[str] = mapped_column(String(32), primary_key=True)
+    row_key: Mapped[str] = mapped_column(String(160), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
 
 
 class EventText(Base):
@@ -944,6 +955,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "log_head",
         "checkpoint",
         "event",
+        "row_version",
     }
 )
 """Tables whose rows carry no evidence, or are the evidence itself: changing them needs no event (design.md section 5)."""
@@ -951,4 +963,14 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
 REGISTER: frozenset[str] = frozenset(
     {"person", "account", "passkey", "person_group", "membership", "hold", "policy_set", "client", "key_record"}
 )
+"""The register: whoever caches what was made of it asks for its version, which grows with every change of these tables."""
+
+REDERIVED: frozenset[str] = REGISTER | {
+    "recovery_key",
+    "recovery",
+    "enrolment",
+    "change",
+    "change_signature",
+    "deputation",
+}
 """The small tables that are re-derived from the log at start and every minute (design.md section 5)."""
