@@ -65,6 +65,7 @@ def open_broker(settings: Settings, clock: Clock | None = None) -> Broker:
         targets=open_targets(
             load_kinds(),
             settings.targets.secrets_dir,
+            clock.now,
             at_once=settings.targets.at_once,
             boards=lambda target: SqlBoard(db, target),
         ),

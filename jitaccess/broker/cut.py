@@ -20,7 +20,7 @@ from sqlalchemy import or_, select
 from jitaccess.broker.context import Broker, advance, advance_many
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.targets import LATE_BIRTH, apply_by
-from jitaccess.connectors.contract import Connector, Effect, Proofs, Unreachable
+from jitaccess.connectors.contract import CallFailed, Connector, Effect, Proofs, Unreachable
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, LeaseState
 from jitaccess.domain.values import SYSTEM
@@ -331,7 +331,7 @@ def isolated(act: Act, effects: Sequence[Effect]) -> tuple[dict[str, Mapping[str
 
 def error_word(error: Exception) -> str:
     """Return a short name of an error: its class and the target's own code, never its text, which might hold a secret (R55)."""
-    code = getattr(error, "sqlstate", None)
+    code = error.code if isinstance(error, CallFailed) else getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if isinstance(code, str) else type(error).__name__
 
 

@@ -111,10 +111,15 @@ class Targets:
 
 
 def open_targets(
-    kinds: Mapping[str, ConnectorKind], secrets_dir: Path, *, at_once: int, boards: Callable[[str], Board] | None = None
+    kinds: Mapping[str, ConnectorKind],
+    secrets_dir: Path,
+    now: Callable[[], datetime],
+    *,
+    at_once: int,
+    boards: Callable[[str], Board] | None = None,
 ) -> Targets:
     """Return the targets with secrets from a folder, and boards for those whose hosts come and fetch."""
-    return Targets(kinds, Surroundings(secret_files(secrets_dir), new_secret), at_once=at_once, boards=boards)
+    return Targets(kinds, Surroundings(secret_files(secrets_dir), new_secret, now), at_once=at_once, boards=boards)
 
 
 def secret_files(folder: Path) -> Callable[[str], Sequence[Secret]]:

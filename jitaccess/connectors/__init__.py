@@ -20,6 +20,7 @@ OWN: Mapping[str, str] = {
     "ldap": "jitaccess.connectors.ldap:KIND",
     "mariadb": "jitaccess.connectors.mariadb:KIND",
     "ssh_ca": "jitaccess.connectors.ssh_ca:KIND",
+    "webhook": "jitaccess.connectors.webhook:KIND",
 }
 """Name -> where its `ConnectorKind` is; the same lines stand in pyproject.toml."""
 

@@ -39,6 +39,14 @@ class Unreachable(Exception):
     """The target cannot be reached now: no call of a batch was begun, and trying single ones would not help."""
 
 
+class CallFailed(Exception):
+    """The target answered, but not as it must: what was asked may have been done. `code` is a short word of ours, fit for the record."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Unusable(Exception):
     """What the person gave (a public key) cannot be used; the text is one plain sentence for them."""
 
@@ -132,6 +140,8 @@ class Surroundings:
     """Secret's name -> what may be valid now, most likely first: two values while one of the broker's own secrets is being exchanged."""
     draw: Callable[[], str]
     """Return a fresh secret: 256 random bits as 43 characters of base64url."""
+    now: Callable[[], datetime]
+    """Return the broker's time, for what has to be signed with one; a deadline is judged by the target's own clock."""
     board: Board | None = None
     """The board of this target; only kinds with `publishes` need one."""
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ class SshBench:
 
     def connector(self) -> Noting:
         """Open a connector as the door has it."""
-        around = Surroundings(lambda name: (Secret(self._secret),), new_secret, self.board)
+        around = Surroundings(lambda name: (Secret(self._secret),), new_secret, lambda: datetime.now(UTC), self.board)
         return self._open(SshCaConfig.model_validate(dict(self.config())), around)
 
     def _write_config(self) -> None:

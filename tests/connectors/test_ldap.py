@@ -16,6 +16,7 @@ from jitaccess.broker import handover, reconcile, revoke
 from jitaccess.broker.compare import What
 from jitaccess.broker.issue import Opened
 from jitaccess.broker.rotate import rotate
+from jitaccess.clock import SystemClock
 from jitaccess.connectors.contract import Effect, LeaseSpec, NotDone, Secret, Surroundings, Unreachable, Unusable
 from jitaccess.connectors.ldap import LdapConfig, LdapConnector, Line, membership, setup
 from jitaccess.domain.events import EventType
@@ -276,7 +277,7 @@ class Interrupted(LdapConnector):
 @pytest.mark.covers("R47", "R60")
 @pytest.mark.parametrize("buried_still", [True, False], ids=["buried", "cleaned"])
 def test_an_issuer_that_wakes_after_the_revocation_changes_nothing(bench: Any, buried_still: bool) -> None:
-    around = Surroundings(lambda name: [bench.secret()], new_secret)
+    around = Surroundings(lambda name: [bench.secret()], new_secret, SystemClock().now)
     config = LdapConfig.model_validate(dict(bench.config()))
     other = LdapConnector(config, around)
     sleeper = Interrupted(config, around, other)

@@ -112,7 +112,8 @@ def open_connector(bench: Bench, config: Mapping[str, object] | None = None, *se
     """Return a connector to a bench as the broker would open it."""
     model = bench.kind.config.model_validate(dict(config or bench.config()))
     known = secrets or (bench.secret(),)
-    return bench.kind.open(model, Surroundings(lambda name: known, new_secret, getattr(bench, "board", None)))
+    around = Surroundings(lambda name: known, new_secret, lambda: datetime.now(UTC), getattr(bench, "board", None))
+    return bench.kind.open(model, around)
 
 
 def spec_of(bench: Bench, *, lasts: timedelta = timedelta(minutes=10), lease_id: str | None = None) -> LeaseSpec:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from jitaccess.broker.targets import Targets, secret_files
+from jitaccess.clock import SystemClock
 from jitaccess.connectors import ENTRY_POINTS, OWN, config_models, kinds_at, load_kinds
 from jitaccess.connectors.contract import (
     KindConfig,
@@ -155,7 +156,9 @@ def test_a_target_has_one_connector_for_each_configuration() -> None:
 
     template = fake_kind(FakeConnector())
     kind = type(template)("fake", FakeConfig, Counted, template.setup, template.enforces_expiry)
-    targets = Targets({"fake": kind}, Surroundings(lambda name: [Secret("x")], lambda: "y"), at_once=1)
+    targets = Targets(
+        {"fake": kind}, Surroundings(lambda name: [Secret("x")], lambda: "y", SystemClock().now), at_once=1
+    )
     one = targets.at("a", {"kind": "fake", "at": "1"})
     assert targets.at("a", {"kind": "fake", "at": "1"}) is one
     assert targets.at("a", {"kind": "fake", "at": "2"}) is not one

@@ -1,0 +1,1 @@
+"""A provisioner of one's own as a target: before, during and after."""
