@@ -1,9 +1,11 @@
-"""How fast are the doors that targets knock at? Introspection and token issue over HTTP, beside OpenBao's, in one run.
+"""How fast are the doors that targets knock at? Introspection, token issue and forward-auth over HTTP, beside OpenBao's, in one run.
 
 The broker as shipped (`jitaccess serve`: granian, SQLite with synchronous=FULL, the log and its events) against OpenBao (raft, file
 audit) on the same machine, over kept-alive connections of 1, 8 and 32 clients. Introspection is RFC 7662 with client authentication; every
 row behind the token is read and its seals checked, each time. A token is issued by renewing: the refresh token rotates and all evidence is
-verified again, durable before the answer. The peer's acts are `identity/oidc/introspect` and `identity/oidc/token` (signed, not stored).
+verified again, durable before the answer. Forward-auth is asked as a proxy asks, about one request of a browser that is signed in: rows
+and seals are read each time and a token for the backend is signed anew; the peer has nothing like it. The peer's acts are
+`identity/oidc/introspect` and `identity/oidc/token` (signed, not stored).
 """
 
 import argparse
@@ -67,7 +69,9 @@ def broker_figures(target: Target, clients: int, seconds: float) -> list[Figure]
     process = target.stage.broker.process
     assert process is not None
     pids = family(process.pid)
-    opened = [target.open()[1] for _ in range(clients)]
+    grants = [target.open() for _ in range(clients)]
+    opened = [tokens for _, tokens in grants]
+    cookie = target.enter(grants[0][0])
     wire = Clients(target)
     text, chains = opened[0]["access_token"], [tokens["refresh_token"] for tokens in opened]
 
@@ -79,9 +83,13 @@ def broker_figures(target: Target, clients: int, seconds: float) -> list[Figure]
         form = {"grant_type": "refresh_token", "refresh_token": chains[client]}
         chains[client] = wire.post(client, "/oidc/token", form)["refresh_token"]
 
+    def ask(client: int) -> None:
+        if not target.passes(cookie):
+            raise RuntimeError("not let through")
+
     return [
         run_for(f"jitaccess {name}", act, clients=clients, seconds=seconds, pids=pids)
-        for name, act in zip(KINDS, (introspect, renew), strict=True)
+        for name, act in zip((*KINDS, "forward-auth"), (introspect, renew, ask), strict=True)
     ]
 
 

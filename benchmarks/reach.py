@@ -2,8 +2,9 @@
 
 A real broker (`jitaccess serve`: granian, SQLite with synchronous=FULL, its own sweep) on loopback, asked over HTTP as a target asks. Each
 run opens a grant, lets an administrator revoke it through the API, and then looks every few milliseconds: introspection, the refresh
-token, the status list fetched at each look, the status list through the SDK as shipped (refetch after 3 s), and the application's
-back-channel logout endpoint. The clock starts when the revocation's answer arrives: nothing before that was promised.
+token, the status list fetched at each look, the status list through the SDK as shipped (refetch after 3 s), forward-auth as a proxy asks
+it about a browser that is signed in to a proxied application, and the application's back-channel logout endpoint. The clock starts when
+the revocation's answer arrives: nothing before that was promised.
 """
 
 import argparse
@@ -26,11 +27,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx2
 
 from benchmarks.measure import machine_line, quantile
-from jitaccess.broker.clients import add_client
+from jitaccess.broker.clients import add_client, add_proxied
 from jitaccess.clock import SystemClock
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
 from jitaccess.domain.values import LOCAL
+from jitaccess.oidc.forward_auth import APP_COOKIE
 from jitaccess.sdk import ClientSecret, FetchedKeys, StatusCheck, TokenRefused, Verifier
 from jitaccess.sdk.status import REFRESH_S
 from jitaccess.store.db import Database
@@ -39,6 +41,8 @@ from jitaccess.tokens.keys import Keyring, read_wrapping_key
 LOOK_EVERY_S = 0.005
 LIMIT_S = 60.0
 CALLBACK = "http://127.0.0.1:8001/callback"
+PROXIED = "http://localhost:8082"
+"""The address of a proxied application; no proxy stands there: the questions that one would ask are asked directly."""
 
 
 @dataclass(slots=True)
@@ -82,13 +86,14 @@ def unverified(token: str) -> dict[str, Any]:
 
 
 def register(stage: Stage, told: Told) -> ClientSecret:
-    """Register the measuring client."""
+    """Register the measuring client, and a proxied application of the same target."""
     keys = Keyring.load(stage.settings.store.url, read_wrapping_key(stage.settings.keys.wrapping_key_file))
     db = Database(stage.settings.store.url, SystemClock(), keys.seals)
     with db.begin(LOCAL) as tx:
         client, secret = add_client(
             tx, target="treasury", name="Measuring", redirect_uris=[CALLBACK], backchannel_logout_uri=told.url
         )
+        add_proxied(tx, target="treasury", name="Proxied", origin=PROXIED)
     db.close()
     return ClientSecret(client.id, secret or "")
 
@@ -147,8 +152,55 @@ class Target:
         assert status == 200, tokens
         return grant, tokens
 
-    def looks(self, tokens: dict[str, Any]) -> dict[str, Callable[[], bool]]:
-        """Return each way, as a look that says whether the token is refused by now."""
+    def forwarded(self, path: str, uri: str, cookie: str) -> tuple[int, http.client.HTTPMessage]:
+        """Ask as a proxy does about one request of the proxied application; return status and headers."""
+        headers = {
+            "X-Forwarded-Method": "GET",
+            "X-Forwarded-Proto": "http",
+            "X-Forwarded-Host": urlsplit(PROXIED).netloc,
+            "X-Forwarded-Uri": uri,
+            **({"Cookie": cookie} if cookie else {}),
+        }
+        for fresh in (False, True):
+            connection = self.line(fresh=fresh)
+            try:
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                response.read()
+                return response.status, response.headers
+            except (ConnectionError, http.client.HTTPException):
+                if fresh:
+                    raise
+        raise AssertionError("two tries, and no answer")
+
+    def line(self, *, fresh: bool) -> http.client.HTTPConnection:
+        """Return this thread's kept-alive connection for questions about requests, or a new one."""
+        known: http.client.HTTPConnection | None = getattr(self.local, "line", None)
+        if known is None or fresh:
+            port = urlsplit(self.stage.origin).port or 80
+            known = self.local.line = http.client.HTTPConnection("localhost", port, timeout=LIMIT_S)
+        return known
+
+    def enter(self, grant: str) -> str:
+        """Sign a browser in to the proxied application under a grant; return the cookie that it gets there."""
+        status, led = self.forwarded("/proxied/start", "/", "")
+        assert status == 303, led
+        query = urlsplit(str(led["Location"])).query
+        opened = self.arta.ceremony("/oidc/authorize", {"query": query, "grant_id": grant})
+        assert opened.status == 200, opened
+        back = urlsplit(str(opened.body["redirect"]))
+        start = str(led["Set-Cookie"]).partition(";")[0]
+        status, found = self.forwarded(f"/proxied/callback?{back.query}", f"{back.path}?{back.query}", start)
+        assert status == 303, found
+        cookies = (line.partition(";")[0] for line in found.get_all("Set-Cookie", []))
+        return next(cookie for cookie in cookies if cookie.startswith(f"{APP_COOKIE}="))
+
+    def passes(self, cookie: str) -> bool:
+        """Say whether a proxy would let a request with this cookie through."""
+        return self.forwarded("/forward-auth", "/inside", cookie)[0] == 200
+
+    def looks(self, tokens: dict[str, Any], cookie: str) -> dict[str, Callable[[], bool]]:
+        """Return each way, as a look that says whether the token, or the browser at the proxy, is refused by now."""
         access, renewing, sid = tokens["access_token"], [tokens["refresh_token"]], unverified(tokens["id_token"])["sid"]
 
         def introspected() -> bool:
@@ -163,6 +215,7 @@ class Target:
         return {
             "introspection": introspected,
             "refresh": renewed,
+            "forward-auth, asked about each request": lambda: not self.passes(cookie),
             "status list, fetched at each look": lambda: refused(self.eager, access),
             f"status list, SDK as shipped ({REFRESH_S:.0f} s)": lambda: refused(self.sdk, access),
             "back-channel logout": lambda: sid in self.told.at,
@@ -192,7 +245,9 @@ def refused(verifier: Verifier, token: str) -> bool:
 def one_run(target: Target, pool: ThreadPoolExecutor) -> dict[str, float]:
     """Open, revoke, look; return seconds from the revocation's answer to the refusal, by way."""
     grant, tokens = target.open()
-    looks = target.looks(tokens)
+    cookie = target.enter(grant)
+    assert target.passes(cookie)
+    looks = target.looks(tokens, cookie)
     for verifier in (target.sdk, target.eager):
         verifier.verify(tokens["access_token"])
     revoked = target.agim.post(f"/api/grants/{grant}/revoke")

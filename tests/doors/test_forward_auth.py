@@ -6,6 +6,7 @@ The proof is the application's own access log: whatever is tried without live ac
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from jitaccess.sdk import FetchedKeys, Verifier
 from jitaccess.store.db import Database
 from jitaccess.tokens.keys import Keyring, read_wrapping_key
 from tests.doors.proxies import Application, Line, Proxy, start_proxy
+from tests.support import postgres
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -61,17 +63,16 @@ class House:
         return status
 
 
-@pytest.fixture(scope="module", params=["nginx", "caddy"])
-def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Give a running house with each of the proxies."""
+@contextmanager
+def opened(name: str, folder: Path, *, database: str | None = None) -> Iterator[House]:
+    """Start an application, a broker and one of the proxies between them; SQLite unless another database is named."""
     application = Application()
     application.start()
-    stage = build(enrolled=frozenset({"arta"}), port=free_port(), treasury_port=free_port())
-    folder = tmp_path_factory.mktemp(request.param)
+    stage = build(enrolled=frozenset({"arta"}), port=free_port(), treasury_port=free_port(), database=database)
     for parent in (folder, *folder.parents[:3]):  # nobody has to reach its own folder
         if parent.owner() != "root" or str(parent).startswith("/tmp/"):
             parent.chmod(parent.stat().st_mode | 0o011)
-    proxy = start_proxy(request.param, folder, broker=stage.settings.server.port, application=application.port)
+    proxy = start_proxy(name, folder, broker=stage.settings.server.port, application=application.port)
     register(stage, proxy.origin)
     try:
         stage.broker.start()
@@ -83,6 +84,13 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         proxy.stop()
         stage.clear()
         application.stop()
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Give a running house with each of the proxies."""
+    with opened(request.param, tmp_path_factory.mktemp(request.param)) as found:
+        yield found
 
 
 def register(stage: Stage, origin: str) -> None:
@@ -209,6 +217,33 @@ def test_a_broker_that_hangs_or_is_gone_lets_nobody_through(house: House, cookie
     house.stage.broker.start()
     with Line(house.proxy) as line:
         assert line.ask("/pay", {"Cookie": cookie})[0] == 200
+
+
+@pytest.mark.covers("R42")
+def test_a_broker_without_its_database_lets_nobody_through(house: House, tmp_path: Path) -> None:
+    try:
+        server = postgres.start()
+    except postgres.NoPostgres as missing:
+        pytest.skip(str(missing))
+    stopped = False
+    try:
+        with opened(house.proxy.name, tmp_path, database=server.create_database()) as other:
+            cookie = other.enter()
+            with Line(other.proxy) as line:
+                assert line.ask("/pay", {"Cookie": cookie})[0] == 200
+                other.application.log.clear()
+                server.stop()
+                stopped = True
+                for _ in range(3):  # kept alive and new, with access that is good as far as anybody knows
+                    status, _, body = line.ask("/pay", {"Cookie": cookie})
+                    assert status == 0 or status >= 500, status
+                    assert b"inside" not in body
+                    assert other.refused("/pay", {"Cookie": cookie}) >= 500
+                other.refused("/pay", {**SPOOFED, "Cookie": cookie}, method="POST")
+            assert other.application.log == []
+    finally:
+        if not stopped:
+            server.stop()
 
 
 def test_the_shipped_folder_holds_what_was_tried() -> None:
