@@ -162,9 +162,13 @@ class LdapBench:
             file = self.folder / "part.ldif"
             file.write_text(part.replace("olcDDSinterval: 10", "olcDDSinterval: 1"))
             self._tool("ldapmodify", ADMIN if "As the directory's" in part else CONFIG_ADMIN, "-f", str(file))
+        self.set_secret()
+
+    def set_secret(self) -> None:
+        """Give the broker's entry its password, as `setup` says to."""
         secret = self.folder / "secret"
         secret.write_text(self._secret)
-        self._tool("ldappasswd", ADMIN, "-T", str(secret), str(config.user))
+        self._tool("ldappasswd", ADMIN, "-T", str(secret), str(self.config()["user"]))
 
     def _tool(self, name: str, admin: str, *arguments: str) -> None:
         where = ["-x", "-H", f"ldap://127.0.0.1:{self.port}", "-D", admin, "-w", self.password]

@@ -86,7 +86,7 @@ def test_an_issuer_that_was_stopped_wakes_after_the_revocation(
     world.advance(LATE)
     world.sweep()
     assert run.explained(world.clock.now()) == []
-    assert run.roles() == set()
+    assert run.there() == set()
     world.close()
 
 
@@ -109,7 +109,7 @@ def test_a_request_that_was_held_up_arrives_after_the_revocation(drill: Drill, r
     world.advance(LATE)
     world.sweep()
     assert run.explained(world.clock.now()) == []
-    assert run.roles() == set()
+    assert run.there() == set()
     world.close()
 
 

@@ -58,7 +58,7 @@ def test_an_end_that_does_not_succeed_is_stuck_until_it_does(drill: Drill, run: 
     world.advance(BETWEEN)
     world.sweep()
     assert run.explained(world.clock.now()) == []
-    assert run.roles() == set()
+    assert run.there() == set()
     world.close()
 
 
@@ -93,7 +93,7 @@ def test_a_target_that_flaps_ends_everything_all_the_same(drill: Drill, run: Run
         assert run.tracked() == []
         world.advance(BETWEEN)
     assert run.explained(world.clock.now()) == []
-    assert run.roles() == set()
+    assert run.there() == set()
     world.close()
 
 

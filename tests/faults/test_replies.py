@@ -38,10 +38,10 @@ def test_the_reply_to_the_birth_is_lost(drill: Drill, run: Run, loss: Loss) -> N
     found = open_one(world, 600)
     assert isinstance(found, Refused), "nobody is shown a credential of which nobody knows"
     assert drill.proxy.fired.is_set()
-    assert len(run.roles()) == (1 if loss is Loss.AFTER else 0), "the loss was what it was to be"
+    assert len(run.there()) == (1 if loss is Loss.AFTER else 0), "the loss was what it was to be"
     assert run.tracked() == []
     assert settle(run, world) == []
-    assert run.roles() == set()
+    assert run.there() == set()
     world.close()
 
 

@@ -6,6 +6,7 @@ of five bytes and one for the state (PostgreSQL documentation, 55.7). Everything
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 
@@ -40,14 +41,15 @@ class Loss(StrEnum):
 class CuttingProxy:
     """Listens on a free port of 127.0.0.1."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, whole: Callable[[bytes], bool] | None = None) -> None:
         self._upstream = upstream
+        self._whole = whole or _whole
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._mode = Mode.PASS
         self._guard = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._armed: tuple[bytes, Loss] | None = None
+        self._armed: tuple[Callable[[bytes], bool], Loss] | None = None
         self._held: list[tuple[_Link, bytes]] = []
         self._taken = 0
         self.fired = threading.Event()
@@ -64,10 +66,10 @@ class CuttingProxy:
         for one in broken:
             _break(one)
 
-    def arm(self, words: bytes, loss: Loss) -> None:
-        """Lose the next request that holds these words, once."""
+    def arm(self, request: bytes | Callable[[bytes], bool], loss: Loss) -> None:
+        """Lose the next request that holds these words, or that is like this; once."""
         with self._guard:
-            self._armed = (words, loss)
+            self._armed = (request if callable(request) else lambda piece: request in piece, loss)
         self.fired.clear()
 
     def disarm(self) -> None:
@@ -141,7 +143,7 @@ class CuttingProxy:
 
     def _loss_of(self, piece: bytes) -> Loss | None:
         with self._guard:
-            if self._armed is None or self._armed[0] not in piece:
+            if self._armed is None or not self._armed[0](piece):
                 return None
             loss, self._armed = self._armed[1], None
             return loss
@@ -154,7 +156,7 @@ class CuttingProxy:
                     link.client.sendall(piece)
                     continue
                 link.reply += piece
-                if _whole(link.reply):
+                if self._whole(link.reply):
                     self.fired.set()
                     link.came.set()
                     break

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ldap3 import MODIFY_ADD
+
 from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Proofs, Secret
+from jitaccess.connectors.ldap import LdapConnector, Line
 from jitaccess.connectors.postgresql import PostgresqlConnector
 
 
@@ -69,10 +73,42 @@ class Forgets(PostgresqlConnector):
         super().rotate_own(old, Secret(new.reveal()[::-1]))
 
 
-DEFECTS: dict[str, Any] = {
-    "acts first": ActsFirst,
-    "too sure": TooSure,
-    "timeless": Timeless,
-    "shrugs": Shrugs,
-    "forgets": Forgets,
+class Unfenced(LdapConnector):
+    """Adds a member without looking whether anything happened since the deadline was checked."""
+
+    def _join(self, line: Line, effect: Effect, deadline: datetime) -> None:
+        group, member = self._place(effect)
+        line.change(group, {"member": [(MODIFY_ADD, [member])]})
+
+
+class Believes(LdapConnector):
+    """Takes a lost reply for proof that nothing was made."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Make it; every error counts as not done."""
+        try:
+            return super().apply(effect, deadline)
+        except Exception as error:
+            raise NotDone(str(type(error))) from None
+
+
+class Greedy(LdapConnector):
+    """Takes away whatever membership it finds, also one that was there before."""
+
+    def plan(self, spec: LeaseSpec) -> Effect:
+        """Plan as if nothing had been there."""
+        effect = super().plan(spec)
+        return replace(effect, detail={**effect.detail, "existed": False, "shared": True})
+
+
+DEFECTS: dict[tuple[str, str], Any] = {
+    ("postgresql", "acts first"): ActsFirst,
+    ("postgresql", "too sure"): TooSure,
+    ("postgresql", "timeless"): Timeless,
+    ("postgresql", "shrugs"): Shrugs,
+    ("postgresql", "forgets"): Forgets,
+    ("ldap", "unfenced"): Unfenced,
+    ("ldap", "too sure"): Believes,
+    ("ldap", "greedy"): Greedy,
 }
+"""Kind and name of the defect -> connector."""

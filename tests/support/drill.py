@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -27,24 +27,61 @@ def present() -> datetime:
     return datetime.now(UTC)
 
 
+class Target(Protocol):
+    """A target behind a proxy, a broker that is copied for each drill, and the oracle's view of both."""
+
+    kind: str
+    proxy: CuttingProxy
+    prepared: Prepared
+
+    def tracked(self, database: Path) -> list[str]:
+        """Say what is wrong at any moment."""
+        ...
+
+    def explained(self, database: Path, now: datetime) -> list[str]:
+        """Say what is wrong once all should be settled."""
+        ...
+
+    def there(self) -> set[str]:
+        """Return what leases made."""
+        ...
+
+    def opens(self, secret: str) -> bool:
+        """Say whether the target takes this for the broker's secret."""
+        ...
+
+
 @dataclass(slots=True)
 class Drill:
-    """One server, one proxy, one prepared broker."""
+    """A PostgreSQL server, its proxy, a prepared broker."""
 
     server: postgres.Server
     proxy: CuttingProxy
     prepared: Prepared
     password: str
+    kind: str = "postgresql"
+
+    def tracked(self, database: Path) -> list[str]:
+        """Say what is wrong at any moment."""
+        return oracle.tracked(database, self.owner)
+
+    def explained(self, database: Path, now: datetime) -> list[str]:
+        """Say what is wrong once all should be settled."""
+        return oracle.explained(database, self.owner, now)
+
+    def there(self) -> set[str]:
+        """Return the accounts that leases made."""
+        return set(oracle.roles(self.owner))
+
+    def opens(self, secret: str) -> bool:
+        """Say whether the server takes this for the broker's password."""
+        where = f"host=127.0.0.1 port={self.server.admin_url.port} dbname=app user=jit_broker"
+        return oracle.opens_postgresql(where, secret)
 
     @property
     def owner(self) -> str:
         """Return the conninfo of the target's owner, past the proxy."""
         return self.server.admin_url.set(drivername="postgresql", database="app").render_as_string(hide_password=False)
-
-    @property
-    def broker_login(self) -> str:
-        """Return the conninfo of the broker's own account, past the proxy and without its password."""
-        return f"host=127.0.0.1 port={self.server.admin_url.port} dbname=app user=jit_broker"
 
     def sql(self, statement: str, *names: str) -> None:
         """Run a statement as the target's owner."""
@@ -60,13 +97,7 @@ class Drill:
         with psycopg.connect(self.owner, autocommit=True) as connection:
             connection.execute("ALTER ROLE jit_broker CREATEROLE")
             connection.execute(sql.SQL("ALTER ROLE jit_broker PASSWORD {}").format(sql.Literal(self.password)))
-        (folder / "secrets").mkdir(parents=True)
-        secret = folder / "secrets" / SECRET
-        secret.write_text(self.password)
-        secret.chmod(0o600)
-        for file in ("wrapping.key", *(one.name for one in self.prepared.folder.glob("broker.db*"))):
-            shutil.copy(self.prepared.folder / file, folder / file)
-        return Run(self, folder, present())
+        return copied(self, folder, self.password)
 
     def close(self) -> None:
         """Stop both."""
@@ -74,11 +105,22 @@ class Drill:
         self.server.stop()
 
 
+def copied(target: Target, folder: Path, password: str) -> "Run":
+    """Copy a prepared broker into a folder."""
+    (folder / "secrets").mkdir(parents=True)
+    secret = folder / "secrets" / SECRET
+    secret.write_text(password)
+    secret.chmod(0o600)
+    for file in ("wrapping.key", *(one.name for one in target.prepared.folder.glob("broker.db*"))):
+        shutil.copy(target.prepared.folder / file, folder / file)
+    return Run(target, folder, present())
+
+
 @dataclass(slots=True)
 class Run:
     """One drill."""
 
-    drill: Drill
+    drill: Target
     folder: Path
     now: datetime
     """Where the broker's clock stands at first."""
@@ -86,45 +128,38 @@ class Run:
     def child(self, **orders: Any) -> Any:
         """Start a child with these orders."""
         keys = mortal.as_words(self.drill.prepared.seeded)
-        return mortal.child(mortal.Orders(self.folder, orders.pop("now", self.now), keys, **orders))
+        return mortal.child(mortal.Orders(self.folder, self.now, keys, kind=self.drill.kind, **orders))
 
     def world(self, later: timedelta = timedelta(), *, defect: str = "") -> World:
         """Open the broker in this process."""
-        return mortal.world_in(self.folder, self.drill.prepared.seeded, self.now + later, defect=defect)
+        return mortal.world_in(
+            self.folder, self.drill.prepared.seeded, self.now + later, self.drill.kind, defect=defect
+        )
 
     def tracked(self) -> list[str]:
         """Ask the oracle what is wrong right now."""
-        return oracle.tracked(self.folder / "broker.db", self.drill.owner)
+        return self.drill.tracked(self.folder / "broker.db")
 
     def explained(self, now: datetime) -> list[str]:
         """Ask the oracle what is wrong once all should be settled."""
-        return oracle.explained(self.folder / "broker.db", self.drill.owner, now)
+        return self.drill.explained(self.folder / "broker.db", now)
 
-    def roles(self) -> set[str]:
-        """Return the accounts on the target that a lease made."""
-        return set(oracle.roles(self.drill.owner))
+    def there(self) -> set[str]:
+        """Return what leases made on the target."""
+        return self.drill.there()
 
     def states(self) -> list[str]:
         """Return the states of all leases."""
-        return sorted(lease.state for lease in oracle.leases(self.folder / "broker.db").values())
+        return sorted(oracle.states(self.folder / "broker.db"))
 
     def secret_wrong(self, *, settled: bool) -> list[str]:
         """Ask the oracle about the broker's own secret."""
         look = oracle.exchanged if settled else oracle.reachable
-        return look(self.folder / "secrets", SECRET, self.drill.broker_login)
+        return look(self.folder / "secrets", SECRET, self.drill.opens)
 
 
-def policy(port: int) -> dict[str, Any]:
-    """Return a policy with the target behind the proxy."""
-    connector: Mapping[str, Any] = {
-        "kind": "postgresql",
-        "host": "127.0.0.1",
-        "port": port,
-        "tls": "none",
-        "database": "app",
-        "secret": SECRET,
-        "entitlements": {"writer": {"roles": ["app_write"]}},
-    }
+def policy(connector: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a policy with one target."""
     target = {"name": "Ledger", "owner": "infra", "entitlements": {"writer": {"max_duration": "1h"}}}
     rule = {
         "id": "write",
@@ -151,9 +186,17 @@ def start(folder: Path) -> Drill:
     with psycopg.connect(owner, autocommit=True) as connection:
         connection.execute("CREATE DATABASE app")
         connection.execute("CREATE ROLE app_write NOLOGIN")
-    config = policy(proxy.port)
+    connector = {
+        "kind": "postgresql",
+        "host": "127.0.0.1",
+        "port": proxy.port,
+        "tls": "none",
+        "database": "app",
+        "secret": SECRET,
+        "entitlements": {"writer": {"roles": ["app_write"]}},
+    }
     script = folder / "setup.sql"
-    setup = KIND.setup(KIND.config.model_validate(config["targets"]["ledger"]["connector"]))
+    setup = KIND.setup(KIND.config.model_validate(connector))
     script.write_text(f"{setup}\nGRANT CREATE ON DATABASE postgres TO jit_quarantine;\n")
     assert server.binaries is not None
     url = server.admin_url
@@ -181,10 +224,13 @@ def start(folder: Path) -> Drill:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return Drill(server, proxy, seeded(folder, connector), password)
+
+
+def seeded(folder: Path, connector: Mapping[str, Any]) -> Prepared:
+    """Seed a broker in a folder, with one target."""
     policies = folder / "policies"
     policies.mkdir()
-    (policies / "policy.yaml").write_text(json.dumps(config))
-    seeded = prepare(
-        f"sqlite:///{folder / 'broker.db'}", folder, policies=policies, now=present() - timedelta(minutes=1)
-    )
-    return Drill(server, proxy, seeded, password)
+    (policies / "policy.yaml").write_text(json.dumps(policy(connector)))
+    url = f"sqlite:///{folder / 'broker.db'}"
+    return prepare(url, folder, policies=policies, now=present() - timedelta(minutes=1))

@@ -27,9 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from jitaccess.broker import revoke, rotate
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.clock import FrozenClock
-from jitaccess.connectors import OWN
+from jitaccess.connectors import OWN, load_kinds
 from jitaccess.connectors.contract import Connector, ConnectorKind
-from jitaccess.connectors.postgresql import KIND
 from jitaccess.demo.seed import Seeded
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.settings import Targets
@@ -58,6 +57,7 @@ class Orders:
     sign: int = signal.SIGKILL
     """What it does to itself at that moment: SIGKILL or SIGSTOP."""
     defect: str = ""
+    kind: str = "postgresql"
     only_open: bool = False
 
 
@@ -101,15 +101,16 @@ class Counted:
         return call
 
 
-def kind_of(defect: str = "", death: Death | None = None) -> ConnectorKind:
-    """Return the kind `postgresql`, with a defect, with its calls counted."""
-    made = DEFECTS[defect] if defect else KIND.open
+def kind_of(name: str, defect: str = "", death: Death | None = None) -> ConnectorKind:
+    """Return a kind, with a defect, with its calls counted."""
+    known = load_kinds()[name]
+    made = DEFECTS[name, defect] if defect else known.open
 
     def open_it(config: Any, around: Any) -> Any:
         connector = made(config, around)
         return connector if death is None else Counted(connector, death)
 
-    return replace(KIND, open=open_it)
+    return replace(known, open=open_it)
 
 
 def as_words(seeded: Seeded) -> dict[str, dict[str, Any]]:
@@ -144,7 +145,9 @@ def _seeded(words: Mapping[str, Mapping[str, Any]]) -> Seeded:
     return Seeded({key: word["person"] for key, word in words.items()}, {}, passkeys, ())
 
 
-def world_in(folder: Path, seeded: Seeded, now: datetime, *, defect: str = "", death: Death | None = None) -> World:
+def world_in(
+    folder: Path, seeded: Seeded, now: datetime, kind: str, *, defect: str = "", death: Death | None = None
+) -> World:
     """Open the broker of a folder; its target is reached through whatever the signed policy names."""
     url = f"sqlite:///{folder / 'broker.db'}"
     world = open_world(
@@ -158,14 +161,14 @@ def world_in(folder: Path, seeded: Seeded, now: datetime, *, defect: str = "", d
             db, broker.keyring, origin=broker.site.log_origin, pilot=False, publish_folder=None
         )
         world.broker = replace(broker, db=db, checkpoints=made)
-    world.use_kind(kind_of(defect, death))
+    world.use_kind(kind_of(kind, defect, death))
     return world
 
 
 def live(orders: Orders) -> None:
     """Do all of it, or end on the way."""
     death = Death(orders.moment, orders.sign)
-    world = world_in(orders.folder, _seeded(orders.keys), orders.now, defect=orders.defect, death=death)
+    world = world_in(orders.folder, _seeded(orders.keys), orders.now, orders.kind, defect=orders.defect, death=death)
     world.current("arta")
     death.counting = True
     if orders.only_open:

@@ -1,18 +1,19 @@
 """What is really there, and does a live lease explain it? An oracle that shares no code with the broker.
 
-It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3, the target with psycopg, as their owners. Each
-thing that is wrong is one sentence; an empty list means that all is well.
+It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3, the target with psycopg or ldap3, as their
+owners. Each thing that is wrong is one sentence; an empty list means that all is well.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import ldap3
 import psycopg
 
 LIVE = ("ISSUING", "ACTIVE")
@@ -96,23 +97,110 @@ def _wrong(known: Mapping[str, Lease], there: Mapping[str, Role], now: float) ->
             yield f"{name} has {role.sessions} sessions and {role.prepared} prepared transactions after its end"
 
 
-def reachable(folder: Path, name: str, conninfo: str) -> list[str]:
+def reachable(folder: Path, name: str, opens: Callable[[str], bool]) -> list[str]:
     """Say what is wrong with the broker's own secret at any moment: one of the two files must open the target."""
     given = [file.read_text() for file in (folder / name, folder / f"{name}.next") if file.exists()]
-    return [] if any(_opens(conninfo, secret) for secret in given) else ["no secret of the broker's opens the target"]
+    return [] if any(opens(secret) for secret in given) else ["no secret of the broker's opens the target"]
 
 
-def exchanged(folder: Path, name: str, conninfo: str) -> list[str]:
+def exchanged(folder: Path, name: str, opens: Callable[[str], bool]) -> list[str]:
     """Say what is wrong after an exchange was finished: one file, and it opens the target."""
     wrong = [f"{name}.next is left"] if (folder / f"{name}.next").exists() else []
-    return wrong + (
-        [] if _opens(conninfo, (folder / name).read_text()) else ["the broker's secret does not open the target"]
-    )
+    return wrong + ([] if opens((folder / name).read_text()) else ["the broker's secret does not open the target"])
 
 
-def _opens(conninfo: str, secret: str) -> bool:
+def opens_postgresql(conninfo: str, secret: str) -> bool:
+    """Say whether a PostgreSQL server lets somebody in."""
     try:
         psycopg.connect(conninfo, password=secret).close()
     except psycopg.OperationalError:
         return False
     return True
+
+
+# ---------------------------------------------------------------- directories
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A membership that a lease was to give."""
+
+    member: str
+    state: str
+    ends_at: float
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory as its owner sees it."""
+
+    port: int
+    admin: str
+    password: str
+    group: str
+    before: frozenset[str]
+    """Who was a member before any lease."""
+
+    def _line(self, who: str, password: str) -> ldap3.Connection:
+        server = ldap3.Server("127.0.0.1", self.port, get_info=ldap3.NONE)
+        return ldap3.Connection(server, who, password, auto_bind=True, check_names=False)
+
+    def members(self) -> set[str]:
+        """Return whom the group shows to everybody, but for those who were there before."""
+        line = self._line(self.admin, self.password)
+        line.search(self.group, "(objectClass=*)", ldap3.BASE, attributes=["member"])
+        found = {member for member in line.response[0]["attributes"]["member"] if member}
+        line.unbind()
+        return found - self.before
+
+    def missing(self) -> list[str]:
+        """Say who was there before any lease and is there no more."""
+        line = self._line(self.admin, self.password)
+        line.search(self.group, "(objectClass=*)", ldap3.BASE, attributes=["member"])
+        left = self.before - set(line.response[0]["attributes"]["member"])
+        line.unbind()
+        return [f"{member} was a member before any lease, and is none now" for member in sorted(left)]
+
+    def opens(self, who: str, secret: str) -> bool:
+        """Say whether the directory lets somebody in."""
+        try:
+            self._line(who, secret).unbind()
+        except ldap3.core.exceptions.LDAPException:
+            return False
+        return True
+
+
+def memberships(database: Path) -> list[Membership]:
+    """Return what the leases were to give."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT state, ends_at, effect FROM lease").fetchall()
+    found = [(state, ends, json.loads(effect)["detail"]) for state, ends, effect in rows]
+    return [Membership(what["member"], state, ends / 1e6, bool(what.get("existed"))) for state, ends, what in found]
+
+
+def tracked_members(database: Path, directory: Directory) -> list[str]:
+    """Say what is wrong at any moment: a member whom no unfinished lease names, or one of before who is gone."""
+    named = {one.member for one in memberships(database) if one.state not in OVER}
+    wrong = [f"{member} is a member, and no unfinished lease says so" for member in directory.members() - named]
+    return wrong + directory.missing()
+
+
+def explained_members(database: Path, directory: Directory, now: datetime) -> list[str]:
+    """Say what is wrong once the broker has had time to recover."""
+    given, wrong = memberships(database), tracked_members(database, directory)
+    members = directory.members() | directory.before
+    for one in given:
+        if one.state in UNFINISHED:
+            wrong.append(f"a lease of {one.member} is still {one.state}")
+        if one.state in LIVE and one.ends_at <= now.timestamp():
+            wrong.append(f"a lease of {one.member} has outlived its end")
+        if one.state == "ACTIVE" and one.member not in members:
+            wrong.append(f"{one.member} has a live lease and is no member")
+    return wrong
+
+
+def states(database: Path) -> list[str]:
+    """Return the state of every lease."""
+    with closing(sqlite3.connect(database)) as connection:
+        return [str(state) for (state,) in connection.execute("SELECT state FROM lease")]

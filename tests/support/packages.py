@@ -23,6 +23,10 @@ SERVERS: dict[str, dict[str, str]] = {
         "/usr/sbin/apache2": "apache2",
         "/usr/lib/apache2/modules/mod_auth_openidc.so": "libapache2-mod-auth-openidc",
     },
+    "faults": {
+        "/usr/sbin/slapd": "slapd",
+        "/usr/bin/ldapmodify": "ldap-utils",
+    },
     "connectors": {
         "/usr/sbin/mariadbd": "mariadb-server-core",
         "/usr/bin/mariadb": "mariadb-client-core",
@@ -44,7 +48,7 @@ def missing(groups: Sequence[str]) -> list[str]:
         wanted.append("postgresql")
     for group in SERVERS.keys() & set(groups):
         wanted += [package for file, package in SERVERS[group].items() if not Path(file).exists()]
-    return wanted
+    return [*dict.fromkeys(wanted)]
 
 
 def provide(groups: Sequence[str]) -> None:
