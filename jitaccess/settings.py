@@ -67,6 +67,8 @@ class Sessions(_Section):
     strict_idle_s: int = Field(default=900, ge=60, le=900)
     enrolment_s: int = Field(default=600, ge=60, le=600)
     challenge_s: int = Field(default=300, ge=30, le=300)
+    cooling_off_s: int = Field(default=24 * 3600, ge=3600, le=7 * 24 * 3600)
+    """How long a replacement of somebody's passkeys, signed by administrators, waits and can be stopped."""
     fresh_s: int = Field(default=300, ge=30, le=300)
     """How long an assertion counts as fresh for adding or removing a passkey."""
 

@@ -113,6 +113,7 @@ ACTS: Mapping[str, type[Payload]] = {
     "lease.close": LeaseClose,
     "client.add": ClientAdd,
     "client.add_proxied": ClientAddProxied,
+    "recovery.link": Nothing,
     "recovery.veto": Nothing,
 }
 

@@ -110,9 +110,16 @@ def _member_end(tx: Tx, broker: Broker, current: Current, change: Change, payloa
 
 
 def _link_create(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    """A first link at once; where there was a passkey before, a replacement that waits, is told and can be stopped."""
     account = tx.require(Account, change.subject_id, "There is no such account.")
-    given = cast(LinkCreate, payload)
-    return enrolment.create_link(tx, broker.site, account_id=account.id, by=current.person.id, purpose=given.purpose)
+    if cast(LinkCreate, payload).purpose == enrolment.RECOVER:
+        recovery.replace(tx, broker.site, account_id=account.id, change_id=change.id)
+        return None
+    return enrolment.create_link(tx, broker.site, account_id=account.id, by=current.person.id)
+
+
+def _recovery_link(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    return recovery.link(tx, broker.site, change.subject_id)
 
 
 def _hold_release(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
@@ -167,7 +174,7 @@ def _known_target(tx: Tx, broker: Broker, target: str) -> None:
 def _recovery_veto(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
     if people.FOUNDERS not in people.register(tx).persons[current.person.id].groups:
         raise JitError(Kind.FORBIDDEN, "Only a founder may veto a recovery.")
-    recovery.veto(tx, change.subject_id, by=current.person.id)
+    recovery.stop(tx, change.subject_id, by=current.person.id)
     return None
 
 
@@ -186,6 +193,7 @@ EFFECTS: Mapping[str, Effect] = {
     "lease.close": _lease_close,
     "client.add": _client_add,
     "client.add_proxied": _client_add_proxied,
+    "recovery.link": _recovery_link,
     "recovery.veto": _recovery_veto,
 }
 
@@ -219,7 +227,7 @@ def begin(
         before = active.digest if active is not None else None
         if joined is not None and joined.before_digest != before:
             joined = None
-    judging.required(tx, broker, kind=kind, subject=subject)
+    judging.required(tx, broker, kind=kind, subject=subject, payload=given)
     return changes.begin_change(
         tx,
         broker.site,
@@ -248,7 +256,7 @@ def complete(tx: Tx, broker: Broker, current: Current, *, challenge_id: str, res
         refused = judging.refusal(tx, kind=kind, subject=subject, payload=given, signers=signers)
         if refused is not None:
             return refused
-        number = judging.required(tx, broker, kind=kind, subject=subject)
+        number = judging.required(tx, broker, kind=kind, subject=subject, payload=given)
         return Judged(
             number, lambda signer: people.is_admin(tx, signer) and people.may_act(tx, person_id=signer) is None
         )

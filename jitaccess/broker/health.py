@@ -16,7 +16,7 @@ from jitaccess.broker.context import Broker
 from jitaccess.domain.approval import indispensable
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState
-from jitaccess.identity import recovery
+from jitaccess.identity import replacing
 from jitaccess.identity.changes import pending
 from jitaccess.identity.people import ADMINS, FOUNDERS, Staff, staff
 from jitaccess.policy.evaluate import PolicySet
@@ -85,7 +85,7 @@ def findings(view: View, broker: Broker) -> list[Found]:
         *_signers(view, policies, known),
         _counted(Finding.HOLDS, len(known.holds), Level.LOOK),
         _counted(Finding.CHANGES, len(pending(view)), Level.LOOK),
-        _counted(Finding.RECOVERY, len(recovery.waiting(view)), Level.ACT),
+        _counted(Finding.RECOVERY, len(replacing.by_paper(view)), Level.ACT),
     ]
     if broker.site.pilot:
         found.append(Found(Finding.PILOT, Level.LOOK))

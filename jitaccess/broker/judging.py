@@ -8,19 +8,28 @@ from collections.abc import Collection
 from typing import cast
 
 from jitaccess.broker import cut, hold, policies
-from jitaccess.broker.acts import Member, Payload, PersonChange
+from jitaccess.broker.acts import LinkCreate, Member, Payload, PersonChange
 from jitaccess.broker.context import Broker
 from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import Refused
 from jitaccess.errors import Kind
-from jitaccess.identity import people
+from jitaccess.identity import enrolment, people, replacing
 from jitaccess.identity.people import Foreseen
 from jitaccess.identity.standing import touched
 from jitaccess.store.db import View
-from jitaccess.store.tables import Account
+from jitaccess.store.tables import Account, Recovery
 
 OWN_RIGHTS = Refused(Kind.FORBIDDEN, "own_rights", "Nobody changes their own rights. Ask another administrator.")
 OWN_HOLD = Refused(Kind.FORBIDDEN, "own_hold", "Nobody lifts a hold on themselves. Ask another administrator.")
+ON_THE_HOST = Refused(
+    Kind.FORBIDDEN,
+    "on_the_host",
+    "A recovery with paper keys is finished on the broker's own host: jitaccess recovery.",
+)
+BY_TWO = frozenset({"person.add", "person.enable", "account.add", "member.add", "enrolment.create", "lease.close"})
+"""Acts that two administrators sign, whoever they are about."""
+BINDING = frozenset({"email", "institution", "unit", "manager_id"})
+"""Fields of a person that rules or warnings depend on; the others are words."""
 OF_A_PERSON = frozenset({"person.disable", "person.enable", "account.add"})
 """Acts whose subject is a person."""
 
@@ -51,6 +60,10 @@ def refusal(view: View, *, kind: str, subject: str, payload: Payload, signers: C
         held = next((one for one in hold.in_force(view) if one.id == subject), None)
         if held is not None and any(hold.concerns(view, held, signer) for signer in signers):
             return OWN_HOLD
+    if kind in ("enrolment.create", "recovery.link"):
+        refused = _no_link(view, kind, subject, payload)
+        if refused is not None:
+            return refused
     change = foreseen(kind, subject, payload)
     if change is not None and widened(people.register(view), people.foresee(view, change).register, signers):
         return OWN_RIGHTS
@@ -62,21 +75,43 @@ def widened(before: RegisterView, after: RegisterView, signers: Collection[str])
     return any(touched(before, after, signer) for signer in signers)
 
 
-def _subject_person(view: View, kind: str, subject: str) -> str | None:
-    if kind in OF_A_PERSON:
-        return subject
-    if kind == "enrolment.create":
-        account = view.unchecked_get(Account, subject)
-        return account.person_id if account is not None else None
+def _no_link(view: View, kind: str, subject: str, payload: Payload) -> Refused | None:
+    """Say why there is no link of this kind: a first link is for an account without passkeys, a replacement for one that had some."""
+    if kind == "recovery.link":
+        row = view.get(Recovery, subject)
+        return ON_THE_HOST if row is not None and row.change_id is None else None
+    enrolled = replacing.was_enrolled(view, subject)
+    if cast(LinkCreate, payload).purpose != enrolment.RECOVER:
+        return enrolment.HAS_PASSKEY if enrolled else None
+    if not enrolled:
+        return Refused(Kind.CONFLICT, "no_passkey", "This account never had a passkey: make an enrolment link for it.")
+    if replacing.of_account(view, subject) is not None:
+        return Refused(Kind.CONFLICT, "under_way", "The passkeys of this account are being replaced already.")
     return None
 
 
-def required(view: View, broker: Broker, *, kind: str, subject: str) -> int:
-    """Return how many different persons must sign an act as things stand now; raises where it cannot be done at all."""
+def _subject_person(view: View, kind: str, subject: str) -> str | None:
+    if kind in OF_A_PERSON:
+        return subject
+    account_id: str | None = None
+    if kind == "enrolment.create":
+        account_id = subject
+    if kind == "recovery.link":
+        row = view.unchecked_get(Recovery, subject)
+        account_id = row.account_id if row is not None else None
+    account = view.unchecked_get(Account, account_id) if account_id is not None else None
+    return account.person_id if account is not None else None
+
+
+def required(view: View, broker: Broker, *, kind: str, subject: str, payload: Payload) -> int:
+    """Return how many different persons must sign an act as things stand now; raises where it cannot be done at all.
+
+    What lets somebody sign in or gives somebody a right takes two (R10); a pilot has one founder, who decides alone.
+    """
     if kind == "policy.activate":
         active = broker.policies.active_or_none(view)
         return policies.proposal(view, active, subject, pilot=broker.site.pilot).required
     if kind == "lease.close":
         cut.require_stuck(view, subject)
-        return 1 if broker.site.pilot else 2
-    return 1
+    gives = kind in BY_TWO or (kind == "person.change" and bool(set(cast(PersonChange, payload).values) & BINDING))
+    return 2 if gives and not broker.site.pilot else 1

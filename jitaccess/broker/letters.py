@@ -22,7 +22,17 @@ from jitaccess.errors import JitError
 from jitaccess.language import Language, catalogue, minute_text
 from jitaccess.policy.schema import format_duration
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Deputation, Grant, Outbox, Passkey, Person, TargetAccount
+from jitaccess.store.tables import (
+    AccessRequest,
+    Account,
+    Deputation,
+    Grant,
+    Outbox,
+    Passkey,
+    Person,
+    Recovery,
+    TargetAccount,
+)
 from jitaccess.told import retold, told
 
 
@@ -395,11 +405,21 @@ def _held(desk: Desk) -> Letter:
     return Letter(subject, (), desk.page("/"), said("Open jitaccess"), note)
 
 
-def _local_link(desk: Desk) -> Letter:
-    said = desk.voice.said
-    note = said("Somebody with a shell on the broker's host made it. If no founder knows of it, place a hold at once.")
-    subject = said("An enrolment link was made on the broker's host")
-    return Letter(subject, (), desk.page("/people"), said("Look at people and holds"), note)
+def _replacement(desk: Desk) -> Letter | None:
+    """Tell the owner, who can stop it, and the administrators, who can too."""
+    row, said = desk.view.get(Recovery, desk.row.subject_id), desk.voice.said
+    account = desk.view.get(Account, row.account_id) if row is not None else None
+    if row is None or account is None:
+        return None
+    facts = ((said("Account"), visible(account.label)), (said("Takes effect"), desk.voice.time(row.ripe_at)))
+    if account.person_id == desk.row.person_id:
+        note = said("Administrators signed this. If you did not ask for it, sign in and stop it with one tap.")
+        subject = said("The passkeys of your account are to be replaced")
+        return Letter(subject, facts, desk.page("/lost"), said("Look at it, or stop it"), note)
+    note = said("Administrators signed this. Any administrator can stop it until the new passkey is there.")
+    subject = said("The passkeys of %(name)s are to be replaced", name=desk.name_of(account.person_id))
+    page = desk.page(f"/people/{account.person_id}")
+    return Letter(subject, facts, page, said("Look at it, or stop it"), note)
 
 
 def _recovery(desk: Desk) -> Letter:
@@ -428,7 +448,7 @@ _LETTERS: Mapping[str, Callable[[Desk], Letter | None]] = {
     Notice.PASSKEY_ADDED: _passkey,
     Notice.PASSKEY_REMOVED: _passkey,
     Notice.HELD: _held,
-    Notice.LOCAL_LINK: _local_link,
+    Notice.REPLACEMENT_STARTED: _replacement,
     Notice.RECOVERY_STARTED: _recovery,
 }
 

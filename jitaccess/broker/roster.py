@@ -15,12 +15,24 @@ from jitaccess.broker.offers import fold
 from jitaccess.broker.revoke import LIVE_GRANTS
 from jitaccess.domain.register import PersonView
 from jitaccess.errors import JitError, Kind
+from jitaccess.identity import replacing
 from jitaccess.identity.people import RESERVED, register, staff
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.reach import Reach, reach
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Account, Client, Grant, Group, Hold, Membership, Passkey, Person
+from jitaccess.store.tables import (
+    AccessRequest,
+    Account,
+    Client,
+    Grant,
+    Group,
+    Hold,
+    Membership,
+    Passkey,
+    Person,
+    Recovery,
+)
 
 PAGE = 25
 
@@ -80,6 +92,10 @@ class Dossier:
     holds: tuple[Hold, ...]
     live: tuple[Grant, ...]
     requests: tuple[AccessRequest, ...]
+    enrolled: frozenset[str]
+    """Accounts that ever had a passkey: a first link is not for them."""
+    replacements: Mapping[str, Recovery]
+    """Account id -> the replacement of its passkeys that is under way."""
 
 
 def dossier(view: View, person_id: str) -> Dossier:
@@ -127,6 +143,8 @@ def dossier(view: View, person_id: str) -> Dossier:
                 .limit(10)
             )
         ),
+        frozenset(account.id for account in accounts if replacing.was_enrolled(view, account.id)),
+        {row.account_id: row for row in replacing.of_person(view, person_id)},
     )
 
 

@@ -27,7 +27,7 @@ class Notice(StrEnum):
     PASSKEY_REMOVED = "passkey_removed"
     HURRIED = "approver_hurried"
     HELD = "held"
-    LOCAL_LINK = "local_link"
+    REPLACEMENT_STARTED = "replacement_started"
     RECOVERY_STARTED = "recovery_started"
     REVOCATION_STUCK = "revocation_stuck"
     ACCOUNT_FOUND = "account_found"
@@ -42,7 +42,7 @@ URGENT = frozenset(
         Notice.PASSKEY_ADDED,
         Notice.PASSKEY_REMOVED,
         Notice.HELD,
-        Notice.LOCAL_LINK,
+        Notice.REPLACEMENT_STARTED,
         Notice.RECOVERY_STARTED,
         Notice.REVOCATION_STUCK,
         Notice.ACCOUNT_FOUND,
@@ -53,7 +53,7 @@ URGENT = frozenset(
 ALARMS = frozenset(
     {
         Notice.HELD,
-        Notice.LOCAL_LINK,
+        Notice.REPLACEMENT_STARTED,
         Notice.RECOVERY_STARTED,
         Notice.REVOCATION_STUCK,
         Notice.ACCOUNT_FOUND,

@@ -1,7 +1,8 @@
 """May this browser add a passkey to that account? One-use enrolment and recovery links (R8).
 
 The token has 256 random bits and is stored hashed; it belongs to one account and one purpose, lives at most ten minutes, is checked at
-use and is spent only by a finished registration in a POST. Looking at the link changes nothing.
+use and is spent only by a finished registration in a POST. Looking at the link changes nothing. A plain link is for an account that never
+had a passkey; any other needs a replacement that is under way and whose time has come (`identity.replacing`).
 """
 
 from datetime import timedelta
@@ -11,7 +12,9 @@ from sqlalchemy import select
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
+from jitaccess.identity import replacing
 from jitaccess.identity.passkeys import Ceremony, Response, begin_registration, complete_registration, list_for
+from jitaccess.identity.people import may_act, may_enrol
 from jitaccess.identity.sessions import end_all
 from jitaccess.identity.site import Site
 from jitaccess.store.db import Tx, View
@@ -19,6 +22,11 @@ from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import Account, Enrolment, Outbox, Passkey
 
 ENROL, RECOVER = "enrol", "recover"
+HAS_PASSKEY = Refused(
+    Kind.CONFLICT,
+    "has_passkey",
+    "This account has had a passkey already. Its owner adds another one after signing in; if all are lost, replace them.",
+)
 
 
 def create_link(tx: Tx, site: Site, *, account_id: str, by: str, purpose: str = ENROL) -> str:
@@ -26,6 +34,10 @@ def create_link(tx: Tx, site: Site, *, account_id: str, by: str, purpose: str = 
     if purpose not in (ENROL, RECOVER):
         raise JitError(Kind.INVALID, "A link is for enrolment or recovery.")
     account = tx.require(Account, account_id, "There is no such account.")
+    if purpose == ENROL and replacing.was_enrolled(tx, account_id):
+        raise JitError(HAS_PASSKEY.kind, HAS_PASSKEY.message)
+    if purpose == RECOVER and replacing.ripe(tx, account_id) is None:
+        raise JitError(Kind.CONFLICT, "Nothing of this account is to be replaced now.")
     secret, key = new_secret(), tx.new_id()
     event = tx.record(
         EventType.ENROLMENT_CREATED,
@@ -49,7 +61,8 @@ def create_link(tx: Tx, site: Site, *, account_id: str, by: str, purpose: str = 
 def find(view: View, token: str) -> Enrolment | Refused:
     """Return the link's row if it can still be used; unknown, used and old links give the same answer (R11)."""
     row = view.first(select(Enrolment).where(Enrolment.token_hash == hash_secret(token))) if len(token) < 200 else None
-    if row is None or row.used_at is not None or view.now >= row.expires_at:
+    spent = row is None or row.used_at is not None or view.now >= row.expires_at
+    if row is None or spent or (row.purpose == RECOVER and replacing.ripe(view, row.account_id) is None):
         message = "This link was used already or is too old. Ask for a new one."
         return Refused(Kind.GONE, "link_not_usable", message)
     return row
@@ -82,6 +95,7 @@ def complete(
         name=name,
         session_id=browser,
         enrolment_id=row.id,
+        gate=may_enrol if row.purpose == RECOVER else may_act,
     )
     if isinstance(made, Refused):
         return made
@@ -91,7 +105,8 @@ def complete(
         body={"purpose": row.purpose},
     )
     tx.update(row, event, expect={"used_at": None}, used_at=tx.now)
-    if row.purpose == RECOVER:
+    replacement = replacing.ripe(tx, row.account_id) if row.purpose == RECOVER else None
+    if replacement is not None:
         for passkey in old:
             removal = tx.record(
                 EventType.PASSKEY_REMOVED,
@@ -100,6 +115,7 @@ def complete(
             )
             tx.update(passkey, removal, status="removed")
         end_all(tx, account_id=row.account_id, cause="recovery")
+        replacing.finish(tx, replacement, made)
     tell(tx, "passkey_added", made.person_id, made.id)
     return made
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import bindparam, func, select
@@ -69,6 +69,12 @@ BY_CREDENTIAL = Find(Passkey, select(Passkey).where(Passkey.credential_id == bin
 PROVIDERS: Mapping[str, str] = json.loads(files("jitaccess.identity").joinpath("providers.json").read_text())
 """AAGUID -> provider's name, for people; it decides nothing."""
 Response = Mapping[str, Any]
+
+
+class Gate(Protocol):
+    """Says why an account may not take a passkey now, or None."""
+
+    def __call__(self, view: View, /, *, person_id: str, account_id: str) -> Refused | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +270,12 @@ def complete_registration(
     name: str,
     session_id: str | None = None,
     enrolment_id: str | None = None,
+    gate: Gate = may_act,
 ) -> Passkey | Refused:
-    """Finish adding a passkey; the caller has checked that the person may (a fresh assertion, or an enrolment link)."""
+    """Finish adding a passkey; the caller has checked that the person may (a fresh assertion, or an enrolment link).
+
+    `gate` says whether the account may take one now: the gate of every act, but for recovery links.
+    """
     row = _spend(tx, challenge_id, purpose=REGISTER, session_id=session_id)
     if isinstance(row, Challenge) and row.subject_id != enrolment_id:
         row = _stale("challenge_of_another_link")
@@ -277,7 +287,7 @@ def complete_registration(
     if tx.scalar(select(Passkey.id).where(Passkey.credential_id == found.credential_id)) is not None:
         return _refuse_registration(tx, row.account_id, "credential_known")
     account = tx.require(Account, row.account_id)
-    refused = may_act(tx, person_id=account.person_id, account_id=account.id)
+    refused = gate(tx, person_id=account.person_id, account_id=account.id)
     if refused is not None:
         return refused
     return store_passkey(tx, account, found, name)

@@ -178,6 +178,12 @@ def may_act(
     return None
 
 
+def may_enrol(view: View, *, person_id: str, account_id: str) -> Refused | None:
+    """Say why a recovery link may not give this account a passkey, or None. A hold is no reason: no act passes it afterwards either."""
+    refused = may_act(view, person_id=person_id, account_id=account_id)
+    return None if refused is not None and refused.code == "on_hold" else refused
+
+
 def on_hold(view: View, kind: str, subject_id: str) -> bool:
     """Say whether a hold of this kind is in force on this subject."""
     return (kind, subject_id) in staff(view).holds

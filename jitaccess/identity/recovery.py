@@ -1,10 +1,13 @@
-"""What if every founder's passkey is gone? Recovery with k of n paper keys: local, public, slow and vetoable (R9, T-25).
+"""How does somebody come in again whose passkeys are all gone? Paper keys, or two administrators; slow, told, and stoppable (R9, T-25).
 
-The keys are presented on the broker's own host. That starts a recovery of one founder's account, told at once to all founders, the log and
-every page. For 72 hours any founder may veto with a signature; then it gives an enrolment link whose use ends all of the
-account's old passkeys and sessions. A paper key counts once, also when it is vetoed.
+Paper keys are presented on the broker's own host and recover an account that genesis made: leaf 0 names it, not the groups of today. Told
+at once to all founders, the log and every page; for 72 hours any founder may veto with a signature. Two administrators' signatures
+(a pilot's one) begin the same for any account: its owner is told and stops it with one tap, as any administrator does, during
+`sessions.cooling_off_s`. Then either gives a link, anew as often as it is missed, until one is used. That ends all of the account's old
+passkeys and sessions, and only then are paper keys spent.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -13,30 +16,57 @@ from sqlalchemy import select
 from jitaccess.domain.events import EventType
 from jitaccess.domain.wording import word
 from jitaccess.errors import JitError, Kind
+from jitaccess.identity import replacing
 from jitaccess.identity.enrolment import RECOVER, create_link, tell
 from jitaccess.identity.genesis import normal_paper_key
-from jitaccess.identity.people import FOUNDERS, register
+from jitaccess.identity.people import FOUNDERS, admins, register
 from jitaccess.identity.site import Site
-from jitaccess.store.db import Tx, View
+from jitaccess.proof.canonical import sha256_b64u
+from jitaccess.proof.merkle import leaf_hash
+from jitaccess.store.db import SealBroken, Tx, View
 from jitaccess.store.ids import hash_secret
-from jitaccess.store.tables import Account, Recovery, RecoveryKey
+from jitaccess.store.tables import Account, Event, Passkey, Recovery, RecoveryKey
 from jitaccess.told import told
 
 DELAY = timedelta(hours=72)
+"""How long a recovery with paper keys waits."""
+
+
+def genesis_accounts(view: View) -> frozenset[str]:
+    """Return the accounts that genesis made, by the passkeys that leaf 0 names; empty until leaf 0 is numbered.
+
+    The leaf is compared with its hash; that the hashes are those of the signed tree is checked when the broker opens.
+    """
+    first = view.first(select(Event).where(Event.idx == 0))
+    if first is None:
+        return frozenset()
+    leaf = json.loads(first.leaf)
+    if leaf["type"] != EventType.INSTANCE_CREATED.value or leaf_hash(first.leaf.encode()) != first.leaf_hash:
+        raise SealBroken(Event.__tablename__, first.id)
+    named = {
+        key["credential_id"]: key["public_key"] for founder in leaf["body"]["founders"] for key in founder["passkeys"]
+    }
+    found = view.all(select(Passkey).where(Passkey.credential_id.in_(named)))
+    return frozenset(key.account_id for key in found if sha256_b64u(key.public_key_der) == named[key.credential_id])
 
 
 def start(tx: Tx, *, account_id: str, paper_keys: Sequence[str]) -> Recovery:
-    """Start a recovery; raises FORBIDDEN when the keys are too few, unknown or used."""
+    """Start a recovery; raises FORBIDDEN when the keys are too few, unknown or used. Nothing is spent yet."""
     account = tx.require(Account, account_id, "There is no such account.")
-    person = register(tx).persons.get(account.person_id)
-    if person is None or FOUNDERS not in person.groups:
-        raise JitError(Kind.FORBIDDEN, "Paper keys recover founders only; an administrator recovers everybody else.")
-    if waiting(tx):
+    if account_id not in genesis_accounts(tx):
+        raise JitError(
+            Kind.FORBIDDEN,
+            "Paper keys recover the founders' accounts that genesis made; two administrators replace the passkeys of all others.",
+        )
+    if replacing.by_paper(tx):
         raise JitError(Kind.CONFLICT, "A recovery is under way already.")
     hashes = {hash_secret(normal_paper_key(text)) for text in paper_keys}
     found = tx.all(select(RecoveryKey).where(RecoveryKey.secret_hash.in_(hashes), RecoveryKey.used_at.is_(None)))
     if not found or len(found) < found[0].threshold or len(found) != len(hashes):
         raise JitError(Kind.FORBIDDEN, "These are not enough different, unused paper keys.")
+    other = replacing.of_account(tx, account_id)
+    if other is not None:
+        replacing.stop(tx, other, by="local")
     key = tx.new_id()
     event = tx.record(
         EventType.RECOVERY_STARTED,
@@ -44,42 +74,63 @@ def start(tx: Tx, *, account_id: str, paper_keys: Sequence[str]) -> Recovery:
         body={"keys": len(found)},
     )
     for paper in found:
-        tx.update(paper, event, used_at=tx.now)
+        tx.update(paper, event, recovery_id=key)
     row = tx.insert(
         Recovery,
         event,
         id=key,
         account_id=account_id,
-        status="waiting",
+        status=replacing.WAITING,
         started_at=tx.now,
         ripe_at=tx.now + DELAY,
     )
-    for founder in register(tx).members(FOUNDERS):
-        tell(tx, "recovery_started", founder, key)
+    for person in sorted({account.person_id, *register(tx).members(FOUNDERS)}):
+        tell(tx, "recovery_started", person, key)
     return row
 
 
-def waiting(view: View) -> list[Recovery]:
-    """Return recoveries under way: shown on every page."""
-    return view.all(select(Recovery).where(Recovery.status == "waiting"))
+def replace(tx: Tx, site: Site, *, account_id: str, change_id: str) -> Recovery:
+    """Begin replacing the passkeys of an account; the caller has counted the signatures of the change."""
+    account = tx.require(Account, account_id, "There is no such account.")
+    if replacing.of_account(tx, account_id) is not None:
+        raise JitError(Kind.CONFLICT, "The passkeys of this account are being replaced already.")
+    key = tx.new_id()
+    event = tx.record(
+        EventType.RECOVERY_STARTED,
+        subject={"person": account.person_id, "account": account_id, "recovery": key, "change": change_id},
+        body={"keys": 0},
+    )
+    row = tx.insert(
+        Recovery,
+        event,
+        id=key,
+        account_id=account_id,
+        status=replacing.WAITING,
+        started_at=tx.now,
+        ripe_at=tx.now + timedelta(seconds=site.sessions.cooling_off_s),
+        change_id=change_id,
+    )
+    for person in sorted({account.person_id, *admins(tx)}):
+        tell(tx, "replacement_started", person, key)
+    return row
 
 
-def veto(tx: Tx, recovery_id: str, *, by: str) -> None:
-    """End a recovery; the caller has checked the founder's signature."""
+def link(tx: Tx, site: Site, recovery_id: str) -> str:
+    """Return a fresh link of a recovery whose time has come; the one before it ends. Raises CONFLICT before its time or once it is over."""
     row = tx.require(Recovery, recovery_id, "There is no such recovery.")
-    event = tx.record(EventType.RECOVERY_VETOED, subject={"recovery": recovery_id, "person": by})
-    tx.update(row, event, expect={"status": "waiting"}, status="vetoed", ended_at=tx.now, ended_by=by)
-
-
-def finish(tx: Tx, site: Site, recovery_id: str) -> str:
-    """Return the enrolment link of a ripe recovery; raises CONFLICT before its time or after a veto."""
-    row = tx.require(Recovery, recovery_id, "There is no such recovery.")
-    if row.status != "waiting":
+    if row.status != replacing.WAITING:
         raise JitError(Kind.CONFLICT, told("This recovery was %(status)s already.", status=word(row.status)))
     if tx.now < row.ripe_at:
         raise JitError(
             Kind.CONFLICT, told("This recovery waits until %(time)s UTC.", time=format(row.ripe_at, "%Y-%m-%d %H:%M"))
         )
-    event = tx.record(EventType.RECOVERY_FINISHED, subject={"recovery": recovery_id, "account": row.account_id})
-    tx.update(row, event, expect={"status": "waiting"}, status="finished", ended_at=tx.now, ended_by="local")
-    return create_link(tx, site, account_id=row.account_id, by="recovery", purpose=RECOVER)
+    replacing.void_links(tx, row.account_id)
+    return create_link(tx, site, account_id=row.account_id, by=f"recovery/{row.id}", purpose=RECOVER)
+
+
+def stop(tx: Tx, recovery_id: str, *, by: str) -> None:
+    """Stop a recovery; raises CONFLICT when it is over. The caller has checked who may."""
+    row = tx.require(Recovery, recovery_id, "There is no such recovery.")
+    if row.status != replacing.WAITING:
+        raise JitError(Kind.CONFLICT, told("This recovery was %(status)s already.", status=word(row.status)))
+    replacing.stop(tx, row, by=by)

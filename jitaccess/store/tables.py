@@ -298,20 +298,24 @@ class Hold(Sealed, Base):
 
 
 class RecoveryKey(Sealed, Base):
-    """One of n paper keys printed at genesis; k of them start a recovery."""
+    """One of n paper keys printed at genesis or later; k of them start a recovery, its end spends them."""
 
     __tablename__ = "recovery_key"
+    LATER = frozenset({"recovery_id"})
     id: Mapped[str] = _key()
     secret_hash: Mapped[str] = mapped_column(unique=True)
     threshold: Mapped[int]
     created_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    recovery_id: Mapped[str | None] = mapped_column(String(64))
+    """The recovery that it was presented for; null again once that was stopped."""
 
 
 class Recovery(Sealed, Base):
-    """A recovery under way: public, delayed, vetoable by any founder."""
+    """A replacement of an account's passkeys: told to all whom it concerns, delayed, and stopped by one of them."""
 
     __tablename__ = "recovery"
+    LATER = frozenset({"change_id"})
     id: Mapped[str] = _key()
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
     status: Mapped[str]
@@ -320,6 +324,8 @@ class Recovery(Sealed, Base):
     ripe_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
+    change_id: Mapped[str | None] = mapped_column(String(64))
+    """The signed change that began it; null: paper keys on the broker's host."""
 
 
 # ---------------------------------------------------------------- policy and changes

@@ -5,6 +5,7 @@ administrators alone. Lists are searched and paged on the server.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +23,8 @@ from jitaccess.identity import people
 from jitaccess.identity.changes import pending as pending_changes
 from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
-from jitaccess.web import drawings, telling
+from jitaccess.store.tables import Change
+from jitaccess.web import display, drawings, telling
 from jitaccess.web.doors import current, own_path
 
 TIMELINE_DAYS = 30
@@ -54,6 +56,11 @@ def _number() -> int:
     return int(text) if text.isdigit() and len(text) < 6 else 0
 
 
+def _signed_rows(change: Change, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what a waiting change says beside its subject, ids as names: nobody signs too what he cannot read."""
+    return [(name, names.get(text, text)) for name, text in display.payload_rows(change.payload)]
+
+
 def _names(view: Any) -> dict[str, str]:
     return {key: person.name for key, person in people.register(view).persons.items()}
 
@@ -67,9 +74,10 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
         administrator(broker)
         with broker.read() as view:
             found = health.findings(view, broker)
-            waiting = pending_changes(view)
             names = _names(view)
-        return render_template("admin.html", findings=telling_of(found), changes=waiting, names=names)
+            owners = {key: names.get(person, person) for key, (person, _) in people.staff(view).accounts.items()}
+            waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
+        return render_template("admin.html", findings=telling_of(found), changes=waiting, names=names | owners)
 
     @pages.post("/changes/<change_id>/reject")
     def reject(change_id: str) -> BaseResponse:
@@ -152,6 +160,7 @@ def _people(pages: Blueprint, broker: Broker) -> None:
     def _person_page(view: Any, found: roster.Dossier, *, problem: str | None = None) -> str:
         policies = broker.policies.active_or_none(view)
         known = people.staff(view)
+        own = [account.id for account in found.accounts]
         return render_template(
             "person.html",
             found=found,
@@ -161,6 +170,7 @@ def _people(pages: Blueprint, broker: Broker) -> None:
             institutions=policies.institutions if policies is not None else {},
             targets=policies.targets if policies is not None else {},
             now=to_epoch_s(view.now),
+            changes=[change for change in pending_changes(view) if change.subject_id in {found.row.id, *own}],
         )
 
 

@@ -327,6 +327,18 @@ class Hold(Answered):
     placed_at: int
 
 
+class Recovery(Answered):
+    """A replacement of an account's passkeys that is under way."""
+
+    id: str
+    account_id: str
+    paper_keys: bool
+    """Begun on the broker's own host; otherwise signed by administrators."""
+    started_at: int
+    ripe_at: int
+    """From then on there is a link, until it is used or the replacement is stopped."""
+
+
 class Ended(Answered):
     """How much was ended."""
 

@@ -67,6 +67,11 @@ def terms_rows(terms: JsonValue) -> list[tuple[str, str]]:
     return _flatten("terms", cast("dict[str, JsonValue]", terms))
 
 
+def payload_rows(payload: JsonValue) -> list[tuple[str, str]]:
+    """Return what a change says beside its subject as (dotted name, text), in order."""
+    return [(name.removeprefix("change."), text) for name, text in _flatten("change", payload or {})]
+
+
 def _flatten(path: str, value: JsonValue) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [row for name in sorted(value) for row in _flatten(f"{path}.{name}", value[name])]

@@ -18,7 +18,7 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import enrolment, people, recovery, sessions
+from jitaccess.identity import enrolment, people, replacing, sessions
 from jitaccess.web import display
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
 
@@ -50,7 +50,9 @@ def install_template_names(app: Flask, broker: Broker) -> None:
             with broker.read() as view:
                 found["admin"] = people.is_admin(view, me.person.id)
                 found["auditor"] = people.is_auditor(view, me.person.id)
-                found["recoveries"] = recovery.waiting(view)
+                under_way = replacing.under_way(view)
+                found["recoveries"] = [row for row in under_way if row.change_id is None]
+                found["replacements"] = [row for row in under_way if row.account_id == me.account.id and row.change_id]
         return found
 
 

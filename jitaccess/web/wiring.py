@@ -25,6 +25,7 @@ from jitaccess.web import (
     oversight,
     pages,
     passkey_care,
+    replacing,
     requester,
     speech,
     telling,
@@ -48,6 +49,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(pages.blueprint(broker))
     app.register_blueprint(requester.blueprint(broker))
     app.register_blueprint(passkey_care.blueprint(broker))
+    app.register_blueprint(replacing.blueprint(broker))
     app.register_blueprint(admin.blueprint(broker))
     app.register_blueprint(approving.blueprint(broker))
     app.register_blueprint(auditor.blueprint(broker))

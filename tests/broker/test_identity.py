@@ -150,9 +150,10 @@ def test_a_counter_that_does_not_rise_blocks_the_passkey_ends_its_sessions_and_a
 
 
 def registration(world: World, key: SoftPasskey, **faults: Any) -> object:
-    """Add a passkey to Arta's account through a link; faults are the authenticator's."""
+    """Make the first passkey of one more account of Arta through a link; faults are the authenticator's."""
     with world.broker.begin(LOCAL) as tx:
-        link = enrolment.create_link(tx, world.broker.site, account_id=world.seeded.accounts["arta"], by="test")
+        account = people.add_account(tx, person_id=world.person("arta"), label="one more")
+        link = enrolment.create_link(tx, world.broker.site, account_id=account.id, by="test")
     token = link.rsplit("/", 1)[-1]
     with world.broker.begin(SYSTEM) as tx:
         begun = enrolment.begin(tx, world.broker.site, token)
@@ -223,7 +224,8 @@ def test_a_link_is_random_hashed_single_use_and_short(world: World) -> None:
     made = registration(world, fresh(world))
     assert isinstance(made, Passkey)
     with world.broker.begin(LOCAL) as tx:
-        link = enrolment.create_link(tx, world.broker.site, account_id=world.seeded.accounts["drita"], by="test")
+        account = people.add_account(tx, person_id=world.person("drita"), label="one more")
+        link = enrolment.create_link(tx, world.broker.site, account_id=account.id, by="test")
     token = link.rsplit("/", 1)[-1]
     assert len(b64u_decode(token)) * 8 >= 112
     with world.broker.read() as view:
@@ -251,6 +253,18 @@ def test_adding_and_removing_a_passkey_is_told_and_the_last_one_stays(world: Wor
     assert refused.code == "last_passkey"
     made = registration(world, fresh(world))
     assert isinstance(made, Passkey)
+    with world.broker.begin(LOCAL) as tx:
+        account = tx.require(Account, made.account_id)
+        begun = passkeys.begin_registration(tx, world.broker.site, account=account)
+    with world.broker.begin(LOCAL) as tx:
+        second = passkeys.complete_registration(
+            tx,
+            world.broker.site,
+            challenge_id=begun.challenge_id,
+            response=fresh(world).create(begun.options),
+            name="Second",
+        )
+    assert isinstance(second, Passkey)
     with world.broker.begin(current.actor) as tx:
         assert passkeys.remove(tx, tx.require(Passkey, made.id)) is None
     with world.broker.read() as view:
@@ -330,10 +344,10 @@ def test_recovery_takes_enough_paper_keys_waits_and_ends_what_was(sqlite_world: 
     with world.broker.begin(LOCAL) as tx:
         row = recovery.start(tx, account_id=account, paper_keys=[key.lower().replace("-", " ") for key in paper[:3]])
     with pytest.raises(JitError), world.broker.begin(LOCAL) as tx:
-        recovery.finish(tx, world.broker.site, row.id)
+        recovery.link(tx, world.broker.site, row.id)
     world.advance(timedelta(hours=72))
     with world.broker.begin(LOCAL) as tx:
-        token = recovery.finish(tx, world.broker.site, row.id).rsplit("/", 1)[-1]
+        token = recovery.link(tx, world.broker.site, row.id).rsplit("/", 1)[-1]
     with world.broker.begin(SYSTEM) as tx:
         begun = enrolment.begin(tx, world.broker.site, token)
     assert not isinstance(begun, Refused)
@@ -356,10 +370,10 @@ def test_a_veto_ends_a_recovery(sqlite_world: World) -> None:
     world = sqlite_world
     with world.broker.begin(LOCAL) as tx:
         row = recovery.start(tx, account_id=world.seeded.accounts["besa"], paper_keys=world.seeded.paper_keys[:3])
-        recovery.veto(tx, row.id, by=world.person("agim"))
+        recovery.stop(tx, row.id, by=world.person("agim"))
     world.advance(timedelta(hours=73))
     with pytest.raises(JitError), world.broker.begin(LOCAL) as tx:
-        recovery.finish(tx, world.broker.site, row.id)
+        recovery.link(tx, world.broker.site, row.id)
 
 
 def test_a_good_answer_is_verified_evidence(sqlite_world: World) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from jitaccess.app import open_broker
-from jitaccess.broker import approve, changes, request
+from jitaccess.broker import approve, changes, hold, request
 from jitaccess.broker.approve import UNCHANGED, Approved, Choice
 from jitaccess.broker.context import Broker
+from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.request import Ask, Filed
 from jitaccess.broker.sweep import Ticker
 from jitaccess.broker.targets import Targets
@@ -23,12 +24,12 @@ from jitaccess.clock import FrozenClock
 from jitaccess.connectors.contract import ConnectorKind
 from jitaccess.demo.seed import Seeded, read_policies, seed
 from jitaccess.demo.soft_passkey import SoftPasskey
-from jitaccess.domain.values import SYSTEM, Refused
+from jitaccess.domain.values import LOCAL, SYSTEM, Refused
 from jitaccess.identity import passkeys, sessions
 from jitaccess.identity.passkeys import Ceremony
 from jitaccess.identity.sessions import Current
 from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store
-from jitaccess.store.tables import AccessRequest, Person
+from jitaccess.store.tables import AccessRequest, Hold, Person
 from jitaccess.tokens.keys import create_wrapping_key
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -188,6 +189,14 @@ class World:
         """Sign an administrative act."""
         begun = self.begin_change(key, kind, subject, payload)
         return begun if isinstance(begun, Refused) else self.complete_change(key, begun)
+
+    def hold(self, key: str) -> Hold:
+        """Put a person on hold from the broker's own shell."""
+        with self.broker.begin(LOCAL) as tx:
+            row, _ = hold.place(
+                tx, self.broker, kind=HoldKind.PERSON, subject_id=self.person(key), cause="a test", by="local"
+            )
+        return row
 
     def use_kind(self, kind: ConnectorKind) -> None:
         """Let this world know one more kind of target."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jitaccess.identity import passkeys
+from jitaccess.domain.values import LOCAL
+from jitaccess.identity import passkeys, recovery
 from jitaccess.store.tables import Passkey
 from jitaccess.web.ceremony_words import CEREMONY_WORDS
 from tests.web.conftest import Site
@@ -106,3 +107,34 @@ def test_the_own_account_is_held_with_one_tap_and_only_somebody_else_lifts_it(si
     assert "lost device, says its owner" in page
     assert "Arta Krasniqi" in page
     assert "Nothing is open" in text(site, "/board")
+
+
+@pytest.mark.covers("R9", "R10")
+def test_the_owner_sees_on_every_page_that_passkeys_are_replaced_and_stops_it_with_one_tap(site: Site) -> None:
+    account = site.world.seeded.accounts["blerim"]
+    body = {"kind": "enrolment.create", "subject": account, "payload": {"purpose": "recover"}}
+    for key in ("agim", "besa"):
+        assert site.as_(key).ceremony(key, "/api/changes", body).status_code == 200
+    html = text(site.as_("blerim"), "/")
+    stop = re.search(r'action="(/recoveries/\w+/stop)"', html)
+    assert stop is not None
+    assert site.as_("arta").get("/api/recoveries").json == []
+    assert site.form(stop[1]).status_code == 404
+    assert "/stop" not in text(site, "/")
+    assert [row["account_id"] for row in site.as_("milan").get("/api/recoveries").json] == [account]
+    assert "The link can be made from" in text(site, f"/people/{site.world.person('blerim')}")
+    assert site.as_("blerim").form(stop[1]).status_code == 303
+    assert "/stop" not in text(site, "/")
+    assert site.get("/api/recoveries").json == []
+    assert "All passkeys lost" in text(site.as_("milan"), f"/people/{site.world.person('blerim')}")
+
+
+@pytest.mark.covers("R9")
+def test_a_recovery_with_paper_keys_is_not_stopped_with_a_tap(site: Site) -> None:
+    world = site.world
+    with world.broker.begin(LOCAL) as tx:
+        row = recovery.start(tx, account_id=world.seeded.accounts["agim"], paper_keys=world.seeded.paper_keys[:3])
+    assert site.as_("besa").post(f"/api/recoveries/{row.id}/stop").status_code == 403
+    veto = {"kind": "recovery.veto", "subject": row.id}
+    assert site.ceremony("besa", "/api/changes", veto).json["applied"] is True
+    assert site.get("/api/recoveries").json == []
