@@ -25,13 +25,14 @@ import re
 import secrets
 import signal
 import ssl
+import stat
 import struct
 import subprocess
 import sys
 import syslog
 import tempfile
+import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -62,9 +63,15 @@ KEYGEN = "/usr/bin/ssh-keygen"
 MAX_ANSWER = 16 * 1024 * 1024
 KRL_MAGIC = 0x5353484B524C0A00
 END_LIMIT_S = 5.0
+ROUNDS = 50
+LOOK_LIMIT_S = 60.0
+MAX_TOLD = 500
+"""Keys, lines and logins that a report holds; a person who makes more of them must not make the report too long to be taken."""
 LOCK_LIMIT_S = 5
 SCOPE = re.compile(r"/(session-[^/\s]+\.scope)(?:/|$)", re.M)
 """The control group that systemd-logind puts each session into."""
+KEY = re.compile(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})")
+MAX_LINE = 20_000
 WANTED = {
     "authorizedprincipalsfile": "none",
     "authorizedkeyscommand": "none",
@@ -149,8 +156,7 @@ class Host:
         self.logins_folder = Path(config["logins"])
         self.state_file, self.lock_file = self.folder / "state.json", self.logins_folder / ".lock"
         self.opener: urllib.request.OpenerDirector | None = None
-        self.look: dict = {}
-        self.looked_at = -1e9
+        self.looker = Looker(config)
         self.off_s = 0.0
         self.obeyed = 0
         """The number whose ends have all come to pass here; only this is reported."""
@@ -335,14 +341,6 @@ class Host:
 
     def report(self, known: dict, nonce: str, logins: list[dict]) -> str:
         """Return what the broker is told: what is obeyed, who is here, and what sshd trusts."""
-        now = time.monotonic()
-        if now - self.looked_at >= self.config["look_every_s"]:
-            try:
-                self.look, self.looked_at = look(self.config), now
-            except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-                say(f"jitaccess: cannot look at sshd: {error}", loud=True)
-                blank: dict = {"authorities": [], "keys": [], "principals": self.config["principals"]}
-                self.look = blank | {"wrong": ["cannot be looked at"]}
         said = {
             "v": 1,
             "target": self.config["target"],
@@ -350,10 +348,10 @@ class Host:
             "nonce": nonce,
             "sequence": known["at_us"],
             "number": self.obeyed,
-            "logins": logins,
+            "logins": counted(logins),
             "clock_off_s": round(self.off_s, 1),
         }
-        return json.dumps(said | self.look)
+        return json.dumps(said | self.looker.seen())
 
     def once(self) -> bool:
         """Report, fetch, obey, and say so; True when all of it succeeded. What is over ends here, whether the broker is there or not."""
@@ -370,6 +368,14 @@ class Host:
                 say(f"jitaccess: no news from the broker for {int(age)} seconds ({state})", loud=True)
             return False
         return self.obeyed == self.state()["number"]
+
+
+def counted(logins: list[dict]) -> list[dict]:
+    """Return one line for each certificate that people are logged in with."""
+    found: dict[str, dict] = {}
+    for record in logins:
+        found.setdefault(record["serial"], record | {"count": 0})["count"] += 1
+    return list(found.values())[:MAX_TOLD]
 
 
 # ---------------------------------------------------------------- processes
@@ -412,16 +418,24 @@ def snapshot() -> tuple[dict[int, int], dict[int, str]]:
 
 
 def end(pid: int) -> None:
-    """End a session: its sshd is asked, so that it closes what PAM opened; everything below it is killed, and then sshd too."""
-    mark = {one: started(one) for one in family(pid, *snapshot())}
+    """End a session. All below its sshd is stopped first, again and again until nothing new is there: what is stopped cannot fork and
+    run. Then it is killed; sshd itself is asked, so that it closes what PAM opened, and killed when it does not go."""
+    mark = {pid: started(pid)}
+    for _ in range(ROUNDS):
+        fresh = family(pid, *snapshot()) - mark.keys() - {1, os.getpid()}
+        if not fresh:
+            break
+        for one in fresh:
+            mark[one] = started(one)
+            send(one, signal.SIGSTOP)
     deadline = time.monotonic() + END_LIMIT_S
-    send(pid, signal.SIGTERM)
+    asked = time.monotonic() + 1.0
     for one in mark.keys() - {pid}:
         send(one, signal.SIGKILL)
-    asked = time.monotonic() + 1.0
+    send(pid, signal.SIGTERM)
     while left := [one for one, since in mark.items() if since and started(one) == since]:
         if time.monotonic() > deadline:
-            raise Refused(f"processes do not end: {left}")
+            raise Refused(f"processes do not end: {left[:5]}")
         if time.monotonic() > asked:
             for one in left:
                 send(one, signal.SIGKILL)
@@ -429,15 +443,19 @@ def end(pid: int) -> None:
 
 
 def end_processes_of(account: str) -> None:
-    """Kill everything that runs under an account."""
+    """Kill everything that runs under an account, until nothing is left that forks faster than it dies."""
     uid = pwd.getpwnam(account).pw_uid
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and uid != 0:
-            try:
-                if entry.stat().st_uid == uid and started(int(entry.name)):
-                    send(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue
+    for _ in range(ROUNDS):
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and entry.stat().st_uid == uid and started(int(entry.name)):
+                    found.append(int(entry.name))
+        if not found or uid == 0:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for one in found:
+                send(one, number)
 
 
 def send(pid: int, number: int) -> None:
@@ -467,10 +485,13 @@ def look(config: dict) -> dict:
         for line in text_of(Path(lines.get("trustedusercakeys", "none"))).splitlines():
             if len(line.split()) > 1:
                 authorities.add(fingerprint(line.split()[1]))
+    keys = keys_of_accounts(patterns)
+    if len(keys) > MAX_TOLD or len(authorities) > MAX_TOLD // 5:
+        wrong.add("more keys than are told")
     return {
-        "wrong": sorted(wrong),
-        "authorities": sorted(authorities),
-        "keys": sorted(keys_of_accounts(patterns), key=str),
+        "wrong": [line[:300] for line in sorted(wrong)][:100],
+        "authorities": sorted(authorities)[: MAX_TOLD // 5],
+        "keys": keys[:MAX_TOLD],
         "principals": config["principals"],
     }
 
@@ -489,8 +510,8 @@ def deviations(config: dict, lines: dict[str, str]) -> set[str]:
 
 
 def keys_of_accounts(patterns: set[str]) -> list[dict]:
-    """Return every key in a file of authorized keys of any account."""
-    found: list[dict] = []
+    """Return every key in a file of authorized keys of any account, sorted; each once for an account."""
+    found: dict[str, dict] = {}
     for entry in pwd.getpwall():
         for pattern in sorted(patterns):
             if pattern == "none":
@@ -498,19 +519,60 @@ def keys_of_accounts(patterns: set[str]) -> list[dict]:
             words = {"%%": "%", "%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid)}
             named = re.sub(r"%[%huU]", lambda match: words[match[0]], pattern)  # noqa: B023 - used at once
             for line in text_of(Path(entry.pw_dir, named)).splitlines():
-                key = re.search(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})", line)
+                key = KEY.search(line[:MAX_LINE])
                 if key and not line.lstrip().startswith("#"):
                     authority = "cert-authority" in line[: key.start(1)]
-                    found.append({"account": entry.pw_name, "key": fingerprint(key[1]), "authority": authority})
-    return found
+                    one = {"account": entry.pw_name, "key": fingerprint(key[1]), "authority": authority}
+                    found[str(one)] = one
+    return [found[name] for name in sorted(found)]
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file, empty when there is none."""
+    """Return the beginning of a file, empty when there is none. The file may be a person's: a pipe in its place must not hold us up."""
     try:
-        return path.read_text(errors="replace")[:1_000_000]
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return ""
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return ""
+        return stream.read(1_000_000).decode(errors="replace")
+
+
+class Looker:
+    """Looks at sshd and at keys of accounts now and then, beside the work: what hangs there holds no revocation up."""
+
+    def __init__(self, config: dict) -> None:
+        self.config = config
+        self.began_at = -1e9
+        self.found: dict = {}
+        self.thread: threading.Thread | None = None
+
+    def seen(self) -> dict:
+        """Return what was seen last; looks anew when it is time. At first it waits a moment."""
+        now = time.monotonic()
+        running = self.thread is not None and self.thread.is_alive()
+        if not running and now - self.began_at >= self.config["look_every_s"]:
+            self.began_at = now
+            self.thread = threading.Thread(target=self.run, daemon=True)
+            self.thread.start()
+            if not self.found:
+                self.thread.join(5)
+        elif running and now - self.began_at > LOOK_LIMIT_S:
+            return self.blank("looking at sshd hangs")
+        return self.found or self.blank("not looked at yet")
+
+    def blank(self, why: str) -> dict:
+        """Return that nothing could be seen."""
+        return {"wrong": [why], "authorities": [], "keys": [], "principals": self.config["principals"]}
+
+    def run(self) -> None:
+        """Look once."""
+        try:
+            self.found = look(self.config)
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            say(f"jitaccess: cannot look at sshd: {error}", loud=True)
+            self.found = self.blank("sshd cannot be looked at")
 
 
 def fingerprint(key: str) -> str:

@@ -56,15 +56,17 @@ class SqlBoard:
     def read(self) -> Posted:
         """Return everything that is still to be kept, in one view; an entry whose seal is broken only by name.
 
-        Hosts ask every second, each: while the board's number stays the same its entries are read, and their seals checked, anew only
-        every few seconds.
+        Hosts ask every second, each: what has not changed since the last look is read, and its seals checked, anew only every few
+        seconds. Numbers are given one after the other under the head's lock, so nothing appears below one that was seen.
         """
         with self._db.read() as view:
             head = view.unchecked_get(Posting, key_of(self.target, HEAD))
             number = head.number if head is not None else 0
             known = self._known
-            if known is None or known.number != number or view.now - known.read_at >= READ_AGAIN:
-                known = self._known = self._read(view, number)
+            if known is None or number < known.number or view.now - known.read_at >= READ_AGAIN:
+                known = self._known = self._read(view, number, _Known(0, view.now, {}, frozenset()))
+            elif number > known.number:
+                known = self._known = self._read(view, number, known)
             reports = view.all(select(HostReport).where(HostReport.target == self.target))
             said = {row.host: Report(row.text, row.signature, row.received_at) for row in reports}
             entries = {
@@ -72,16 +74,18 @@ class SqlBoard:
             }
             return Posted(view.now, known.number, entries, known.broken, said)
 
-    def _read(self, view: View, number: int) -> "_Known":
+    def _read(self, view: View, number: int, since: "_Known") -> "_Known":
+        """Read what changed since a look."""
         kept = or_(Posting.until.is_(None), Posting.until > view.now)
-        entries: dict[str, Entry] = {}
-        broken: set[str] = set()
-        for row in view.unchecked_all(select(Posting).where(Posting.target == self.target, kept)):
+        wanted = select(Posting).where(Posting.target == self.target, Posting.number > since.number, kept)
+        entries, broken = dict(since.entries), set(since.broken)
+        for row in view.unchecked_all(wanted):
+            entries.pop(row.name, None)
             if not view.intact(row):
                 broken.add(row.name)
             elif row.name != HEAD:
                 entries[row.name] = (cast("Mapping[str, JsonValue]", row.value), row.until)
-        return _Known(number, view.now, entries, frozenset(broken - {HEAD}))
+        return _Known(number, since.read_at, entries, frozenset(broken - {HEAD}))
 
     def post(self, entries: Mapping[str, Entry], *, only_before: datetime | None = None) -> int:
         """Put entries on the board; raises NotDone (with `only_before`), or JitError when the store cannot commit."""

@@ -647,7 +647,10 @@ class Posting(Sealed, Base):
     value: Mapped[JsonValue] = mapped_column(Json)
     until: Mapped[datetime | None]
     """Until when it is given to hosts; the row stays, for a name is used once."""
-    __table_args__ = (Index("ix_posting_target_until", "target", "until"),)
+    __table_args__ = (
+        Index("ix_posting_target_number", "target", "number"),
+        Index("ix_posting_target_until", "target", "until"),
+    )
 
 
 class HostReport(Base):

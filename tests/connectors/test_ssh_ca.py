@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import pwd
 import re
 import signal
 import struct
@@ -19,7 +21,7 @@ from jitaccess.connectors.contract import Connector, Credential, Effect, LeaseSp
 from jitaccess.connectors.ssh_ca import certificate
 from jitaccess.connectors.ssh_ca.authority import key_of
 from jitaccess.connectors.ssh_ca.connector import BULLETIN, serial_of
-from jitaccess.connectors.ssh_ca.wire import blob_of_line, fingerprint, sign
+from jitaccess.connectors.ssh_ca.wire import blob_of_line, fingerprint, line_of, sign, string
 from jitaccess.store.ids import new_id, new_secret
 from tests.support.bench import LoginRefused, open_connector, soon
 from tests.support.sk_agent import PRESENT, VERIFIED, SkAgent
@@ -481,3 +483,74 @@ def test_a_security_key_comes_in_with_a_certificate_of_its_own_kind(bench: SshBe
         end(connector, effect)
     finally:
         agent.close()
+
+
+@pytest.mark.covers("R50", "R51")
+@pytest.mark.parametrize("what", ["a pipe in place of keys", "thousands of keys"])
+def test_a_person_cannot_hold_up_the_host_by_what_it_looks_at(
+    bench: SshBench, connector: Connector, what: str, tmp_path: Path
+) -> None:
+    keys, kept = bench.place / "keys" / bench.account, tmp_path / "kept"
+    if keys.exists():
+        kept.write_text(keys.read_text())
+        keys.unlink()
+    effect, credential = born(bench, connector)
+    try:
+        if what == "thousands of keys":
+            blobs = (string(b"ssh-ed25519") + string(new_secret()[:32].encode()) for _ in range(3000))
+            keys.write_text("".join(f"{line_of(blob)}\n" for blob in blobs))
+            bench.wait_for(lambda: "localhost: more keys than are told" in connector.observe().accounts, "it is said")
+        else:
+            os.mkfifo(keys)
+            looks = bench.helper_config["look_every_s"]
+            time.sleep(3 * looks)  # so that it has been looked at while the pipe was there
+        with bench.login(credential) as session:
+            began = time.monotonic()
+            connector.cut([effect])
+            assert time.monotonic() - began < PROMISED_S
+            assert not session.alive()
+    finally:
+        keys.unlink()
+        if kept.exists():
+            keys.write_text(kept.read_text())
+    connector.clean([effect])
+    bench.wait_for(lambda: "localhost: more keys than are told" not in connector.observe().accounts, "all is as it was")
+
+
+@pytest.mark.covers("R50")
+def test_a_chain_of_processes_that_leave_their_parents_is_ended_too(bench: SshBench, connector: Connector) -> None:
+    settings = bench.place / "host.json"
+    settings.write_text(json.dumps({**bench.helper_config, "sole": [bench.account]}))
+    restart(bench)
+    try:
+        effect, credential = born(bench, connector)
+        tick = bench.place / "home" / "tick"
+        with bench.login(credential) as session:
+            session.run("cd; relay() { echo x >>tick; sleep 0.01; relay & }; (relay) >/dev/null 2>&1; echo going")
+            bench.wait_for(lambda: tick.exists() and tick.stat().st_size > 20, "it goes on")
+            connector.cut([effect])
+        connector.clean([effect])
+        user = pwd.getpwnam(bench.account).pw_uid
+        bench.wait_for(lambda: not any(running(pid) for pid in processes_of(user)), "nothing is left")
+        size = tick.stat().st_size
+        time.sleep(0.1)
+        assert tick.stat().st_size == size
+    finally:
+        settings.write_text(json.dumps(bench.helper_config))
+        restart(bench)
+
+
+def processes_of(user: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == user:
+                found.append(int(entry.name))
+    return found
+
+
+def test_nobody_else_can_hold_the_lock_between_logins_and_news(bench: SshBench) -> None:
+    lock = bench.place / "logins" / ".lock"
+    assert lock.stat().st_mode & 0o077 == 0
+    assert lock.parent.stat().st_mode & 0o077 == 0
+    assert (bench.place / "state" / "state.json").stat().st_mode & 0o022 == 0

@@ -443,13 +443,15 @@ def _certificates(posted: Posted, heard: Mapping[str, Heard]) -> list[Account]:
     for name, entry in posted.entries.items():
         if entry.get("state") == LIVE and cast(int, entry["ends"]) > posted.at.timestamp():
             rights = frozenset(cast("list[str]", entry["rights"]))
-            count = sum(login.key_id == name for login in logins)
+            count = sum(login.count for login in logins if login.key_id == name)
             found.append(
                 Account(name, rights, count, expires_at=_at(cast(int, entry["ends"])), fingerprint=str(entry["key"]))
             )
     known = {account.name for account in found}
     for name in {login.key_id for login in logins} - known:
-        found.append(Account(name, sessions=sum(login.key_id == name for login in logins), enabled=False))
+        found.append(
+            Account(name, sessions=sum(login.count for login in logins if login.key_id == name), enabled=False)
+        )
     return found
 
 

@@ -29,12 +29,13 @@ class _Part(BaseModel):
 
 
 class Login(_Part):
-    """A session that came in with a certificate."""
+    """Sessions that came in with one certificate."""
 
     account: Short
     serial: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
     key_id: Short
     ends: int
+    count: Annotated[int, Field(ge=1)]
 
 
 class AccountKey(_Part):

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("seal", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("ix_posting_target_number", "posting", ["target", "number"])
     op.create_index("ix_posting_target_until", "posting", ["target", "until"])
     op.create_table(
         "host_report",
@@ -44,4 +45,5 @@ def downgrade() -> None:
     op.drop_index("ix_host_report_target", "host_report")
     op.drop_table("host_report")
     op.drop_index("ix_posting_target_until", "posting")
+    op.drop_index("ix_posting_target_number", "posting")
     op.drop_table("posting")
