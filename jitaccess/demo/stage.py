@@ -6,8 +6,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jitaccess.broker.clients import add_client
+from jitaccess.broker.policies import propose
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import config_models
 from jitaccess.demo.seed import Seeded, read_policies, seed
@@ -59,6 +61,17 @@ class Stage:
                 return {
                     key: create_link(tx, self._site, account_id=self.seeded.accounts[key], by="demo") for key in keys
                 }
+        finally:
+            db.close()
+
+    def candidate(self, without: str) -> str:
+        """Store the policy without one of its rules as a proposal; return its id."""
+        document: dict[str, Any] = dict(shipped_policies(self.treasury_origin).document)
+        rules = {name: rule for name, rule in document["rules"].items() if name != without}
+        db = Database(self.settings.store.url, SystemClock(), self._keyring.seals)
+        try:
+            with db.begin(LOCAL) as tx:
+                return propose(tx, PolicySet.from_document({**document, "rules": rules}), by="demo").id
         finally:
             db.close()
 

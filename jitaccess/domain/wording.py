@@ -128,6 +128,31 @@ TERM_WORDS: Mapping[str, Told] = {
 """The labels of what a person signs; the dotted name itself is kept beside them for machines (R24)."""
 
 
+VALUE_WORDS: Mapping[tuple[str, str], Told] = {
+    ("never", "requester"): told("the person who asks"),
+    ("never", "subordinates_of_requester"): told("who reports to that person"),
+    ("never", "managers_of_requester"): told("to whom that person reports"),
+    ("distinct", "person"): told("different people"),
+    ("distinct", "institution"): told("different institutions"),
+    ("credential", "any"): told("any passkey"),
+    ("credential", "synced"): told("any passkey, also one synced between devices"),
+    ("credential", "device_bound"): told("a passkey that stays in one device"),
+    ("credential", "attested"): told("a passkey whose make is proven"),
+    ("others", "True"): told("yes"),
+    ("others", "False"): told("no"),
+    ("veto", "owner"): told("the institution that the system belongs to"),
+    ("veto", "cert"): told("the emergency response team"),
+    ("figure", "entitlement"): told("the right that is asked for"),
+}
+"""What the policy's own words in a signed term mean; the word itself stays beside it, because it is what is signed (R24)."""
+
+
+def meaning(dotted: str, text: str) -> list[str]:
+    """Return what the words of a term's value mean, in their order; nothing for values that speak for themselves."""
+    last = dotted.rpartition(".")[2]
+    return [VALUE_WORDS[last, part] for part in text.split(", ") if (last, part) in VALUE_WORDS]
+
+
 def term(dotted: str) -> list[str]:
     """Return the labels of a term's dotted name, outermost first; numbers count from 1, an unknown part stays as it is."""
     parts = dotted.removeprefix("terms.").split(".")

@@ -11,7 +11,7 @@ from typing import Any, cast
 from flask import Flask, g, has_request_context, request
 from flask_babel import Babel
 
-from jitaccess.domain.wording import term, word
+from jitaccess.domain.wording import meaning, term, word
 from jitaccess.identity.preferences import NOTHING_CHOSEN, Preferences
 from jitaccess.language import CATALOGUES, DEFAULT_ZONE, Language, catalogue, minute_text, named, negotiate, number_text
 from jitaccess.settings import Language as LanguageSettings
@@ -68,6 +68,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     app.add_template_filter(say, "say")
     app.add_template_filter(lambda code: say(word(code)), "word")
     app.add_template_filter(lambda name: _term(name, language_now()), "term")
+    app.add_template_filter(lambda name, text: _meaning(name, text, language_now()), "meaning")
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")
@@ -82,6 +83,11 @@ def install(app: Flask, settings: LanguageSettings) -> None:
 def _term(name: str, language: Language) -> str:
     """Return a term's name in words; remembered, because a set of approvals shows the same ones over and over."""
     return " · ".join(retold(part, catalogue(language)) for part in term(name))
+
+
+@lru_cache(maxsize=4096)
+def _meaning(name: str, text: str, language: Language) -> str:
+    return ", ".join(retold(part, catalogue(language)) for part in meaning(name, text))
 
 
 def _time(epoch_s: int) -> str:

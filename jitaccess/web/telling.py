@@ -48,6 +48,7 @@ CAUSES: Mapping[str, str] = {
     EndCause.RISK.value: lazy_gettext("it looked too risky"),
     EndCause.UNUSED.value: lazy_gettext("it was never opened"),
     EndCause.FAILED.value: lazy_gettext("the credential could not be made"),
+    EndCause.VETOED.value: lazy_gettext("it was stopped while it waited"),
 }
 EVENTS: Mapping[str, str] = {
     EventType.REQUEST_FILED.value: lazy_gettext("Asked, and signed with a passkey"),
@@ -81,6 +82,17 @@ EVENTS: Mapping[str, str] = {
     EventType.CODE_REDEEMED.value: lazy_gettext("The system exchanged its code"),
     EventType.CODE_REFUSED.value: lazy_gettext("A code was refused"),
     EventType.CODE_REUSED.value: lazy_gettext("A code was used twice; everything from it ended"),
+    EventType.REQUEST_REFUSED.value: lazy_gettext("An attempt to ask was refused"),
+    EventType.APPROVAL_ASKED.value: lazy_gettext("Approvers were asked"),
+    EventType.APPROVAL_ESCALATED.value: lazy_gettext("More approvers were asked, because it waited"),
+    EventType.APPROVAL_SET_SIGNED.value: lazy_gettext("Signed with others as one set"),
+    EventType.APPROVAL_SET_REFUSED.value: lazy_gettext("An attempt to sign a set was refused"),
+    EventType.VETO_GIVEN.value: lazy_gettext("Stopped with one tap while it waited"),
+    EventType.VETO_SIGNED.value: lazy_gettext("The stop was signed"),
+    EventType.VETO_REFUSED.value: lazy_gettext("An attempt to stop it was refused"),
+    EventType.LOGOUT_DELIVERED.value: lazy_gettext("The system was told that the sign-in is over"),
+    EventType.LOGOUT_FAILED.value: lazy_gettext("The system could not be told that the sign-in is over"),
+    EventType.ALARM_RAISED.value: lazy_gettext("An alarm was raised"),
     EventType.HOLD_PLACED.value: lazy_gettext("A hold was placed"),
     EventType.HOLD_RELEASED.value: lazy_gettext("A hold was lifted"),
 }

@@ -9,7 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from jitaccess.broker import inspection
+from jitaccess.broker import inspection, revoke
+from jitaccess.domain.events import EventType
+from jitaccess.domain.values import SYSTEM
+from jitaccess.store.tables import TargetAccount
 from tests.support.candidates import document_without, proposed
 from tests.support.served import Served, served
 
@@ -18,15 +21,71 @@ WIDE, PHONE, ENLARGED = {"width": 1280, "height": 900}, {"width": 360, "height":
 VIEWS = ((WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark"))
 
 
+LEDGER = """
+version: 1
+targets:
+  ledger:
+    name: Ledger database
+    owner: mof
+    entitlements:
+      reader: {label: Read the ledger, max_duration: 2h}
+    connector:
+      kind: postgresql
+      host: ledger.mof.example
+      database: ledger
+      secret: ledger
+      entitlements:
+        reader: {roles: [ledger_reader]}
+rules:
+  - id: read-ledger
+    for: {groups: [treasury-staff]}
+    to: {target: ledger, entitlements: [reader]}
+    duration: {default: 30m, max: 1h}
+    approve: none
+"""
+"""A system on which accounts are made: its access is handed over on a page of its own."""
+
+
 @pytest.fixture(scope="module")
 def house(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Give a served world with some past: releases, looks, a request that waits, a hold and a candidate policy."""
-    with served(tmp_path_factory.mktemp("pages"), browser) as house:
+    """Give a served world with some past: releases, looks, access to hand over, requests that wait, an account that nothing explains."""
+    with served(tmp_path_factory.mktemp("pages"), browser, more={"ledger.yaml": LEDGER}) as house:
         house.world.released()
         house.world.filed()
+        house.world.filed(target="ledger", entitlement="reader", reason="closing of the month")
         house.world.filed(entitlement="releaser", reason="August invoice")
+        house.world.filed(entitlement="releaser", reason="September", inputs={"order": "TR-000419", "amount_cents": 1})
+        _unexplained(house)
         house.world.broker.checkpoints.make()
         yield house
+
+
+def _unexplained(house: Served) -> None:
+    """Let a look at the ledger have found an account that no access explains."""
+    with house.world.broker.begin(SYSTEM) as tx:
+        event = tx.record(EventType.ALARM_RAISED, subject={"target": "ledger"}, body={"what": "unexplained"})
+        tx.insert(
+            TargetAccount,
+            event,
+            id="a" * 64,
+            target="ledger",
+            name="shadow",
+            rights=[],
+            fingerprint="-",
+            first_seen_at=tx.now,
+            finding="new",
+            extra=["SUPERUSER", "member of a_role_with_a_rather_long_name_that_somebody_chose"],
+            found_at=tx.now,
+            acted="cannot",
+            statement='ALTER ROLE "shadow" WITH NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;',
+        )
+
+
+def grant_of(house: Served, target: str) -> str:
+    """Return Arta's live access on a system that was looked at or is handed over."""
+    with house.world.broker.read() as view:
+        grants = revoke.grants_of(view, house.world.person("arta"))
+    return next(grant.id for grant in grants if grant.target == target and grant.state == "ACTIVE")
 
 
 def looked_at(page: Page, address: str) -> list[str]:
@@ -73,13 +132,14 @@ def test_pages_of_requester_and_approver_are_for_everybody(house: Served) -> Non
         house.origin,
         [
             "/", "/request", "/request?q=zeppelin", "/request?target=treasury&entitlement=releaser",
-            f"/request?again={done}", f"/requests/{waiting}", "/passkeys", "/lost", "/policy",
-            "/policy?target=treasury&entitlement=releaser",
+            f"/request?again={done}", f"/requests/{waiting}", "/passkeys", "/settings", "/lost", "/policy",
+            "/policy?target=treasury&entitlement=releaser", f"/grants/{grant_of(house, 'treasury')}/extend",
+            f"/grants/{grant_of(house, 'ledger')}/open",
         ],
     )  # fmt: skip
     arta.context.close()
     blerim = house.signed_in("blerim")
-    all_right(blerim, house.origin, ["/approvals", f"/approvals/{waiting}"])
+    all_right(blerim, house.origin, ["/approvals", f"/approvals/{waiting}", "/approvals/set", "/deputies"])
     blerim.context.close()
 
 
@@ -97,7 +157,8 @@ def test_pages_of_administrator_and_auditor_are_for_everybody(house: Served) -> 
             "/admin", "/people", f"/people/{arta}", "/groups", "/groups/treasury-staff?q=drita", "/targets",
             "/targets/treasury", "/targets/treasury/join", "/new-target", "/holds", "/board",
             f"/policy/sets/{policy_id}/replay", "/audit", f"/audit/requests/{done}",
-            "/audit/sample?n=2", "/audit/pictures", "/log",
+            "/audit/sample?n=2", "/audit/pictures", "/log", "/approvals/pace", "/watch", "/notices", "/clients/logouts",
+            f"/witness/requests/{done}",
         ],
     )  # fmt: skip
     agim.context.close()

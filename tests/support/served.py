@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,16 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jitaccess.app import create_app
 from jitaccess.clock import FrozenClock
-from jitaccess.demo.seed import read_policies, seed
+from jitaccess.connectors import config_models
+from jitaccess.demo.seed import seed
+from jitaccess.policy.load import load
 from jitaccess.settings import Server
 from jitaccess.tokens.keys import create_wrapping_key
 from tests.support.browser import attach_passkey
 from tests.support.ports import free_port
 from tests.support.world import EVERYBODY, ROOT, START, Prepared, World, open_world, settings_for
 
+NOTHING: Mapping[str, str] = {}
 SLOW_MS = 60_000
 """How long a page may take on a busy machine before a test gives up."""
 
@@ -82,15 +85,17 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, browser: Browser) -> Iterator[Served]:
-    """Serve a fresh world while the block runs."""
+def served(folder: Path, browser: Browser, *, more: Mapping[str, str] = NOTHING) -> Iterator[Served]:
+    """Serve a fresh world while the block runs; `more` is policy text (file name -> YAML) beside the shipped one."""
     port = free_port()
     origin = f"http://localhost:{port}"
     url = f"sqlite:///{folder / 'broker.db'}"
     wrapping_key = create_wrapping_key(folder / "wrapping.key")
     place = Server(public_url=origin, port=port)
     settings = settings_for(url, folder, server=place)
-    seeded = seed(settings, FrozenClock(START), wrapping_key, read_policies(ROOT / "policies"), enrolled=EVERYBODY)
+    texts = {file.name: file.read_text() for file in sorted((ROOT / "policies").glob("*.yaml"))}
+    policy = load({**texts, **more}, register=None, connectors=config_models())
+    seeded = seed(settings, FrozenClock(START), wrapping_key, policy, enrolled=EVERYBODY)
     world = open_world(url, Prepared(folder, seeded), folder, server=place)
     server = make_server("127.0.0.1", port, create_app(world.broker), threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever)

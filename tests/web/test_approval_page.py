@@ -303,3 +303,16 @@ def test_what_stands_out_is_on_the_page_and_is_no_signed_field(site: Site) -> No
     said = site.get(f"/api/requests/{second}/unusual").json
     assert (said["first_time"], said["usual_s"], said["last_request_id"]) == (False, 600, first)
     assert site.as_("jelena").get("/api/requests/" + "0" * 26 + "/unusual").status_code == 404
+
+
+def test_the_policys_own_words_are_explained_beside_what_is_signed(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("blerim")
+    html = site.get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+    never = BeautifulSoup(html, "html.parser").select_one('[data-field="terms.approve.never"]')
+    assert isinstance(never, Tag)
+    assert isinstance(never.parent, Tag)
+    assert never.get_text() == "requester, subordinates_of_requester"
+    assert "the person who asks, who reports to that person" in never.parent.get_text()
+    whole = site.get("/approvals/set").get_data(as_text=True)
+    assert "the person who asks, who reports to that person" in whole

@@ -36,6 +36,7 @@ def test_a_story_leads_from_the_request_to_its_signed_statements(site: Site) -> 
     assert html.count("Signed with a passkey") == 2
     assert "Blerim Gashi" in html
     assert "Drita Hoxha" in html
+    assert re.findall(r"<strong>[a-z_]+\.[a-z_]+</strong>", html) == []  # every event of it has words
     evidence = json.loads(site.get(f"/audit/requests/{approved.request.id}/evidence").get_data())
     assert len(evidence["approvals"]) == 2
     assert site.get("/audit/requests/none").status_code == 404

@@ -1,12 +1,14 @@
 """Does every page render for whom it is meant, in words that can be translated?"""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jitaccess.demo.gallery import LOST, PAGES, Left
 from jitaccess.web import display
 from jitaccess.web.doors import SESSION_COOKIE
 from tests.web.conftest import Site
@@ -134,3 +136,31 @@ def test_durations_are_read_back_as_they_were_shown(seconds: int) -> None:
 @given(st.text(max_size=60))
 def test_shown_text_prints(text: str) -> None:
     assert all(letter.isprintable() or letter == "\n" for letter in display.visible(text))
+
+
+NO_PAGES = {
+    "pages.livez", "pages.readyz", "static", "requester.live", "requester.find", "requester.request_live", "admin.board_live",
+    "auditor.evidence", "auditor.as_csv", "auditor.as_json", "approving.evidence", "approving.statement",
+    "approving_set.statement", "approving_set.single", "hosts.authority", "hosts.bulletin",
+}  # fmt: skip
+"""Parts of pages, downloads, and what supervisors and hosts ask."""
+ELSEWHERE = {"pages.enrol", "handover.open_page", "course.witness_grant"}
+"""A link that is used once is in the story itself; the demo has no system on which accounts are made, and nothing that waits."""
+
+
+def test_the_gallery_of_the_demo_visits_every_page(site: Site) -> None:
+    left = {field.name: "x" for field in fields(Left)}
+    addresses = site.app.url_map.bind("localhost")
+    visited = {
+        addresses.match(f"/{path.format(**left)}".partition("?")[0])[0]
+        for _, paths in PAGES
+        for path in paths
+        if path not in (LOST, "demo/mail")  # no page, and one of the demo alone
+    }
+    there = {
+        rule.endpoint
+        for rule in site.app.url_map.iter_rules()
+        if "GET" in (rule.methods or ())
+        and not rule.rule.startswith(("/api/", "/oidc/", "/proxied/", "/.well-known/", "/forward-auth"))
+    }
+    assert there - visited - NO_PAGES - ELSEWHERE == set()
