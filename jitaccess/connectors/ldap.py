@@ -348,14 +348,15 @@ class LdapConnector:
         if not value:
             raise Unusable("The register knows no mail address of yours. Ask an administrator to enter it.")
         with self._line() as line:
-            found = line.find(people.base, f"({people.attribute}={escape_filter_chars(value)})", SUBTREE, most=2)
+            who = f"({people.attribute}={escape_filter_chars(value)})"
+            found = line.find(people.base, who, SUBTREE, "entryUUID", most=2)
             if len(found) != 1:
                 raise Unusable(
                     "The directory must hold exactly one entry with your mail address. Ask its owner to put it right."
                 )
-            member = found[0][0]
+            member, shown = found[0]
             existed = not self._config.dynamic and line.holds(group, self._config.member, member)
-        return {"member": member, "existed": existed}
+        return {"member": member, "uuid": next(iter(shown.get("entryUUID", [])), ""), "existed": existed}
 
     def plan(self, spec: LeaseSpec) -> Effect:
         """Plan a membership (plain, named after itself), or an entry of its own (dynamic, named after the lease)."""
@@ -369,7 +370,8 @@ class LdapConnector:
         # What a live lease of the same membership found there before it counts for this one as well.
         existed = spec.found["existed"] if spec.beside is None else spec.beside.detail["existed"]
         shared = spec.beside is not None
-        detail = {"group": group, "member": member, "existed": existed, "shared": shared, "lease": spec.account}
+        detail = {"group": group, "member": member, "uuid": spec.found.get("uuid", ""), "existed": existed}
+        detail |= {"shared": shared, "lease": spec.account}
         return Effect("ldap", membership(member, group), detail)
 
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
@@ -469,12 +471,18 @@ class LdapConnector:
                 by_group[group].append(effect)
         for group, ending in by_group.items():
             for effect in ending:
-                member = self._place(effect)[1]
-                self._take_out(line, group, member, effect)
-                if line.holds(group, self._config.member, member):
-                    raise RuntimeError("a member is still there")
+                for member in self._names(line, effect):
+                    self._take_out(line, group, member, effect)
+                    if line.holds(group, self._config.member, member):
+                        raise RuntimeError("a member is still there")
                 proofs[effect.name] = {"membership": "absent"}
         return proofs
+
+    def _names(self, line: Line, effect: Effect) -> list[str]:
+        """Return the name that was made a member, and the one that its entry has now, should it have been renamed."""
+        member, uuid = self._place(effect)[1], effect.detail.get("uuid")
+        found = line.find(self._config.people.base, f"(entryUUID={uuid})", SUBTREE) if uuid else []
+        return [member, *(dn for dn, _ in found if plain(dn) != plain(member))]
 
     def _take_out(self, line: Line, group: str, member: str, effect: Effect | None = None) -> None:
         try:
@@ -743,7 +751,8 @@ def _access(config: LdapConfig, groups: Sequence[str]) -> str:
         rules.append(f'to dn.base="{group}" attrs={config.member} {by} {level} by * break')
         seen = ",".join(["entry", "objectClass", "entryCSN", "labeledURI"])
         rules.append(f'to dn.base="{group}" attrs={seen} {by} read by * break')
-    rules.append(f'to dn.subtree="{config.people.base}" attrs=entry,{config.people.attribute} {by} read by * break')
+    found_by = f"entry,entryUUID,{config.people.attribute}"
+    rules.append(f'to dn.subtree="{config.people.base}" attrs={found_by} {by} read by * break')
     if config.dynamic:
         rules.append(f'to dn.children="{config.leases}" attrs=entryTtl {by} manage by * break')
     rules.append(f'to dn.base="{config.leases}" attrs=entry,children {by} write by * break')

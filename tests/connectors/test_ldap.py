@@ -295,6 +295,26 @@ def test_an_issuer_that_wakes_after_the_revocation_changes_nothing(bench: Any, b
     assert bench.accounts() == before
 
 
+@pytest.mark.covers("R50")
+def test_a_person_who_was_renamed_is_taken_out_under_the_new_name_too(bench: Any) -> None:
+    connector = open_connector(bench)
+    before = bench.accounts()
+    effect = connector.plan(spec_of(bench))
+    connector.apply(effect, soon())
+    member = str(effect.detail["member"])
+    line = bench.owner()
+    line.modify_dn(member, "uid=married")
+    renamed = "uid=married,ou=people,dc=bench"
+    if not bench.config()["dynamic"]:  # as the overlay refint does
+        line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [member]), (ldap3.MODIFY_ADD, [renamed])]})
+    connector.cut([effect])
+    assert {member, renamed}.isdisjoint(bench.members())
+    connector.clean([effect])
+    assert bench.accounts() == before
+    line.delete(renamed)
+    line.unbind()
+
+
 @pytest.mark.covers("R58")
 def test_the_directorys_certificate_is_checked_and_there_is_no_way_around(bench: Any, tmp_path: Path) -> None:
     good = open_connector(bench)
