@@ -17,16 +17,16 @@ from tests.support import oracle
 from tests.support.drill import Drill, Run
 from tests.support.mortal import open_one
 
-STEP = 8
-"""One of so many commits is tried in the sample; every call to the target is."""
+STEP = {"sqlite": 8, "postgresql": 24}
+"""The broker's database -> one of so many commits is tried in the sample; every call to the target is."""
 SIGKILLED = -9
 SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
 
 
-def chosen(moments: list[str], *, every: bool) -> list[int]:
+def chosen(moments: list[str], step: int, *, every: bool) -> list[int]:
     """Return the numbers of the moments to try, from 1; the same ones each time."""
     numbers = range(1, len(moments) + 1)
-    return [n for n in numbers if every or not moments[n - 1].endswith("-commit") or n % STEP == 1]
+    return [n for n in numbers if every or not moments[n - 1].endswith("-commit") or n % step == 1]
 
 
 def recover(run: Run) -> list[str]:
@@ -43,11 +43,13 @@ def recover(run: Run) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.covers("R47", "R50", "R52", "R60")
+@pytest.mark.covers("R47", "R50", "R52", "R60", "R65")
+@pytest.mark.parametrize("database", [*STEP])
 def test_death_at_any_moment_leaves_nothing_that_no_live_lease_explains(
-    drill: Drill, tmp_path: Path, pytestconfig: pytest.Config
+    drill: Drill, tmp_path: Path, pytestconfig: pytest.Config, database: str
 ) -> None:
-    whole = drill.begin(tmp_path / "whole")
+    on_server = database == "postgresql"
+    whole = drill.begin(tmp_path / "whole", on_server=on_server)
     first = whole.child()
     first.join()
     assert first.exitcode == 0
@@ -56,9 +58,9 @@ def test_death_at_any_moment_leaves_nothing_that_no_live_lease_explains(
     assert {f"{when}-{call}" for when in ("before", "after") for call in ("apply", "cut", "clean", "rotate_own")} <= {
         *moments
     }
-    tried = chosen(moments, every=pytestconfig.getoption("--long"))
+    tried = chosen(moments, STEP[database], every=pytestconfig.getoption("--long"))
     for number in tried:
-        run = drill.begin(tmp_path / str(number))
+        run = drill.begin(tmp_path / str(number), on_server=on_server)
         child = run.child(moment=number)
         child.join()
         where = f"after death at moment {number} ({moments[number - 1]})"

@@ -27,11 +27,11 @@ class DirectoryDrill:
     view: oracle.Directory
     kind: str = "ldap"
 
-    def tracked(self, database: Path) -> list[str]:
+    def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""
         return oracle.tracked_members(database, self.view)
 
-    def explained(self, database: Path, now: datetime) -> list[str]:
+    def explained(self, database: str, now: datetime) -> list[str]:
         """Say what is wrong once all should be settled."""
         return oracle.explained_members(database, self.view, now)
 

@@ -34,11 +34,11 @@ class Target(Protocol):
     proxy: CuttingProxy
     prepared: Prepared
 
-    def tracked(self, database: Path) -> list[str]:
+    def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""
         ...
 
-    def explained(self, database: Path, now: datetime) -> list[str]:
+    def explained(self, database: str, now: datetime) -> list[str]:
         """Say what is wrong once all should be settled."""
         ...
 
@@ -59,13 +59,17 @@ class Drill:
     proxy: CuttingProxy
     prepared: Prepared
     password: str
+    connector: Mapping[str, Any]
     kind: str = "postgresql"
+    elsewhere: Prepared | None = None
+    """The same broker, seeded in a database of the server itself."""
+    elsewhere_url: str = ""
 
-    def tracked(self, database: Path) -> list[str]:
+    def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""
         return oracle.tracked(database, self.owner)
 
-    def explained(self, database: Path, now: datetime) -> list[str]:
+    def explained(self, database: str, now: datetime) -> list[str]:
         """Say what is wrong once all should be settled."""
         return oracle.explained(database, self.owner, now)
 
@@ -88,8 +92,8 @@ class Drill:
         with psycopg.connect(self.owner, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
-    def begin(self, folder: Path) -> "Run":
-        """Copy the broker into a folder, and put the target and the proxy right."""
+    def begin(self, folder: Path, *, on_server: bool = False) -> "Run":
+        """Copy the broker into a folder, or into a database of the server, and put the target and the proxy right."""
         self.proxy.disarm()
         self.proxy.become(Mode.PASS)
         for name in oracle.roles(self.owner):
@@ -97,7 +101,15 @@ class Drill:
         with psycopg.connect(self.owner, autocommit=True) as connection:
             connection.execute("ALTER ROLE jit_broker CREATEROLE")
             connection.execute(sql.SQL("ALTER ROLE jit_broker PASSWORD {}").format(sql.Literal(self.password)))
-        return copied(self, folder, self.password)
+        if not on_server:
+            return copied(self, folder, self.password)
+        if self.elsewhere is None:
+            self.elsewhere_url = self.server.create_database()
+            self.elsewhere = seeded(folder / "seeded", self.connector, self.elsewhere_url)
+        name = self.elsewhere_url.rsplit("/", 1)[-1]
+        run = copied(self, folder, self.password, self.elsewhere)
+        run.url = self.server.create_database(template=name)
+        return run
 
     def close(self) -> None:
         """Stop both."""
@@ -105,15 +117,16 @@ class Drill:
         self.server.stop()
 
 
-def copied(target: Target, folder: Path, password: str) -> "Run":
+def copied(target: Target, folder: Path, password: str, prepared: Prepared | None = None) -> "Run":
     """Copy a prepared broker into a folder."""
+    prepared = prepared or target.prepared
     (folder / "secrets").mkdir(parents=True)
     secret = folder / "secrets" / SECRET
     secret.write_text(password)
     secret.chmod(0o600)
-    for file in ("wrapping.key", *(one.name for one in target.prepared.folder.glob("broker.db*"))):
-        shutil.copy(target.prepared.folder / file, folder / file)
-    return Run(target, folder, present())
+    for file in ("wrapping.key", *(one.name for one in prepared.folder.glob("broker.db*"))):
+        shutil.copy(prepared.folder / file, folder / file)
+    return Run(target, prepared, folder, f"sqlite:///{folder / 'broker.db'}", present())
 
 
 @dataclass(slots=True)
@@ -121,28 +134,36 @@ class Run:
     """One drill."""
 
     drill: Target
+    prepared: Prepared
     folder: Path
+    url: str
+    """The broker's database, as SQLAlchemy writes it."""
     now: datetime
     """Where the broker's clock stands at first."""
 
+    @property
+    def database(self) -> str:
+        """Return the broker's database as the oracle reads it."""
+        return self.url.removeprefix("sqlite:///").replace("postgresql+psycopg:", "postgresql:")
+
     def child(self, **orders: Any) -> Any:
         """Start a child with these orders."""
-        keys = mortal.as_words(self.drill.prepared.seeded)
-        return mortal.child(mortal.Orders(self.folder, self.now, keys, kind=self.drill.kind, **orders))
+        keys = mortal.as_words(self.prepared.seeded)
+        return mortal.child(mortal.Orders(self.folder, self.url, self.now, keys, kind=self.drill.kind, **orders))
 
     def world(self, later: timedelta = timedelta(), *, defect: str = "") -> World:
         """Open the broker in this process."""
         return mortal.world_in(
-            self.folder, self.drill.prepared.seeded, self.now + later, self.drill.kind, defect=defect
+            self.folder, self.url, self.prepared.seeded, self.now + later, self.drill.kind, defect=defect
         )
 
     def tracked(self) -> list[str]:
         """Ask the oracle what is wrong right now."""
-        return self.drill.tracked(self.folder / "broker.db")
+        return self.drill.tracked(self.database)
 
     def explained(self, now: datetime) -> list[str]:
         """Ask the oracle what is wrong once all should be settled."""
-        return self.drill.explained(self.folder / "broker.db", now)
+        return self.drill.explained(self.database, now)
 
     def there(self) -> set[str]:
         """Return what leases made on the target."""
@@ -150,7 +171,7 @@ class Run:
 
     def states(self) -> list[str]:
         """Return the states of all leases."""
-        return sorted(oracle.states(self.folder / "broker.db"))
+        return sorted(oracle.states(self.database))
 
     def secret_wrong(self, *, settled: bool) -> list[str]:
         """Ask the oracle about the broker's own secret."""
@@ -224,13 +245,14 @@ def start(folder: Path) -> Drill:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Drill(server, proxy, seeded(folder, connector), password)
+    return Drill(server, proxy, seeded(folder, connector), password, connector)
 
 
-def seeded(folder: Path, connector: Mapping[str, Any]) -> Prepared:
-    """Seed a broker in a folder, with one target."""
+def seeded(folder: Path, connector: Mapping[str, Any], url: str = "") -> Prepared:
+    """Seed a broker with one target, in a folder or in the database of this URL."""
     policies = folder / "policies"
-    policies.mkdir()
+    policies.mkdir(parents=True)
     (policies / "policy.yaml").write_text(json.dumps(policy(connector)))
-    url = f"sqlite:///{folder / 'broker.db'}"
-    return prepare(url, folder, policies=policies, now=present() - timedelta(minutes=1))
+    return prepare(
+        url or f"sqlite:///{folder / 'broker.db'}", folder, policies=policies, now=present() - timedelta(minutes=1)
+    )

@@ -49,6 +49,8 @@ class Orders:
     """What a child is to do."""
 
     folder: Path
+    url: str
+    """The broker's database."""
     now: datetime
     """Where its clock stands."""
     keys: Mapping[str, Mapping[str, Any]]
@@ -146,10 +148,9 @@ def _seeded(words: Mapping[str, Mapping[str, Any]]) -> Seeded:
 
 
 def world_in(
-    folder: Path, seeded: Seeded, now: datetime, kind: str, *, defect: str = "", death: Death | None = None
+    folder: Path, url: str, seeded: Seeded, now: datetime, kind: str, *, defect: str = "", death: Death | None = None
 ) -> World:
     """Open the broker of a folder; its target is reached through whatever the signed policy names."""
-    url = f"sqlite:///{folder / 'broker.db'}"
     world = open_world(
         url, Prepared(folder, seeded), folder, clock=FrozenClock(now), targets=Targets(secrets_dir=folder / "secrets")
     )
@@ -168,7 +169,9 @@ def world_in(
 def live(orders: Orders) -> None:
     """Do all of it, or end on the way."""
     death = Death(orders.moment, orders.sign)
-    world = world_in(orders.folder, _seeded(orders.keys), orders.now, orders.kind, defect=orders.defect, death=death)
+    world = world_in(
+        orders.folder, orders.url, _seeded(orders.keys), orders.now, orders.kind, defect=orders.defect, death=death
+    )
     world.current("arta")
     death.counting = True
     if orders.only_open:

@@ -1,7 +1,7 @@
 """What is really there, and does a live lease explain it? An oracle that shares no code with the broker.
 
-It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3, the target with psycopg or ldap3, as their
-owners. Each thing that is wrong is one sentence; an empty list means that all is well.
+It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3 or psycopg, the target with psycopg or ldap3,
+as their owners. Each thing that is wrong is one sentence; an empty list means that all is well.
 """
 
 import json
@@ -54,16 +54,24 @@ def roles(owner: str) -> dict[str, Role]:
     return {str(name): Role(*rest) for name, *rest in rows if name not in KNOWN}
 
 
-def leases(database: Path) -> dict[str, Lease]:
-    """Return the leases by the name of the account that each was to make."""
+def rows_of(database: str, statement: str) -> list[Any]:
+    """Read the broker's database: the path of a SQLite file, or the address of a PostgreSQL database."""
+    if database.startswith("postgresql:"):
+        with psycopg.connect(database) as connection:
+            return connection.execute(statement.encode()).fetchall()
     with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute("SELECT id, state, ends_at, proof FROM lease").fetchall()
+        return connection.execute(statement).fetchall()
+
+
+def leases(database: str) -> dict[str, Lease]:
+    """Return the leases by the name of the account that each was to make."""
+    rows = rows_of(database, "SELECT id, state, ends_at, proof FROM lease")
     return {
         f"jit-{key}": Lease(state, ends / 1e6, json.loads(proof or "null") or {}) for key, state, ends, proof in rows
     }
 
 
-def tracked(database: Path, owner: str) -> list[str]:
+def tracked(database: str, owner: str) -> list[str]:
     """Say what is wrong at any moment, also right after a crash: an account that no unfinished lease names."""
     known = leases(database)
     return [
@@ -73,7 +81,7 @@ def tracked(database: Path, owner: str) -> list[str]:
     ]
 
 
-def explained(database: Path, owner: str, now: datetime) -> list[str]:
+def explained(database: str, owner: str, now: datetime) -> list[str]:
     """Say what is wrong once the broker has had time to recover: here nothing may be unfinished either."""
     return [*tracked(database, owner), *_wrong(leases(database), roles(owner), now.timestamp())]
 
@@ -171,22 +179,21 @@ class Directory:
         return True
 
 
-def memberships(database: Path) -> list[Membership]:
+def memberships(database: str) -> list[Membership]:
     """Return what the leases were to give."""
-    with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute("SELECT state, ends_at, effect FROM lease").fetchall()
+    rows = rows_of(database, "SELECT state, ends_at, effect FROM lease")
     found = [(state, ends, json.loads(effect)["detail"]) for state, ends, effect in rows]
     return [Membership(what["member"], state, ends / 1e6, bool(what.get("existed"))) for state, ends, what in found]
 
 
-def tracked_members(database: Path, directory: Directory) -> list[str]:
+def tracked_members(database: str, directory: Directory) -> list[str]:
     """Say what is wrong at any moment: a member whom no unfinished lease names, or one of before who is gone."""
     named = {one.member for one in memberships(database) if one.state not in OVER}
     wrong = [f"{member} is a member, and no unfinished lease says so" for member in directory.members() - named]
     return wrong + directory.missing()
 
 
-def explained_members(database: Path, directory: Directory, now: datetime) -> list[str]:
+def explained_members(database: str, directory: Directory, now: datetime) -> list[str]:
     """Say what is wrong once the broker has had time to recover."""
     given, wrong = memberships(database), tracked_members(database, directory)
     members = directory.members() | directory.before
@@ -200,7 +207,6 @@ def explained_members(database: Path, directory: Directory, now: datetime) -> li
     return wrong
 
 
-def states(database: Path) -> list[str]:
+def states(database: str) -> list[str]:
     """Return the state of every lease."""
-    with closing(sqlite3.connect(database)) as connection:
-        return [str(state) for (state,) in connection.execute("SELECT state FROM lease")]
+    return [str(state) for (state,) in rows_of(database, "SELECT state FROM lease")]
