@@ -33,8 +33,7 @@ def world_on(kind: str) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     server = postgres.start(durable=True) if kind == "postgresql" else None
     url = server.create_database() if server is not None else f"sqlite:///{folder / 'broker.db'}"
-    world = open_world(url, prepare(url, folder), folder)
-    world.broker.db.clock = SystemClock()
+    world = open_world(url, prepare(url, folder), folder, clock=SystemClock())
     try:
         yield world
     finally:

@@ -30,6 +30,12 @@ def held(view: View, broker: Broker, target: str) -> Refused | None:
     """Say whether a hold stands in the way of anything new on this target."""
     if on_hold(view, "target", target):
         return Refused(Kind.FORBIDDEN, "target_on_hold", "This target is on hold. Ask an administrator.")
+    if broker.db.ahead() > timedelta(seconds=broker.settings.sweep.jump_s):
+        return Refused(
+            Kind.UNAVAILABLE,
+            "clock_wrong",
+            "The clock is behind the times in the log, so nothing new is given out. Ask an administrator.",
+        )
     if on_hold(view, "instance", broker.site.instance_id):
         return Refused(
             Kind.UNAVAILABLE, "instance_on_hold", "Nothing new is given out at the moment. Ask an administrator."

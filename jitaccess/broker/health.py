@@ -13,6 +13,7 @@ from enum import IntEnum, StrEnum
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.wrong_clock import ahead
 from jitaccess.domain.approval import indispensable
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState
@@ -44,6 +45,7 @@ class Finding(StrEnum):
     """What is said."""
 
     GRANTING = "granting"
+    CLOCK = "clock"
     POLICY = "policy"
     SWEEP = "sweep"
     REVOCATIONS = "revocations"
@@ -78,6 +80,7 @@ def findings(view: View, broker: Broker) -> list[Found]:
     known = staff(view)
     found = [
         Found(Finding.GRANTING, Level.WELL if broker.may_grant.is_set() else Level.ACT),
+        _clock(broker),
         Found(Finding.POLICY, Level.WELL if policies is not None else Level.ACT),
         *_heart(view),
         *_log(view, broker),
@@ -94,6 +97,10 @@ def findings(view: View, broker: Broker) -> list[Found]:
 
 def _counted(what: Finding, count: int, level: Level) -> Found:
     return Found(what, level if count else Level.WELL, count)
+
+
+def _clock(broker: Broker) -> Found:
+    return _counted(Finding.CLOCK, int(broker.db.ahead().total_seconds()) if ahead(broker) else 0, Level.ACT)
 
 
 def _heart(view: View) -> list[Found]:

@@ -18,18 +18,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import select
 
 from jitaccess.audit.register import RegisterCheck
-from jitaccess.broker import notify
+from jitaccess.broker import notify, wrong_clock
 from jitaccess.broker.asking import escalate_due
 from jitaccess.broker.channels import channels
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
-from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.logout import LogoutSender
 from jitaccess.broker.pace import forget_old
 from jitaccess.broker.reconcile import Reconciler
 from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due, warn_due
-from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
@@ -190,6 +188,7 @@ class Ticker:
             timezone="UTC",
         )
         self._drift_from: float | None = None
+        self._was_ahead = False
         self._started = threading.Event()
 
     def start(self) -> None:
@@ -214,6 +213,7 @@ class Ticker:
 
     def permit(self) -> None:
         """End what is overdue, check the register, and let this process give grants; also where a worker ticks beside it."""
+        wrong_clock.look_at_start(self._broker)
         overdue = self._end_overdue()
         self._register.check()
         self._broker.may_grant.set()
@@ -253,24 +253,26 @@ class Ticker:
     def _note_clock(self) -> None:
         clock = self._broker.clock
         self._drift_from = clock.now().timestamp() - clock.monotonic()
+        self._was_ahead = wrong_clock.ahead(self._broker)
 
     def _watch_clock(self) -> None:
         """Stop issuing when wall time and monotonic time part by more than the limit (R62)."""
         clock = self._broker.clock
         drift = clock.now().timestamp() - clock.monotonic()
-        if self._drift_from is None or abs(drift - self._drift_from) <= self._broker.settings.sweep.jump_s:
+        ahead = wrong_clock.ahead(self._broker)
+        if self._drift_from is None:
             return
-        jumped_s = int(drift - self._drift_from)
-        with self._broker.begin(SYSTEM) as tx:
-            tx.record(EventType.CLOCK_JUMPED, body={"seconds": jumped_s})
-            instance = self._broker.site.instance_id
-            place(tx, self._broker, kind=HoldKind.INSTANCE, subject_id=instance, cause="clock jumped", by="sweep")
-        self._drift_from = drift
+        parted = abs(drift - self._drift_from) > self._broker.settings.sweep.jump_s
+        if parted or (ahead and not self._was_ahead):  # or it went forward and back again between two looks
+            wrong_clock.alarm(self._broker, int(drift - self._drift_from))
+            self._drift_from = drift
+        self._was_ahead = ahead
 
     # -- housekeeping
 
     def housekeeping(self) -> None:
-        """Delete book-keeping that is over, note that this process lives, retire keys that are due."""
+        """Delete book-keeping that is over, note that this process lives, retire keys that are due, look for times to come."""
+        wrong_clock.end_what_was_given_in_the_future(self._broker)
         with self._broker.begin(SYSTEM) as tx:
             tx.delete(Challenge, Challenge.expires_at < tx.now - KEEP_CHALLENGES)
             tx.delete(PendingAuthorization, PendingAuthorization.expires_at < tx.now)

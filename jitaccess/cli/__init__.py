@@ -7,6 +7,7 @@ import click
 from jitaccess import __version__
 from jitaccess.cli.audit import audit
 from jitaccess.cli.clients import clients
+from jitaccess.cli.clock import clock
 from jitaccess.cli.demo import demo
 from jitaccess.cli.hold import hold
 from jitaccess.cli.init import init
@@ -41,6 +42,7 @@ for command in (
     people,
     clients,
     hold,
+    clock,
     recovery,
     targets,
     ready,

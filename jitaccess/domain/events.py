@@ -99,6 +99,7 @@ class EventType(StrEnum):
     SEAL_BROKEN = "seal.broken"
     REGISTER_DIVERGED = "register.diverged"
     CLOCK_JUMPED = "clock.jumped"
+    CLOCK_SET_BACK = "clock.set_back"
     ALARM_RAISED = "alarm.raised"
     ACCOUNT_NOTED = "account.noted"
     ACCOUNT_FOUND = "account.found"

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -844,6 +844,8 @@ class Database:
         self.alarmed: set[tuple[str, str]] = set()
         """(table, key) of broken rows that this process told the log of."""
         self._high = 0
+        self._high_monotonic = int(clock.monotonic() * 1_000_000)
+        """What the monotonic clock showed when the highest time was read."""
         self._high_lock = threading.Lock()
         self._writer = threading.Lock()
         self._turnstile = Turnstile(pool_size)
@@ -886,18 +888,40 @@ class Database:
         self._write_engine.dispose()
 
     def now(self) -> datetime:
-        """Return the present time, never before one already used (R62: a clock going back revives nothing)."""
+        """Return the present time: the wall clock's, but never before one already used, and never slower than the monotonic clock.
+
+        A clock that went forward and was corrected revives nothing, stretches nothing and stops nothing (R62): the broker's time runs
+        on from the highest it has seen, at the monotonic clock's pace, until the wall clock catches up (ADR 42).
+        """
         with self._high_lock:
-            self._high = max(self._high, to_epoch_us(self.clock.now()))
+            wall, monotonic_us = to_epoch_us(self.clock.now()), int(self.clock.monotonic() * 1_000_000)
+            self._high = max(wall, self._high + max(monotonic_us - self._high_monotonic, 0))
+            self._high_monotonic = monotonic_us
             return from_epoch_us(self._high)
 
+    def ahead(self) -> timedelta:
+        """Return by how much the broker's time is ahead of the wall clock; zero while that is right."""
+        return max(self.now() - self.clock.now(), timedelta())
+
     def raise_high_water(self) -> None:
-        """Take the newest recorded event as a lower bound of time; called once at start."""
+        """Take the newest recorded time as a lower bound of time; called once at start.
+
+        An entry `clock.set_back` says that the times before it were wrong: only what was recorded after it counts.
+        """
         with self.engine.connect() as connection:
-            newest = connection.scalar(select(func.max(Event.at)))
-        if newest is not None:
+            set_back = connection.execute(
+                select(Event.idx, Event.at)
+                .where(Event.type == EventType.CLOCK_SET_BACK.value, Event.idx.is_not(None))
+                .order_by(Event.idx.desc())
+                .limit(1)
+            ).one_or_none()
+            newest = select(func.max(Event.at))
+            if set_back is not None:  # all entries of one transaction bear one time
+                newest = newest.where(or_(Event.idx > set_back.idx, Event.idx.is_(None)), Event.at != set_back.at)
+            found = connection.scalar(newest)
+        if found is not None:
             with self._high_lock:
-                self._high = max(self._high, to_epoch_us(newest))
+                self._high = max(self._high, to_epoch_us(found))
 
     # -- reading
 

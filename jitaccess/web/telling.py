@@ -126,6 +126,7 @@ def verdict(code: str) -> str:
 
 _WELL: Mapping[Finding, str] = {
     Finding.GRANTING: lazy_gettext("New access is given out."),
+    Finding.CLOCK: lazy_gettext("The clock agrees with the times in the log."),
     Finding.POLICY: lazy_gettext("A policy is active."),
     Finding.SWEEP: lazy_gettext("The clockwork that ends access is running."),
     Finding.REVOCATIONS: lazy_gettext("No end of access is slow."),
@@ -144,6 +145,10 @@ _WELL: Mapping[Finding, str] = {
 }
 _NOT_WELL: Mapping[Finding, str] = {
     Finding.GRANTING: lazy_gettext("No new access is given out yet: what is overdue is being ended first."),
+    Finding.CLOCK: lazy_gettext(
+        "The clock is %(count)s seconds behind the times in the log; nothing new is given out. Set the clock right, or run "
+        "`jitaccess clock set-back`."
+    ),
     Finding.POLICY: lazy_gettext("No policy is active: propose one and sign it."),
     Finding.SWEEP: lazy_gettext(
         "The clockwork that ends access has been silent for minutes: look at the worker process."

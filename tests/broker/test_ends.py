@@ -99,32 +99,6 @@ def test_the_clock_of_a_scheduled_grant_starts_when_it_is_opened(world: World) -
     assert grant.ends_at <= grant.latest_end
 
 
-@pytest.mark.covers("R62")
-def test_a_clock_that_goes_back_revives_and_lengthens_nothing(world: World) -> None:
-    found = opened(world, duration_s=600)
-    world.advance(timedelta(seconds=600))
-    assert isinstance(open_lease(world.broker, world.current("arta"), found.lease.grant_id), Refused)
-    world.clock.jump(timedelta(hours=-2))
-    assert isinstance(open_lease(world.broker, world.current("arta"), found.lease.grant_id), Refused)
-    later = world.filed(duration_s=600)
-    assert later.grant is not None
-    assert later.grant.ends_at is not None
-    assert later.grant.ends_at <= world.broker.db.now() + timedelta(seconds=600)
-
-
-@pytest.mark.covers("R62", "TRAP-9")
-def test_a_jump_of_the_clock_stops_issuing_and_alarms(world: World) -> None:
-    ticker = Ticker(world.broker)
-    ticker._note_clock()
-    world.clock.jump(timedelta(minutes=10))
-    ticker._watch_clock()
-    assert count(world, EventType.CLOCK_JUMPED) == 1
-    refused = world.file()
-    assert isinstance(refused, Refused)
-    assert refused.code == "instance_on_hold"
-    ticker.stop()
-
-
 @pytest.mark.covers("R59")
 def test_a_part_that_fails_keeps_no_other_part_from_running(world: World) -> None:
     filed = world.filed(entitlement="releaser")

@@ -293,17 +293,23 @@ def test_the_clock_is_read_after_the_lock_is_held(store: BareStore, clock: Froze
 
 
 @pytest.mark.covers("R62")
-def test_a_clock_going_back_is_not_followed(store: BareStore, clock: FrozenClock) -> None:
+def test_a_clock_going_back_is_not_followed_and_time_goes_on(store: BareStore, clock: FrozenClock) -> None:
     clock.advance(timedelta(hours=1))
     store.note()
     late = clock.now()
     clock.jump(timedelta(hours=-2))
-    with store.db.read() as view:
-        assert view.now == late
+    assert store.db.now() == late
+    clock.advance(timedelta(minutes=5))
+    assert store.db.now() == late + timedelta(minutes=5)
+    assert store.db.ahead() == timedelta(hours=2)
     again = store.again()
     again.db.raise_high_water()
-    with again.db.read() as view:
-        assert view.now == late
+    assert again.db.now() == late
+    clock.advance(timedelta(minutes=5))
+    assert again.db.now() == late + timedelta(minutes=5)
+    clock.jump(timedelta(hours=3))
+    assert again.db.now() == clock.now()
+    assert again.db.ahead() == timedelta()
     again.close()
 
 
