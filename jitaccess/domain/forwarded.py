@@ -3,6 +3,8 @@
 Whoever may be understood in two ways is refused (R41, R44): a header that is missing, stands twice or contradicts another; a path that
 two servers could read differently (dot segments, encoded slashes, `//`, `;`, NUL, a fragment, anything but printable ASCII). The proxy
 and the backend read the address for themselves; a check of another reading would be worth nothing (CVE-2026-40575, CVE-2026-33494).
+One thing cannot be seen from here: WSGI gives `X-Forwarded_Uri` and `X-Forwarded-Uri` one name (PEP 3333), and the later one wins. Only the
+proxy can take such twins away, and the shipped configurations do.
 """
 
 import re
@@ -48,11 +50,11 @@ def read_forwarded(headers: Iterable[tuple[str, str]]) -> Forwarded | Unclear:
     """Read the request behind a proxy's question from the headers of the question, all of them."""
     found: dict[str, str] = {}
     for name, value in headers:
-        key = name.lower().replace("_", "-")
+        key = name.lower()
         if key in CONFLICTING:
             return Unclear(f"conflicting {key}")
         if key in CONVENTION:
-            if key in found or key != name.lower():
+            if key in found:
                 return Unclear(f"repeated {key}")
             found[key] = value
     missing = [name for name in CONVENTION if not found.get(name)]

@@ -50,11 +50,10 @@ def test_a_value_that_is_missing_or_stands_twice_is_refused(name: str) -> None:
     assert isinstance(read_forwarded([pair for pair in GOOD if pair[0] != name]), Unclear)
     assert isinstance(read_forwarded([*GOOD, (name, dict(GOOD)[name])]), Unclear)
     assert isinstance(read_forwarded(changed(name, "")), Unclear)
-    assert isinstance(read_forwarded([*GOOD, (name.replace("-", "_"), dict(GOOD)[name])]), Unclear)
 
 
 @pytest.mark.covers("R41")
-@pytest.mark.parametrize("name", ["Forwarded", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X_Original_Url"])
+@pytest.mark.parametrize("name", ["Forwarded", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL"])
 def test_another_way_to_say_the_same_is_refused(name: str) -> None:
     assert isinstance(read_forwarded([*GOOD, (name, "/elsewhere")]), Unclear)
 
