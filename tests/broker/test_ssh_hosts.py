@@ -11,16 +11,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
 from jitaccess.broker import handover, reconcile, revoke
-from jitaccess.broker.board import READ_AGAIN, key_of
+from jitaccess.broker.board import READ_AGAIN
+from jitaccess.broker.board import key_of as row_of
 from jitaccess.broker.cut import STUCK_AFTER, Revoker
 from jitaccess.broker.issue import Opened
+from jitaccess.broker.rotate import rotate
 from jitaccess.connectors.contract import Publisher, Secret
-from jitaccess.connectors.ssh_ca.authority import public_line
+from jitaccess.connectors.ssh_ca.authority import key_of, public_line
 from jitaccess.connectors.ssh_ca.connector import serial_of
 from jitaccess.connectors.ssh_ca.wire import sign
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError, Kind
 from jitaccess.settings import Targets
 from jitaccess.store.ids import new_secret
 from jitaccess.store.tables import Event, Grant, Lease
@@ -223,7 +226,7 @@ def test_an_entry_that_somebody_changed_is_over_and_found(world: World) -> None:
     name = str(cast("dict[str, Any]", found.lease.effect)["name"])
     host.obey()
     assert len(host.live) == 1
-    world.sql("UPDATE posting SET value = replace(value, 'ops', 'root') WHERE id = :id", id=key_of("hosts", name))
+    world.sql("UPDATE posting SET value = replace(value, 'ops', 'root') WHERE id = :id", id=row_of("hosts", name))
     world.clock.advance(READ_AGAIN)
     host.number = 0
     host.obey()
@@ -237,3 +240,37 @@ def test_an_entry_that_somebody_changed_is_over_and_found(world: World) -> None:
     revoker.run()
     revoker.close()
     assert lease_of(world, found.lease.id).state == LeaseState.REVOKED.value
+
+
+@pytest.mark.covers("R35", "R52")
+def test_the_authority_is_exchanged_only_when_hosts_trust_the_new_one_and_goes_on_after_a_crash(world: World) -> None:
+    host, folder = SoftHost(world), world.broker.settings.targets.secrets_dir
+    host.obey()
+    found = opened(world)
+    assert isinstance(found, Opened)
+    old = (folder / "authority").read_text()
+    world.clock.advance(timedelta(minutes=5))
+    with pytest.raises(JitError) as raised:
+        rotate(world.broker, "hosts")
+    assert raised.value.kind is Kind.UNAVAILABLE, "the host is silent"
+    assert (folder / "authority").read_text() == old
+    following = (folder / "authority.next").read_text()
+    news = host.exchange()
+    assert news["trusted"] == [line_of_secret(old), line_of_secret(following)]
+    host.exchange()
+    assert rotate(world.broker, "hosts") == "authority"
+    assert (folder / "authority").read_text() == following
+    assert not (folder / "authority.next").exists()
+    host.number = 0
+    assert host.exchange()["trusted"] == [line_of_secret(following), line_of_secret(old)]
+    world.clock.advance(timedelta(hours=2))
+    host.obey()
+    with world.broker.read() as view:
+        (target,) = reconcile.outside_targets(view, world.broker)
+    reconcile.look(world.broker, target)
+    host.number = 0
+    assert host.exchange()["trusted"] == [line_of_secret(following)], "what the old one signed has ended"
+
+
+def line_of_secret(text: str) -> str:
+    return public_line(key_of(Secret(text)))

@@ -1,6 +1,7 @@
 """What is special about SSH: revocations that only go forward, sessions that end, hosts that say so themselves."""
 
 import base64
+import hashlib
 import json
 import os
 import pwd
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jitaccess.connectors.contract import Connector, Credential, Effect, LeaseSpec, Secret, Unreachable, Unusable
-from jitaccess.connectors.ssh_ca import certificate
+from jitaccess.connectors.ssh_ca import certificate, krl
 from jitaccess.connectors.ssh_ca.authority import key_of
 from jitaccess.connectors.ssh_ca.connector import BULLETIN, serial_of
 from jitaccess.connectors.ssh_ca.wire import blob_of_line, fingerprint, line_of, sign, string
@@ -554,3 +557,44 @@ def test_nobody_else_can_hold_the_lock_between_logins_and_news(bench: SshBench) 
     assert lock.stat().st_mode & 0o077 == 0
     assert lock.parent.stat().st_mode & 0o077 == 0
     assert (bench.place / "state" / "state.json").stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.covers("R53")
+@pytest.mark.parametrize("count", [0, 1, 4096, 4097, 20_000])
+def test_openssh_reads_every_list_that_we_write(bench: SshBench, tmp_path: Path, count: int) -> None:
+    serials = [serial_of(f"jit-{number}") for number in range(count)]
+    key = fingerprint(blob_of_line(bench.host_key))
+    file = tmp_path / "krl"
+    file.write_bytes(krl.write(number=count + 1, at=datetime.now(UTC), serials=serials, fingerprints=[key]))
+    listed = subprocess.run(["ssh-keygen", "-Q", "-l", "-f", file], capture_output=True, text=True, check=True).stdout
+    assert f"# KRL version {count + 1}\n" in listed
+    found = {int(line.split()[1]) for line in listed.splitlines() if line.startswith("serial: ")}
+    assert found == set(serials)
+    digest = hashlib.sha256(blob_of_line(bench.host_key)).hexdigest()
+    assert f"hash: SHA256:{digest}" in listed or f"hash: {key}" in listed, (
+        "older and newer versions write it differently"
+    )
+
+
+@pytest.mark.covers("R53", "TRAP-15")
+def test_openssh_reads_the_certificate_of_every_type_of_key(bench: SshBench, tmp_path: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    point = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    blob = string(b"sk-ecdsa-sha2-nistp256@openssh.com") + string(b"nistp256") + string(point) + string(b"ssh:")
+    lines = [line_of(blob)]
+    for kind, bits in (("ed25519", "256"), ("ecdsa", "521"), ("rsa", "3072")):
+        make = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", tmp_path / kind]
+        subprocess.run(make, check=True)
+        lines.append(" ".join((tmp_path / f"{kind}.pub").read_text().split()[:2]))
+    now = datetime.now(UTC)
+    content = certificate.Content(
+        9, "jit-x", "ops", now, now + timedelta(hours=1), {"verify-required": ""}, ("permit-pty",)
+    )
+    for line in lines:
+        file = tmp_path / "look.pub"
+        file.write_text(certificate.sign(key_of(bench.secret()), line, content, bytes(32)))
+        seen = subprocess.run(["ssh-keygen", "-L", "-f", file], capture_output=True, text=True, check=True).stdout
+        kind = line.split()[0].removesuffix("@openssh.com")
+        assert f"Type: {kind}-cert-v01@openssh.com user certificate" in seen
+        for said in ("Serial: 9\n", 'Key ID: "jit-x"', "ops\n", "verify-required", "permit-pty"):
+            assert said in seen, line

@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import os
 import struct
+import subprocess
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jitaccess.connectors.contract import Posted, Secret, Unreachable, Unusable
-from jitaccess.connectors.ssh_ca import KIND, certificate, krl
+from jitaccess.connectors.ssh_ca import KIND, certificate, connector, krl
 from jitaccess.connectors.ssh_ca.authority import (
     ENTRY,
     Authority,
@@ -259,6 +260,25 @@ def test_a_list_of_revocations_begins_as_openssh_reads_it_and_takes_only_serials
     for serials, fingerprints in (([0], []), ([2**64], []), ([-1], []), ([], ["SHA256:AAAA"]), ([], ["x"])):
         with pytest.raises(ValueError, match=r"serial|fingerprint|base64|padding|characters"):
             krl.write(number=1, at=NOW, serials=serials, fingerprints=fingerprints)
+
+
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("db1: silent", "start jit-ssh-host"),
+        ("db1: clock off", "set the clock"),
+        ("db1: authority SHA256:x", "TrustedUserCAKeys"),
+        ("db1: ops takes root-all", "principal"),
+        ("board: jit-x", "database"),
+        ("db1: passwordauthentication yes", "targets setup ssh_ca"),
+    ],
+)
+def test_an_owner_is_told_what_to_do(account: str, said: str) -> None:
+    assert said in connector._what_to_do(account)
+
+
+def test_what_setup_prints_is_a_shell_script() -> None:
+    subprocess.run(["sh", "-n"], input=KIND.setup(None), text=True, check=True)
 
 
 def helper() -> ModuleType:

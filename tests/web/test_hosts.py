@@ -17,6 +17,7 @@ from jitaccess.connectors.ssh_ca.wire import blob_of_line, sign, verify
 from jitaccess.settings import Targets
 from jitaccess.store.ids import new_secret
 from tests.support.world import ORIGIN, World, open_world, prepare
+from tests.web.conftest import Site
 
 NONCE = "n" * 32
 HOST_KEY = Ed25519PrivateKey.generate()
@@ -167,3 +168,17 @@ def test_the_same_report_is_written_down_now_and_then(world: World, client: Any)
 def test_what_is_no_report_is_refused(client: Any, body: bytes) -> None:
     answer = client.post("/hosts/hosts/exchange", base_url=ORIGIN, data=body, content_type="application/json")
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("language", "label"), [("en", "Your public key"), ("sq", "Çelësi juaj publik"), ("sr", "Vaš javni ključ")]
+)
+def test_the_page_asks_for_the_public_key_in_the_readers_language(world: World, language: str, label: str) -> None:
+    grant = world.filed(target="hosts", entitlement="operator", duration_s=600).grant
+    assert grant is not None
+    app = create_app(world.broker)
+    site = Site(world, app, app.test_client(use_cookies=True)).as_("arta")
+    page = site.get(f"/grants/{grant.id}/open", **{"Accept-Language": language})
+    assert page.status_code == 200
+    assert 'name="given.public_key"' in page.text
+    assert label in page.text

@@ -293,9 +293,7 @@ class SshCaConnector:
         key = _KEY_ACCOUNT.fullmatch(account)
         trusted = trusted_of(self._board.read(), self._keys())[1]
         if key is None or key["key"] in {fingerprint(blob_of_line(line)) for line in trusted}:
-            return Quarantined(
-                False, f"{account}: set it back as `jitaccess targets setup ssh_ca` prints it, and reload sshd"
-            )
+            return Quarantined(False, _what_to_do(account))
         number = self._board.post({f"{_KEY_ENTRY}{key['key']}": ({"state": REFUSED, "key": key["key"]}, None)})
         if self._wait(number, (), {key["host"]}, CONFIRM_LIMIT_S).missing:
             raise Unreachable(f"not confirmed by {key['host']}")
@@ -419,6 +417,24 @@ def _rights(effect: Effect) -> set[str]:
         | {*cast("list[str]", detail["extensions"])}
         | {f"{name} {text}".strip() for name, text in critical.items()}
     )
+
+
+def _what_to_do(account: str) -> str:
+    """Return what a host's owner has to do about something that only they can take away."""
+    host, _, what = account.partition(": ")
+    match what.split(" ")[0]:
+        case "silent":
+            return f"on {host}: start jit-ssh-host, and look why it stopped; or take the host out of the policy"
+        case "clock":
+            return f"on {host}: set the clock, and let a time service keep it"
+        case "authority":
+            return f"on {host}: take this key out of the file that TrustedUserCAKeys names"
+        case _ if " takes " in what:
+            return f"on {host}: take the principal out of /etc/jitaccess/ssh-host.json"
+        case _ if host == "board":
+            return "look who changed the broker's database; the certificate is refused, and the entry stays as evidence"
+        case _:
+            return f"on {host}: set it back as `jitaccess targets setup ssh_ca` prints it, and reload sshd ({what})"
 
 
 def _ended_entry(effect: Effect) -> tuple[Mapping[str, JsonValue], datetime | None]:
