@@ -217,7 +217,7 @@ class Credential:
     files: Mapping[str, Secret] = field(default_factory=dict)
     """File name -> text, for what has to be saved (a certificate)."""
     note: str = ""
-    """One plain sentence on how to use it, in English."""
+    """One plain sentence on how to use it: `told`, so that the page can say it in the reader's language."""
 
 
 @dataclass(frozen=True, slots=True)

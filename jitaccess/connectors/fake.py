@@ -50,6 +50,8 @@ class FakeConnector:
         self.cannot: set[str] = set()
         """Accounts that the broker may not lock."""
         self.calls: list[tuple[str, str]] = []
+        self.note = ""
+        """What goes with each credential."""
         self.released = threading.Event()
         self._guard = threading.Lock()
 
@@ -85,7 +87,8 @@ class FakeConnector:
             self.accounts[effect.name] = Account(effect.name, frozenset({right}))
         if fault == "lost_reply":
             raise ConnectionError("the reply was lost")
-        return Credential(Secret(f"secret-of-{effect.name}"), username=effect.name, command=f"fake {effect.name}")
+        secret = Secret(f"secret-of-{effect.name}")
+        return Credential(secret, username=effect.name, command=f"fake {effect.name}", note=self.note)
 
     def bury(self, effect: Effect) -> None:
         """Take the name."""

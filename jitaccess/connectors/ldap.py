@@ -62,6 +62,7 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.told import told
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CONNECT_LIMIT_S = 5
@@ -383,7 +384,9 @@ class LdapConnector:
                 self._join(line, effect, deadline)
         return Credential(
             username=str(effect.detail["member"]),
-            note="Your own entry is now a member. Sign in as always; a program that is open may have to be started again.",
+            note=told(
+                "Your own entry is now a member. Sign in as always; a program that is open may have to be started again."
+            ),
         )
 
     def _join(self, line: Line, effect: Effect, deadline: datetime) -> None:

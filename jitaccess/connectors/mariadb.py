@@ -43,6 +43,7 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.told import told
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_$-]{0,63}$")]
 """A role, account or database. MariaDB takes 128 characters for accounts (80 before 10.5) and 64 for databases."""
@@ -303,7 +304,7 @@ class MariadbConnector:
                 if _code(error) == NOTHING_MADE or _code(error) in NO_PROCEDURE:
                     raise NotDone(f"the server refused: {error.args[1]}") from None
                 raise
-        note = "Paste the password when the client asks for it."
+        note = told("Paste the password when the client asks for it.")
         return Credential(Secret(password), username=effect.name, command=self._command(effect.name), note=note)
 
     def _command(self, user: str) -> str:

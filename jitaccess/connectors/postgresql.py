@@ -41,6 +41,7 @@ from jitaccess.connectors.contract import (
     Unreachable,
     is_own_account,
 )
+from jitaccess.told import told
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_$-]{0,62}$")]
 """A role or database. PostgreSQL cuts names at 63 bytes, so that two longer ones would be the same."""
@@ -264,7 +265,7 @@ class PostgresqlConnector:
             secret=Secret(password),
             username=effect.name,
             command=self._command(effect.name),
-            note="Paste the password when psql asks for it.",
+            note=told("Paste the password when psql asks for it."),
         )
 
     def _command(self, user: str) -> str:

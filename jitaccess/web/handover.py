@@ -15,6 +15,7 @@ from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun
 from jitaccess.web.doors import current, settle
 from jitaccess.web.operations import documented
+from jitaccess.web.speech import say
 
 
 class OpeningAnswer(schemas.Answer):
@@ -25,7 +26,8 @@ class OpeningAnswer(schemas.Answer):
 
 def credential_json(credential: Credential) -> dict[str, Any]:
     """Return a credential for its person; `shown` is the whole of it as text, for the page."""
-    lines = [credential.command, credential.note]
+    note = say(credential.note)
+    lines = [credential.command, note]
     if credential.secret is not None:
         lines.append(credential.secret.reveal())
     lines += [f"{name}:\n{text.reveal()}" for name, text in credential.files.items()]
@@ -34,7 +36,7 @@ def credential_json(credential: Credential) -> dict[str, Any]:
         "command": credential.command,
         "secret": credential.secret.reveal() if credential.secret is not None else None,
         "files": {name: text.reveal() for name, text in credential.files.items()},
-        "note": credential.note,
+        "note": note,
         "shown": "\n\n".join(line for line in lines if line),
     }
 

@@ -9,6 +9,7 @@ from jitaccess.broker.reconcile import look, outside_targets
 from jitaccess.connectors.contract import Account
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.policy.schema import TokenConnector
+from jitaccess.told import told
 from tests.support.world import World
 from tests.web.conftest import Site
 
@@ -46,6 +47,17 @@ def test_a_credential_is_in_one_answer_that_no_cache_keeps(site: Site, fake: Fak
     assert (again.status_code, again.json["code"]) == (409, "open_already")
     assert found["secret"] not in site.get("/").text
     assert found["secret"] not in again.text
+
+
+@pytest.mark.covers("R55")
+def test_what_goes_with_a_credential_is_said_in_the_language_of_its_person(site: Site, fake: FakeConnector) -> None:
+    fake.note = told("Paste the password when psql asks for it.")
+    grant = site.world.filed().grant
+    assert grant is not None
+    site.as_("arta").form("/language", language="sq", next="/")
+    found: Any = site.ceremony("arta", f"/api/grants/{grant.id}/open").json
+    assert found["note"] == "Ngjiteni fjalëkalimin kur ta kërkojë psql."
+    assert found["note"] in found["shown"]
 
 
 def test_nobody_opens_what_is_not_theirs(site: Site) -> None:

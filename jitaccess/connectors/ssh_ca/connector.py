@@ -516,11 +516,13 @@ def _credential(
     )
     commands = [f"ssh {options} -p {host.port} {effect.detail['account']}@{host.name}" for host in hosts]
     key = f"~/.ssh/{key_file}"
-    note = f"Save both files in ~/.ssh. If your private key is not {key}, write its name after -i."
+    note = told("Save both files in ~/.ssh. If your private key is not %(key)s, write its name after -i.", key=key)
     if kind in HARDWARE:
-        note += " Touch your security key when it blinks."
+        note = told("%(one)s %(other)s", one=note, other=told("Touch your security key when it blinks."))
     if late:
-        note += f" Not all systems know of it yet; try again in a minute on {', '.join(late[:5])}."
+        names = ", ".join(late[:5])
+        waiting = told("Not all systems know of it yet; try again in a minute on %(names)s.", names=names)
+        note = told("%(one)s %(other)s", one=note, other=waiting)
     return Credential(
         username=str(effect.detail["account"]),
         command="\n".join(commands),
