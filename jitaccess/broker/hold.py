@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 
 from jitaccess.broker import deputies
 from jitaccess.broker.context import Broker, advance
-from jitaccess.broker.revoke import end_grants, live_grants
+from jitaccess.broker.revoke import LIVE_GRANTS, LIVE_LEASES, end_grants, live_grants
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, RequestState
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
-from jitaccess.identity.people import register
+from jitaccess.identity.people import register, staff
 from jitaccess.identity.sessions import end_all
 from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import AccessRequest, Account, Grant, Hold, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Account, Approval, Grant, Hold, Lease, Passkey, Person
 from jitaccess.told import told
 
 
@@ -103,7 +103,8 @@ def end_everything(
         case HoldKind.PERSON:
             return _end_person(tx, subject_id, by, cause)
         case HoldKind.PASSKEY:
-            return Ended(end_all(tx, passkey_id=subject_id, cause=cause.value), 0, 0)
+            sessions = end_all(tx, passkey_id=subject_id, cause=cause.value)
+            return _end_work_of(tx, Passkey.id == subject_id, cause, by, sessions=sessions)
         case HoldKind.TARGET:
             requests = _end_requests(tx, _pending(tx, target=subject_id), by)
             return Ended(0, requests, _end_grants(tx, live_grants(tx, target=subject_id), cause, by))
@@ -114,6 +115,31 @@ def end_everything(
             return Ended(sum(e.sessions for e in each), sum(e.requests for e in each), sum(e.grants for e in each))
         case HoldKind.INSTANCE:
             return Ended(0, 0, 0)
+
+
+def end_work_of_dead_passkeys(tx: Tx) -> Ended:
+    """End what was filed or opened with passkeys that were removed, blocked (a copy was noticed) or held since (R6, R12)."""
+    held = [subject for kind, subject in staff(tx).holds if kind == HoldKind.PASSKEY.value]
+    dead = or_(Passkey.status != "active", Passkey.id.in_(held))
+    return _end_work_of(tx, dead, EndCause.HELD, "passkey", sessions=0)
+
+
+def _end_work_of(tx: Tx, which: ColumnElement[bool], cause: EndCause, by: str, *, sessions: int) -> Ended:
+    """End the grants that passkeys filed or opened, and the pending requests that they filed or approved."""
+    passkeys = select(Passkey.id).where(which)
+    approved = select(Approval.request_id).where(Approval.passkey_id.in_(passkeys))
+    waiting = tx.unchecked_all(
+        select(AccessRequest).where(
+            AccessRequest.state == RequestState.PENDING.value,
+            or_(AccessRequest.filing_passkey_id.in_(passkeys), AccessRequest.id.in_(approved)),
+        )
+    )
+    filed = select(AccessRequest.id).where(AccessRequest.filing_passkey_id.in_(passkeys))
+    opened = select(Lease.grant_id).where(Lease.passkey_id.in_(passkeys), Lease.state.in_(LIVE_LEASES))
+    live = tx.unchecked_all(
+        select(Grant).where(Grant.state.in_(LIVE_GRANTS), or_(Grant.request_id.in_(filed), Grant.id.in_(opened)))
+    )
+    return Ended(sessions, _end_requests(tx, waiting, by), _end_grants(tx, live, cause, by))
 
 
 def _end_person(tx: Tx, person_id: str, by: str, cause: EndCause) -> Ended:

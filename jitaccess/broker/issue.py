@@ -503,7 +503,7 @@ def open_in(
         return refuse(tx, current.person.id, grant, planned)
     if grant.state == GrantState.SCHEDULED.value:
         activate(tx, grant)
-    return Opened(_write_lease(tx, broker, found, planned), found, Credential())
+    return Opened(_write_lease(tx, broker, current, found, planned), found, Credential())
 
 
 def ready(broker: Broker) -> Refused | None:
@@ -557,7 +557,7 @@ def _plan(
     return Planned(spec.lease_id, effect, kind)
 
 
-def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> Lease:
+def _write_lease(tx: Tx, broker: Broker, current: Current, found: Evidence, planned: Planned) -> Lease:
     grant, config, key = found.grant, found.target.connector, planned.lease_id
     if grant.ends_at is None:
         raise JitError(Kind.GONE, "This access has ended. Ask for it anew.")
@@ -594,6 +594,7 @@ def _write_lease(tx: Tx, broker: Broker, found: Evidence, planned: Planned) -> L
         created_at=tx.now,
         ends_at=grant.ends_at,
         attempts=0,
+        passkey_id=current.passkey.id,
     )
 
 

@@ -93,7 +93,7 @@ def active(view: View, verified: VerifiedToken) -> bool:
 
 
 def stands(view: View, token: Token) -> Grant | None:
-    """Return the grant behind a token's row if row, lease, grant, person and holds are good now; raises SEAL_BROKEN.
+    """Return the grant behind a token's row if row, lease, grant, person, opening passkey and holds are good now; raises SEAL_BROKEN.
 
     A refresh token's row counts until it is spent: that of a proxied application is never spent, its browser session is that row.
     """
@@ -109,7 +109,7 @@ def stands(view: View, token: Token) -> Grant | None:
         and view.now < lease.ends_at
         and grant.state == GrantState.ACTIVE.value
         and view.now < grant.ends_at
-        and may_act(view, person_id=grant.person_id, account_id=grant.account_id) is None
+        and may_act(view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=lease.passkey_id) is None
         and not on_hold(view, "grant", grant.id)
         and not on_hold(view, "target", grant.target)
     )

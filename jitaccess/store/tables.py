@@ -589,6 +589,7 @@ class Lease(Sealed, Base):
 
     __tablename__ = "lease"
     __table_args__ = (Index("lease_state_end", "state", "ends_at"), Index("lease_state_next", "state", "next_at"))
+    LATER = frozenset({"passkey_id"})
     UNSEALED = frozenset({"attempts", "next_at", "claimed_by", "claimed_until", "last_error"})
     id: Mapped[str] = _key()
     grant_id: Mapped[str] = mapped_column(ForeignKey("access_grant.id"), index=True)
@@ -610,6 +611,8 @@ class Lease(Sealed, Base):
     claimed_by: Mapped[str | None]
     claimed_until: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    passkey_id: Mapped[str | None] = mapped_column(String(64))
+    """The passkey of the session in which it was opened: without it nothing here stands any more."""
 
 
 class TargetAccount(Sealed, Base):
