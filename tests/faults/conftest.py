@@ -1,13 +1,17 @@
 """One target, one proxy and one prepared broker for all drills of this process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from tests.support import directory, mariadb_drill, postgres
 from tests.support import drill as drills
-from tests.support import postgres
+from tests.support.bench import NotInstalled
+from tests.support.directory import DirectoryDrill
 from tests.support.drill import Drill, Run
+from tests.support.mariadb_drill import MariadbDrill
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,33 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
 def run(drill: Drill, tmp_path: Path) -> Run:
     """Give a broker of this test's own."""
     return drill.begin(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def plain_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectoryDrill]:
+    """Give a directory whose memberships the broker takes away."""
+    yield from _running(lambda: directory.start(tmp_path_factory.mktemp("plain"), dynamic=False))
+
+
+@pytest.fixture(scope="session")
+def dynamic_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectoryDrill]:
+    """Give a directory that deletes the entries of leases by itself."""
+    yield from _running(lambda: directory.start(tmp_path_factory.mktemp("dynamic"), dynamic=True))
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbDrill]:
+    """Give a MariaDB."""
+    yield from _running(lambda: mariadb_drill.start(tmp_path_factory.mktemp("mariadb")))
+
+
+Found = TypeVar("Found", DirectoryDrill, MariadbDrill)
+
+
+def _running(start: Callable[[], Found]) -> Iterator[Found]:
+    try:
+        found = start()
+    except NotInstalled as missing:
+        pytest.skip(str(missing))
+    yield found
+    found.close()

@@ -15,6 +15,8 @@ from tests.support.sources import ROOT
 from tests.support.world import Prepared
 
 ARTA = "uid=arta,ou=people,dc=bench"
+MODIFY, EXTENDED = 0x66, 0x77
+"""Tags of requests (RFC 4511 appendix B); they stand within the first bytes of a message."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,20 @@ class DirectoryDrill:
     prepared: Prepared
     view: oracle.Directory
     kind: str = "ldap"
+    refuses: bytes = b"\x0a\x01\x7a"
+    """How it refuses what comes too late: assertionFailed (RFC 4528)."""
+
+    def birth(self, piece: bytes) -> bool:
+        """Say whether a request gives access."""
+        return MODIFY in piece[:12] and ARTA.encode() in piece
+
+    def end(self, piece: bytes) -> bool:
+        """Say whether a request ends access, where nothing else is asked."""
+        return MODIFY in piece[:12]
+
+    def exchange(self, piece: bytes) -> bool:
+        """Say whether a request changes the broker's own password."""
+        return EXTENDED in piece[:12]
 
     def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""

@@ -34,6 +34,10 @@ class Target(Protocol):
     proxy: CuttingProxy
     prepared: Prepared
 
+    def begin(self, folder: Path) -> "Run":
+        """Copy the broker into a folder, and put the target and the proxy right."""
+        ...
+
     def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""
         ...

@@ -1,6 +1,6 @@
 """What is really there, and does a live lease explain it? An oracle that shares no code with the broker.
 
-It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3 or psycopg, the target with psycopg or ldap3,
+It imports nothing of ours (a test sees to that): the broker's database is read with sqlite3 or psycopg, the target with its plain driver,
 as their owners. Each thing that is wrong is one sentence; an empty list means that all is well.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import ldap3
 import psycopg
+import pymysql
 
 LIVE = ("ISSUING", "ACTIVE")
 UNFINISHED = ("ISSUING", "REVOKING", "STUCK")
@@ -73,10 +74,13 @@ def leases(database: str) -> dict[str, Lease]:
 
 def tracked(database: str, owner: str) -> list[str]:
     """Say what is wrong at any moment, also right after a crash: an account that no unfinished lease names."""
-    known = leases(database)
+    return _untracked(leases(database), roles(owner))
+
+
+def _untracked(known: Mapping[str, Lease], there: Mapping[str, Role]) -> list[str]:
     return [
         f"{name} is on the target, and {'its lease is ' + known[name].state if name in known else 'no lease names it'}"
-        for name in roles(owner)
+        for name in there
         if name not in known or known[name].state in OVER
     ]
 
@@ -205,6 +209,62 @@ def explained_members(database: str, directory: Directory, now: datetime) -> lis
         if one.state == "ACTIVE" and one.member not in members:
             wrong.append(f"{one.member} has a live lease and is no member")
     return wrong
+
+
+# ---------------------------------------------------------------- MariaDB
+
+
+@dataclass(frozen=True, slots=True)
+class Maria:
+    """A MariaDB server as its owner sees it, by the socket; and where the broker comes in."""
+
+    socket: str
+    owner: str
+    port: int
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with (
+            pymysql.connect(unix_socket=self.socket, user=self.owner, autocommit=True) as line,
+            line.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            return [*cursor.fetchall()]
+
+    def accounts(self) -> dict[str, Role]:
+        """Return the accounts that leases made."""
+        busy: dict[str, int] = {}
+        for user, count in self._rows("SELECT USER, COUNT(*) FROM information_schema.PROCESSLIST GROUP BY USER"):
+            busy[str(user)] = int(count)
+        ends = self._rows(
+            "SELECT account, UNIX_TIMESTAMP(CONVERT_TZ(ends_at, '+00:00', @@time_zone)) FROM jitaccess.lease"
+        )
+        until = {str(name): float(end) if end is not None else None for name, end in ends}
+        found = self._rows(
+            "SELECT User, JSON_VALUE(Priv, '$.account_locked') FROM mysql.global_priv WHERE User LIKE 'jit-%'"
+        )
+        return {
+            str(user): Role(str(locked) not in ("1", "true"), until.get(str(user)), busy.get(str(user), 0), 0)
+            for user, locked in found
+        }
+
+    def opens(self, secret: str) -> bool:
+        """Say whether the server takes this for the broker's password."""
+        try:
+            pymysql.connect(host="127.0.0.1", port=self.port, user="jit_broker", password=secret).close()
+        except pymysql.Error:
+            return False
+        return True
+
+
+def tracked_accounts(database: str, server: Maria) -> list[str]:
+    """Say what is wrong at any moment."""
+    return _untracked(leases(database), server.accounts())
+
+
+def explained_accounts(database: str, server: Maria, now: datetime) -> list[str]:
+    """Say what is wrong once the broker has had time to recover."""
+    known, there = leases(database), server.accounts()
+    return [*_untracked(known, there), *_wrong(known, there, now.timestamp())]
 
 
 def states(database: str) -> list[str]:

@@ -24,6 +24,8 @@ SERVERS: dict[str, dict[str, str]] = {
         "/usr/lib/apache2/modules/mod_auth_openidc.so": "libapache2-mod-auth-openidc",
     },
     "faults": {
+        "/usr/sbin/mariadbd": "mariadb-server-core",
+        "/usr/bin/mariadb": "mariadb-client-core",
         "/usr/sbin/slapd": "slapd",
         "/usr/bin/ldapmodify": "ldap-utils",
     },

@@ -1,0 +1,141 @@
+"""The same faults on targets without transactions, MariaDB and directories: deaths, lost and late replies."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from jitaccess.broker.issue import Opened
+from jitaccess.broker.rotate import rotate
+from jitaccess.domain.values import Refused
+from jitaccess.errors import JitError
+from tests.support.cutting import Loss
+from tests.support.directory import DirectoryDrill
+from tests.support.drill import Run
+from tests.support.mariadb_drill import MariadbDrill
+from tests.support.mortal import give_back, open_one
+
+Other = DirectoryDrill | MariadbDrill
+SIGKILLED = -9
+SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
+BOTH = pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
+
+
+@pytest.fixture(params=["plain_directory", "dynamic_directory", "mariadb"])
+def other(request: pytest.FixtureRequest) -> Other:
+    """Give each of the other targets in turn."""
+    found: Other = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def run(other: Other, tmp_path: Path) -> Run:
+    """Give a broker of this test's own."""
+    return other.begin(tmp_path / "run")
+
+
+def recover(run: Run) -> list[str]:
+    """Start a broker where the dead one stood, minutes and an hour later; return what the oracle finds wrong."""
+    world = run.world(SOON)
+    world.sweep()
+    wrong = run.tracked() + run.secret_wrong(settled=False)
+    rotate(world.broker, "ledger")
+    wrong += run.secret_wrong(settled=True)
+    world.advance(MUCH_LATER)
+    world.sweep()
+    world.close()
+    return wrong + run.explained(world.clock.now())
+
+
+@pytest.mark.slow
+@pytest.mark.covers("R47", "R50", "R52", "R56")
+def test_death_at_any_call_leaves_nothing_that_no_live_lease_explains(
+    other: Other, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    long = pytestconfig.getoption("--long")
+    whole = other.begin(tmp_path / "whole")
+    first = whole.child()
+    first.join()
+    assert first.exitcode == 0
+    assert whole.explained(whole.now + MUCH_LATER) == []
+    moments: list[str] = json.loads((whole.folder / "moments").read_text())
+    # The sample is what the target was just told: there its state and ours differ most.
+    wanted = [n for n, name in enumerate(moments, 1) if long or (name.startswith("after-") and "commit" not in name)]
+    for number in wanted:
+        run = other.begin(tmp_path / str(number))
+        child = run.child(moment=number)
+        child.join()
+        where = f"after death at moment {number} ({moments[number - 1]})"
+        assert child.exitcode == SIGKILLED, where
+        assert run.tracked() == [], where
+        assert run.secret_wrong(settled=False) == [], where
+        assert recover(run) == [], where
+
+
+@BOTH
+@pytest.mark.covers("R47", "R51")
+def test_the_reply_to_the_change_that_gives_access_is_lost(other: Other, run: Run, loss: Loss) -> None:
+    world = run.world()
+    other.proxy.arm(other.birth, loss)
+    assert isinstance(open_one(world, 600), Refused)
+    assert other.proxy.fired.is_set()
+    assert len(run.there()) == (1 if loss is Loss.AFTER else 0)
+    assert run.tracked() == []
+    world.close()
+    assert recover(run) == []
+    assert run.there() == set()
+
+
+@BOTH
+@pytest.mark.covers("R50", "R51")
+def test_the_reply_to_the_change_that_ends_access_is_lost(other: Other, run: Run, loss: Loss) -> None:
+    world = run.world()
+    opened = open_one(world, 600)
+    assert isinstance(opened, Opened)
+    give_back(world, opened)
+    other.proxy.arm(other.end, loss)
+    world.sweep()
+    assert other.proxy.fired.is_set()
+    assert run.tracked() == []
+    assert "REVOKED" not in run.states()
+    world.close()
+    assert recover(run) == []
+    assert run.states() == ["REVOKED"]
+
+
+@BOTH
+@pytest.mark.covers("R52")
+def test_the_reply_to_the_exchange_of_the_brokers_password_is_lost(other: Other, run: Run, loss: Loss) -> None:
+    world = run.world()
+    other.proxy.arm(other.exchange, loss)
+    with pytest.raises(JitError):
+        rotate(world.broker, "ledger")
+    assert other.proxy.fired.is_set()
+    assert run.secret_wrong(settled=False) == []
+    assert isinstance(open_one(world, 600), Opened)
+    world.close()
+    assert recover(run) == []
+
+
+@pytest.mark.covers("R47", "R60")
+def test_a_change_that_was_held_up_arrives_after_the_revocation(other: Other, run: Run) -> None:
+    world = run.world()
+    other.proxy.arm(other.birth, Loss.LATE)
+    assert isinstance(open_one(world, 600), Refused)
+    world.sweep()
+    assert run.states() == ["REVOKING"]
+    assert other.refuses in other.proxy.deliver(), "the target itself refused it"
+    assert run.tracked() == [], "what is there is a tombstone"
+    world.close()
+    assert recover(run) == []
+    assert run.there() == set()
+
+
+@pytest.mark.covers("R47")
+def test_the_oracle_sees_a_broker_that_takes_a_lost_reply_for_no(other: Other, run: Run) -> None:
+    world = run.world(defect="too sure")
+    other.proxy.arm(other.birth, Loss.AFTER)
+    open_one(world, 600)
+    assert len(run.tracked()) == 1
+    world.close()
