@@ -26,7 +26,7 @@ from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.identity import passkeys, sessions
 from jitaccess.identity.sessions import Current
 from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store, Targets
-from jitaccess.store.tables import AccessRequest, Grant, Lease, Person
+from jitaccess.store.tables import Grant, Lease, Person
 from jitaccess.tokens.keys import create_wrapping_key
 
 GONE_LIMIT_S = 60.0
@@ -106,7 +106,7 @@ class Office:
         with self.broker.begin(me.actor) as tx:
             begun = _sure(approve.begin_approval(tx, self.broker, me, request_id=request_id))
         answer = self._answer(who, begun.options)
-        with self.broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
+        with self.broker.begin(me.actor, lock=approve.lock_of(self.broker, [request_id])) as tx:
             found = approve.complete_approval(
                 tx, self.broker, me, request_id=request_id, challenge_id=begun.challenge_id, response=answer
             )

@@ -11,6 +11,7 @@ from typing import cast
 from jitaccess.broker import pace, reading
 from jitaccess.broker.approve import Approved, Signing, count_in, lent, may_sign, not_as_shown, refuse, statement_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.request import redecide
 from jitaccess.clock import from_epoch_us, to_epoch_us
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
@@ -44,11 +45,6 @@ class SetCeremony:
 
     ceremony: Ceremony
     singles: tuple[bytes, ...]
-
-
-def lock_of(request_ids: Sequence[str]) -> list[tuple[type[AccessRequest], str]]:
-    """Return the rows to lock, in an order that is everybody's."""
-    return [(AccessRequest, key) for key in sorted(set(request_ids)) if len(key) <= 64]
 
 
 def begin_set(
@@ -145,10 +141,11 @@ def _note_pace(tx: Tx, broker: Broker, current: Current, verified: VerifiedAsser
 def complete_set(
     tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response
 ) -> list[Approved] | Refused:
-    """Count a signed set, whole or not at all. Call it in a Tx that locks the rows of `requests_of`.
+    """Count a signed set, whole or not at all. Call it in a Tx that locks the rows of `approve.lock_of` for `requests_of`.
 
     1 the signature, over the set's stored bytes · 2 the single statements are the listed ones · 3 the right to sign each, derived
-    anew, and each is what its row says now · 4 the set stored, then each stored and counted.
+    anew, and each is what its row says now · 4 the set stored, then each stored and counted · 5 what was counted before stands in
+    the way of none of the others: raises CONFLICT, and nothing happened.
     """
     verified = complete_assertion(
         tx, broker.site, current, purpose=Purpose.APPROVAL_SET.value, challenge_id=challenge_id, response=response
@@ -171,10 +168,17 @@ def complete_set(
     _note_pace(tx, broker, current, verified, [request.id for request, _, _ in checked])
     signed = _store(tx, current, verified)  # 4
     assertion = cast(JsonValue, verified.assertion)
-    return [
-        count_in(tx, broker, current, request, Signing(verified.passkey, data, single, assertion, signed.id))
-        for request, data, single in checked
-    ]
+    done: list[Approved] = []
+    for request, data, single in checked:
+        if any(one.grant is not None for one in done) and redecide(tx, broker, request) is not None:  # 5
+            raise JitError(
+                Kind.CONFLICT,
+                "Two of these requests stand in each other's way. Sign them one by one.",
+                code="sign_alone",
+            )
+        signing = Signing(verified.passkey, data, single, assertion, signed.id)
+        done.append(count_in(tx, broker, current, request, signing))
+    return done
 
 
 def _listed(verified: VerifiedAssertion) -> tuple[bytes, ...]:

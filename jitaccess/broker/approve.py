@@ -49,7 +49,7 @@ from jitaccess.proof.quorum import Vote
 from jitaccess.proof.statements import NONCE_BYTES, ApprovalStatement, Purpose, Verdict, differences
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Approval, Asked, Deputation, Grant, Outbox, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Approval, Asked, Base, Deputation, Grant, Outbox, Passkey, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,10 +427,23 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
     return refused or steps[0]
 
 
+def lock_of(broker: Broker, request_ids: Sequence[str]) -> list[tuple[type[Base], str]]:
+    """Return the rows to lock for counting approvals: the requests', and their requesters'.
+
+    What one person holds is counted over all requests: two that are kept apart must not be granted at the same instant, each without
+    seeing the other. Filing locks the same row. On SQLite there is one writer anyway.
+    """
+    keys = sorted({key for key in request_ids if len(key) <= 64})
+    with broker.read() as view:
+        whose = select(AccessRequest.person_id).where(AccessRequest.id.in_(keys))
+        people = sorted(set(view.rows(whose).scalars())) if keys else []
+    return [*((AccessRequest, key) for key in keys), *((Person, key) for key in people)]
+
+
 def complete_approval(
     tx: Tx, broker: Broker, current: Current, *, request_id: str, challenge_id: str, response: Response
 ) -> Approved | Refused:
-    """Count a signed approval. Call it in a Tx that locks the request's row.
+    """Count a signed approval. Call it in a Tx that locks the rows of `lock_of`.
 
     1 the signature, over the stored bytes · 2 the right to sign, derived anew · 3 the bytes are what the row says now, field by field ·
     4 stored with its evidence · 5 counted; met, the request is approved and its grant written in the same transaction.

@@ -126,7 +126,7 @@ def blueprint(broker: Broker) -> Blueprint:
     def approval_complete(request_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
-        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
+        with broker.begin(me.actor, lock=approve.lock_of(broker, [request_id])) as tx:
             found = approve.complete_approval(
                 tx, broker, me, request_id=request_id, challenge_id=given.challenge_id, response=given.response
             )

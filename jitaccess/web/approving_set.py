@@ -42,7 +42,7 @@ def blueprint(broker: Broker) -> Blueprint:
         """Build the statements and show them whole; the passkey prompt opens by itself."""
         me = current()
         keys = request.form.getlist("request")
-        with broker.begin(me.actor, lock=approval_set.lock_of(keys)) as tx:
+        with broker.begin(me.actor, lock=approve.lock_of(broker, keys)) as tx:
             found = approval_set.begin_set(tx, broker, me, keys, mark=request.form.get("opened", ""))
         begun = settle(found)
         with broker.read() as view:
@@ -76,7 +76,7 @@ def blueprint(broker: Broker) -> Blueprint:
     def begin() -> Response:
         given = schemas.body(schemas.ApprovalSetBody)
         me = current()
-        with broker.begin(me.actor, lock=approval_set.lock_of(given.request_ids)) as tx:
+        with broker.begin(me.actor, lock=approve.lock_of(broker, given.request_ids)) as tx:
             found = approval_set.begin_set(tx, broker, me, given.request_ids)
         begun = settle(found)
         return jsonify(
@@ -97,7 +97,7 @@ def blueprint(broker: Broker) -> Blueprint:
         me = current()
         with broker.read() as view:
             keys = approval_set.requests_of(view, me, given.challenge_id)
-        with broker.begin(me.actor, lock=approval_set.lock_of(keys)) as tx:
+        with broker.begin(me.actor, lock=approve.lock_of(broker, keys)) as tx:
             found = approval_set.complete_set(tx, broker, me, challenge_id=given.challenge_id, response=given.response)
         return jsonify(
             [

@@ -29,7 +29,7 @@ def two(world: World) -> list[str]:
 
 def begun(world: World, key: str, ids: list[str]) -> SetCeremony | Refused:
     current = world.current(key)
-    with world.broker.begin(current.actor, lock=approval_set.lock_of(ids)) as tx:
+    with world.broker.begin(current.actor, lock=approve.lock_of(world.broker, ids)) as tx:
         return approval_set.begin_set(tx, world.broker, current, ids)
 
 
@@ -37,7 +37,7 @@ def completed(world: World, key: str, ceremony: SetCeremony) -> list[Approved] |
     current = world.current(key)
     with world.broker.read() as view:
         keys = approval_set.requests_of(view, current, ceremony.ceremony.challenge_id)
-    with world.broker.begin(current.actor, lock=approval_set.lock_of(keys)) as tx:
+    with world.broker.begin(current.actor, lock=approve.lock_of(world.broker, keys)) as tx:
         return approval_set.complete_set(
             tx,
             world.broker,
@@ -152,7 +152,7 @@ def test_a_signed_set_is_taken_once_and_is_no_single_approval(world: World) -> N
     ceremony = begun(world, "blerim", ids)
     assert isinstance(ceremony, SetCeremony)
     blerim = world.current("blerim")
-    with world.broker.begin(blerim.actor, lock=approval_set.lock_of(ids)) as tx:
+    with world.broker.begin(blerim.actor, lock=approve.lock_of(world.broker, ids)) as tx:
         found = approve.complete_approval(
             tx,
             world.broker,
@@ -176,7 +176,7 @@ def test_statements_put_under_a_signed_set_from_outside_are_not_taken(world: Wor
     world.sql("UPDATE challenge SET extra = :extra WHERE id = :id", extra=extra, id=ceremony.ceremony.challenge_id)
     with pytest.raises(JitError) as caught:
         completed(world, "blerim", ceremony)
-    assert caught.value.kind is Kind.INTERNAL
+    assert caught.value.kind is Kind.SEAL_BROKEN
     assert approvals(world) == 0
 
 

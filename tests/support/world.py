@@ -29,7 +29,7 @@ from jitaccess.identity import passkeys, sessions
 from jitaccess.identity.passkeys import Ceremony
 from jitaccess.identity.sessions import Current
 from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store
-from jitaccess.store.tables import AccessRequest, Hold, Person
+from jitaccess.store.tables import Hold, Person
 from jitaccess.tokens.keys import create_wrapping_key
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -154,7 +154,7 @@ class World:
         if isinstance(begun, Refused):
             return begun
         response = self.answer(key, begun)
-        with self.broker.begin(current.actor, lock=[(AccessRequest, request_id)]) as tx:
+        with self.broker.begin(current.actor, lock=approve.lock_of(self.broker, [request_id])) as tx:
             return approve.complete_approval(
                 tx, self.broker, current, request_id=request_id, challenge_id=begun.challenge_id, response=response
             )
