@@ -256,7 +256,8 @@ def main() -> None:
     if given.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(given.certificate, given.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # The handshake is the thread's matter: one who is slow about it keeps nobody else waiting.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print(f"The provisioner listens on 127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()
 

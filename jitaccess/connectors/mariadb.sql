@@ -290,14 +290,17 @@ BEGIN
   DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.lent();
   CALL jitaccess.guard_names(names);
   UPDATE jitaccess.lease SET ended = TRUE WHERE FIND_IN_SET(account, names);
-  FOR one IN (SELECT User, Host FROM mysql.global_priv WHERE FIND_IN_SET(User, names)) DO
+  FOR one IN (
+    SELECT User, Host FROM mysql.global_priv WHERE FIND_IN_SET(User, names) AND JSON_VALUE(Priv, '$.is_role') IS NULL
+  ) DO
     CALL jitaccess.run(CONCAT('ALTER USER IF EXISTS ', jitaccess.who(one.User, one.Host),
       ' IDENTIFIED VIA mysql_native_password USING ''invalid'' ACCOUNT LOCK'));
   END FOR;
   CALL jitaccess.forget_events(names, roles, gone);
   CALL jitaccess.hunt_all(names, roles, gone > 0);
   SELECT COUNT(*) INTO open_ FROM mysql.global_priv
-    WHERE FIND_IN_SET(User, names) AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), '0') NOT IN ('1', 'true');
+    WHERE FIND_IN_SET(User, names) AND JSON_VALUE(Priv, '$.is_role') IS NULL
+      AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), '0') NOT IN ('1', 'true');
   IF open_ > 0 THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'an account can still log in';
   END IF;
@@ -310,8 +313,12 @@ BEGIN
   DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.lent();
   CALL jitaccess.guard_names(names);
   CALL jitaccess.forget(names, roles);
-  FOR one IN (SELECT User, Host FROM mysql.global_priv WHERE FIND_IN_SET(User, names)) DO
-    CALL jitaccess.run(CONCAT('DROP USER IF EXISTS ', jitaccess.who(one.User, one.Host)));
+  FOR one IN (SELECT User, Host, JSON_VALUE(Priv, '$.is_role') AS role_ FROM mysql.global_priv WHERE FIND_IN_SET(User, names)) DO
+    IF one.role_ IS NULL THEN
+      CALL jitaccess.run(CONCAT('DROP USER IF EXISTS ', jitaccess.who(one.User, one.Host)));
+    ELSE -- somebody gave a role the name of a lease
+      CALL jitaccess.run(CONCAT('DROP ROLE IF EXISTS ', jitaccess.ident(one.User)));
+    END IF;
   END FOR;
   CALL jitaccess.hunt_all(names, '', FALSE); -- one that was logging in while its account was being locked
   IF jitaccess.traces(names, roles) > 0 THEN

@@ -198,6 +198,42 @@ def test_an_event_left_behind_is_stopped_whether_it_runs_as_the_person_or_as_the
     bench.server.run("REVOKE EVENT ON app.* FROM PUBLIC", "REVOKE INSERT ON app.hit FROM PUBLIC", "DROP TABLE app.hit")
 
 
+@pytest.mark.covers("R50", "R57")
+def test_nothing_can_be_left_to_run_as_a_role_inside_the_lent_role_and_one_given_by_hand_is_seen(
+    bench: Any, connector: Connector
+) -> None:
+    bench.server.run(
+        "CREATE ROLE inner_one", "GRANT EVENT, SELECT ON app.* TO inner_one", "GRANT inner_one TO app_write"
+    )
+    spec = spec_of(bench)
+    effect = connector.plan(spec)
+    credential = connector.apply(effect, soon())
+    deep = "CREATE DEFINER = {} EVENT app.deep ON SCHEDULE EVERY 1 SECOND DO DO SLEEP(60)"
+    with bench.login(credential) as session:
+        for statement in ("SET ROLE inner_one", deep.format("inner_one")):
+            with pytest.raises(pymysql.Error):
+                session.run(statement)
+        bench.server.run(f"GRANT inner_one TO `{effect.name}`@`%`")
+        assert "member of inner_one" in connector.observe().accounts[effect.name].rights
+        session.run("SET ROLE inner_one")
+        session.run(deep.format("CURRENT_ROLE"))
+        seen = connector.observe().accounts["role inner_one"]
+    assert "runs event app.deep" in seen.rights, "the owner's role is not ours to sweep: it is a finding"
+    end(connector, effect)
+    bench.server.run("DROP EVENT app.deep", "DROP ROLE inner_one")
+
+
+@pytest.mark.covers("R50", "R51")
+def test_a_role_that_somebody_gave_the_name_of_a_lease_keeps_nothing_open(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    bench.server.run(f"CREATE ROLE `{effect.name}`")
+    with bench.login(credential) as session:
+        connector.cut([effect])
+        assert not session.alive()
+    connector.clean([effect])
+    assert bench.server.run(f"SELECT User FROM mysql.global_priv WHERE User = '{effect.name}'") == []
+
+
 @pytest.mark.covers("R50", "T-15")
 def test_code_left_behind_runs_for_nobody_and_its_text_is_kept(bench: Any, connector: Connector) -> None:
     effect, credential = born(bench, connector)
