@@ -253,7 +253,7 @@ class SshBench:
             "kind": "ssh_ca",
             "secret": "bench",
             "hosts": [{"name": self.host, "port": self.port, "key": self.host_key}],
-            "silent_after_s": 10,
+            "silent_after_s": 8,
             "entitlements": {"operator": {"principal": "jit-operator", "account": self.account}},
         }
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,7 +294,7 @@ def test_a_host_without_news_lets_nobody_in(bench: SshBench, connector: Connecto
 
 @pytest.mark.covers("R51")
 def test_a_host_that_does_not_say_so_keeps_an_end_unproven(bench: SshBench) -> None:
-    config = {**bench.config(), "silent_after_s": 2}
+    config = {**bench.config(), "silent_after_s": 4}
     connector = open_connector(bench, config)
     effect, credential = born(bench, connector)
     bench.helper.send_signal(signal.SIGSTOP)
@@ -322,6 +323,27 @@ def confirmed(connector: Connector, effect: Effect) -> bool:
     return False
 
 
+@pytest.mark.covers("R51", "R53")
+def test_only_the_hosts_of_an_entitlement_are_told_of_its_certificates_and_asked_for_their_end(bench: SshBench) -> None:
+    config = dict(bench.config())
+    here = config["entitlements"]["operator"]
+    parts = {"operator": {**here, "hosts": [bench.host]}, "elsewhere": {**here, "hosts": ["db2"]}}
+    hosts = [*config["hosts"], {"name": "db2", "key": bench.person_key}]
+    connector = open_connector(bench, {**config, "hosts": hosts, "entitlements": parts})
+    effect, credential = born(bench, connector)
+    assert not refused(bench, credential)
+    foreign = connector.plan(replace(spec(bench), entitlement="elsewhere"))
+    files = connector.apply(foreign, soon()).files
+    command = credential.command.replace(effect.name, foreign.name)
+    assert refused(bench, Credential(username="", command=command, files=files)), "same account, same principal"
+    proofs = connector.cut([effect, foreign])
+    assert set(proofs) == {effect.name}, "the silent one keeps only its own from being proven"
+    assert set(proofs[effect.name]["hosts"]) == {bench.host}
+    with pytest.raises(Unreachable, match="not confirmed by db2"):
+        connector.cut([foreign])
+    connector.clean([effect])
+
+
 @pytest.mark.covers("R57")
 def test_a_silent_host_beside_one_that_reports_is_a_finding_and_named(bench: SshBench) -> None:
     config = dict(bench.config())
@@ -331,7 +353,7 @@ def test_a_silent_host_beside_one_that_reports_is_a_finding_and_named(bench: Ssh
     effect, _ = born(bench, both)
     with pytest.raises(Unreachable, match="not confirmed by db2"):
         both.cut([effect])
-    end(open_connector(bench), effect)
+    end(open_connector(bench), replace(effect, detail={**effect.detail, "hosts": [bench.host]}))
 
 
 @pytest.mark.covers("R57")

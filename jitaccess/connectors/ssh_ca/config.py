@@ -48,7 +48,8 @@ class SshMeaning(KindConfig):
     principal: Principal
     account: AccountName
     hosts: list[HostName] = Field(default=[], max_length=1000)
-    """On which hosts of the target; empty: on all. The hosts' own lists of principals decide: this shows people the right commands."""
+    """On which hosts of the target; empty: on all. No other host is told of its certificates. What a host takes as which account its own
+    list of principals says as well."""
     extensions: list[Extension] = Field(default=[], max_length=5)
     """What a session may do beyond running a command; nothing, unless it stands here."""
     force_command: ForceCommand = ""

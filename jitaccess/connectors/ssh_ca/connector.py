@@ -114,9 +114,9 @@ class SshCaConnector:
             {
                 "serial": str(serial_of(spec.account)),
                 "public_key": line,
-                "entitlement": spec.entitlement,
                 "principal": meaning.principal,
                 "account": meaning.account,
+                "hosts": [host.name for host in self._config.hosts_of(spec.entitlement)],
                 "critical": cast(JsonValue, _critical(meaning)),
                 "extensions": [*meaning.extensions],
                 "valid_after": int((spec.starts_at - BACKDATE).timestamp()),
@@ -148,17 +148,15 @@ class SshCaConnector:
             "ends": before,
             "account": detail["account"],
             "principal": detail["principal"],
+            "hosts": detail["hosts"],
             "key": fingerprint(blob_of_line(line)),
             "rights": cast(JsonValue, sorted(_rights(effect))),
         }
         # Hosts take nothing that is not announced: before this it opens nothing, and after the deadline it is not announced.
         number = self._board.post({name: (entry, _at(before) + KEPT_AFTER)}, only_before=deadline)
-        hosts = self._hosts_of(str(detail["entitlement"]))
-        late = self._wait(number, (), {host.name for host in hosts}, ANNOUNCE_LIMIT_S).missing
+        hosts = [host for host in self._config.hosts if host.name in cast("list[str]", detail["hosts"])]
+        late = self._wait(number, {"": {host.name for host in hosts}}, ANNOUNCE_LIMIT_S)[""].missing
         return _credential(effect, line, hosts, late, self._known_hosts(hosts))
-
-    def _hosts_of(self, entitlement: str) -> list[SshHost]:
-        return self._config.hosts_of(entitlement) if entitlement in self._config.entitlements else self._config.hosts
 
     def _known_hosts(self, hosts: Sequence[SshHost]) -> str:
         names = [host.name if host.port == 22 else f"[{host.name}]:{host.port}" for host in hosts]
@@ -168,27 +166,34 @@ class SshCaConnector:
 
     def bury(self, effect: Effect) -> None:
         """Refuse the certificate wherever it is: it may still be signed, and then opens nothing."""
-        self._end([effect])
+        self._proven(self._end([effect])[1])
 
     # -- ending
 
     def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """Publish that these are refused; wait until the hosts say so and that their sessions are over. Raises Unreachable."""
+        """Publish that these are refused; wait until the hosts say so and that their sessions are over.
+
+        Returns proofs for those of which that is so; raises Unreachable when there are none such.
+        """
         number, confirmed = self._end(effects)
         if self._config.confirm == "hosts":
-            proof: dict[str, JsonValue] = {"login": "refused", "sessions": 0}
-        else:
-            proof = {"login": "published", "silent": [*confirmed.missing]}
-        return _proofs(effects, proof, number, confirmed)
+            return _proofs(self._proven(confirmed), {"login": "refused", "sessions": 0}, number)
+        silent = {name: [*one.missing] for name, one in confirmed.items()}
+        proofs = _proofs(confirmed, {"login": "published"}, number)
+        return {name: {**proof, "silent": cast(JsonValue, silent[name])} for name, proof in proofs.items()}
 
     def clean(self, effects: Sequence[Effect]) -> Proofs:
-        """Ask once more: absent only when every host has said that it takes the certificate no more and has no session of it."""
+        """Ask once more: absent only when its hosts have said that they take the certificate no more and have no session of it."""
         number, confirmed = self._end(effects)
-        absent = self._config.confirm == "hosts"
-        return _proofs(effects, {"account": "absent" if absent else "published"}, number, confirmed)
+        if self._config.confirm == "hosts":
+            return _proofs(self._proven(confirmed), {"account": "absent"}, number)
+        return _proofs(confirmed, {"account": "published"}, number)
 
-    def _end(self, effects: Sequence[Effect]) -> tuple[int, _Confirmed]:
-        names = [_own(effect.name) for effect in effects]
+    def _end(self, effects: Sequence[Effect]) -> tuple[int, Mapping[str, _Confirmed]]:
+        everywhere = [host.name for host in self._config.hosts]
+        concerned = {
+            _own(effect.name): {*cast("list[str]", effect.detail.get("hosts", everywhere))} for effect in effects
+        }
         posted = self._board.read()
         ended = {
             effect.name: _ended_entry(effect)
@@ -196,23 +201,34 @@ class SshCaConnector:
             if effect.name not in posted.broken and posted.entries.get(effect.name, {}).get("state") != ENDED
         }
         number = self._board.post(ended) if ended else posted.number
-        everywhere = {host.name for host in self._config.hosts}
-        confirmed = self._wait(number, names, everywhere, CONFIRM_LIMIT_S)
-        if self._config.confirm == "hosts" and confirmed.missing:
-            raise Unreachable(f"not confirmed by {', '.join(confirmed.missing[:5])}")
-        return number, confirmed
+        return number, self._wait(number, concerned, CONFIRM_LIMIT_S)
 
-    def _wait(self, number: int, names: Sequence[str], hosts: set[str], limit_s: float) -> _Confirmed:
-        """Wait until hosts have put a bulletin in place and say that these certificates have no session; not for silent ones."""
-        confirmed = _Confirmed({}, tuple(sorted(hosts)))
+    def _proven(self, confirmed: Mapping[str, _Confirmed]) -> Mapping[str, _Confirmed]:
+        """Return those that all their hosts confirmed; raises Unreachable where hosts have to and none is."""
+        found = {name: one for name, one in confirmed.items() if not one.missing}
+        if confirmed and not found and self._config.confirm == "hosts":
+            missing = sorted({host for one in confirmed.values() for host in one.missing})
+            raise Unreachable(f"not confirmed by {', '.join(missing[:5])}")
+        return found
+
+    def _wait(self, number: int, concerned: Mapping[str, set[str]], limit_s: float) -> Mapping[str, _Confirmed]:
+        """Wait until hosts obey a bulletin and have no session of these certificates; not for silent ones.
+
+        `concerned`: certificate's name -> hosts; an empty name stands for none in particular.
+        """
+        found: dict[str, _Confirmed] = {}
         for _ in range(int(limit_s / LOOK_AGAIN_S)):
-            heard = {host: one for host, one in self._reader.heard(self._board.read()).items() if host in hosts}
-            by = {host: one.digest for host, one in heard.items() if _says_so(one.said, number, names)}
-            confirmed = _Confirmed(by, tuple(sorted(hosts - by.keys())))
-            if not any(heard[host].fresh for host in confirmed.missing if host in heard):
+            heard = self._reader.heard(self._board.read())
+            there = {host: {login.key_id for login in one.said.logins} for host, one in heard.items()}
+            for name, hosts in concerned.items():
+                obeying = (host for host in hosts if host in heard and heard[host].said.number >= number)
+                by = {host: heard[host].digest for host in obeying if name not in there[host]}
+                found[name] = _Confirmed(by, tuple(sorted(hosts - by.keys())))
+            missing = {host for one in found.values() for host in one.missing}
+            if not any(heard[host].fresh for host in missing if host in heard):
                 break
             time.sleep(LOOK_AGAIN_S)
-        return confirmed
+        return found
 
     def _require_heard(self, posted: Posted) -> Mapping[str, Heard]:
         """Return what hosts said; raises Unreachable when none has reported lately, where ends have to be confirmed."""
@@ -288,15 +304,14 @@ class SshCaConnector:
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Refuse a lease's certificate, or a key in a file of authorized keys; what else a host trusts its owner has to take away."""
         if is_own_account(account):
-            self._end([Effect("ssh_ca", account)])
+            self._proven(self._end([Effect("ssh_ca", account)])[1])
             return Quarantined(True)
         key = _KEY_ACCOUNT.fullmatch(account)
         trusted = trusted_of(self._board.read(), self._keys())[1]
         if key is None or key["key"] in {fingerprint(blob_of_line(line)) for line in trusted}:
             return Quarantined(False, _what_to_do(account))
         number = self._board.post({f"{_KEY_ENTRY}{key['key']}": ({"state": REFUSED, "key": key["key"]}, None)})
-        if self._wait(number, (), {key["host"]}, CONFIRM_LIMIT_S).missing:
-            raise Unreachable(f"not confirmed by {key['host']}")
+        self._proven(self._wait(number, {"": {key["host"]}}, CONFIRM_LIMIT_S))
         done = f"on {key['host']}: take the key {key['key']} out of the authorized keys of {key['account']}, and end its sessions"
         return Quarantined(True, done)
 
@@ -325,7 +340,7 @@ class SshCaConnector:
         if said.number != posted.number:
             text |= {
                 "krl": base64.b64encode(_revocations(posted)).decode(),
-                "live": _announced(posted),
+                "live": _announced(posted, said.host),
                 "trusted": [*trusted],
             }
         signed = json.dumps(text, separators=(",", ":"))
@@ -371,7 +386,7 @@ class SshCaConnector:
             self._board.post({ENTRY: ({**before.to_json(), "next": following}, None)})
         number = self._board.read().number
         everywhere = {host.name for host in self._config.hosts}
-        if missing := self._wait(number, (), everywhere, CONFIRM_LIMIT_S).missing:
+        if missing := self._wait(number, {"": everywhere}, CONFIRM_LIMIT_S)[""].missing:
             raise Unreachable(f"the new authority is not trusted yet by {', '.join(missing[:5])}")
         posted = self._board.read()
         ends = [cast(int, entry["ends"]) for entry in posted.entries.values() if entry.get("state") == LIVE]
@@ -444,12 +459,8 @@ def _ended_entry(effect: Effect) -> tuple[Mapping[str, JsonValue], datetime | No
     return {"state": ENDED, "serial": str(serial_of(effect.name))}, until
 
 
-def _says_so(said: Said, number: int, names: Sequence[str]) -> bool:
-    return said.number >= number and not any(login.key_id in names for login in said.logins)
-
-
-def _proofs(effects: Sequence[Effect], proof: Mapping[str, JsonValue], number: int, confirmed: _Confirmed) -> Proofs:
-    return {effect.name: {**proof, "number": number, "hosts": dict(confirmed.by)} for effect in effects}
+def _proofs(confirmed: Mapping[str, _Confirmed], proof: Mapping[str, JsonValue], number: int) -> Proofs:
+    return {name: {**proof, "number": number, "hosts": dict(one.by)} for name, one in confirmed.items()}
 
 
 def _certificates(posted: Posted, heard: Mapping[str, Heard]) -> list[Account]:
@@ -488,8 +499,8 @@ def _revocations(posted: Posted) -> bytes:
     return write_krl(number=posted.number, at=posted.at, serials=serials, fingerprints=keys)
 
 
-def _announced(posted: Posted) -> dict[str, JsonValue]:
-    """Return serial -> what a host has to know of a certificate that has not ended."""
+def _announced(posted: Posted, host: str) -> dict[str, JsonValue]:
+    """Return serial -> what a host has to know of a certificate that is for it and has not ended."""
     return {
         str(entry["serial"]): {
             "key_id": name,
@@ -499,7 +510,9 @@ def _announced(posted: Posted) -> dict[str, JsonValue]:
             "ends": entry["ends"],
         }
         for name, entry in posted.entries.items()
-        if entry.get("state") == LIVE and cast(int, entry["ends"]) > posted.at.timestamp()
+        if entry.get("state") == LIVE
+        and cast(int, entry["ends"]) > posted.at.timestamp()
+        and host in cast("list[str]", entry["hosts"])
     }
 
 
