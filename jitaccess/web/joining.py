@@ -28,7 +28,7 @@ from jitaccess.web.speech import say
 MAX_JWKS = 16 * 1024
 TEXTS: Mapping[str, tuple[str, ...]] = {
     "client": ("client.txt",),
-    "nginx": ("nginx.conf.txt", "question.conf.txt"),
+    "nginx": ("nginx.conf.txt", "jit-question.conf.txt"),
     "caddy": ("Caddyfile.txt",),
     "python": ("wsgi.py.txt", "asgi.py.txt", "flask.py.txt", "fastapi.py.txt", "django.py.txt"),
     "node": ("node.mjs.txt", "verify.mjs.txt"),
@@ -143,6 +143,7 @@ def blueprint(broker: Broker) -> Blueprint:
             tested=tested,
             names=names,
             snippets=snippets(broker.site.origin, facts, known) if for_tokens else None,
+            behind_proxy=any(one.proxied_origin is not None for one in known),
         )
 
     @pages.get("/new-target")

@@ -55,10 +55,11 @@ def certificate(folder: Path) -> None:
 @pytest.mark.parametrize(("issuer", "origin"), PLACES)
 def test_nginx_takes_the_text(tmp_path: Path, issuer: str, origin: str) -> None:
     binary = shutil.which("nginx", path="/usr/sbin:/usr/bin") or shutil.which("nginx")
-    assert binary is not None, "the group of doors needs nginx"
+    if binary is None:
+        pytest.skip("no nginx found: apt install nginx-light")
     found = rendered(issuer, origin)
     certificate(tmp_path)
-    (tmp_path / "jit-question.conf").write_text(found["question.conf"])
+    (tmp_path / "jit-question.conf").write_text(found["jit-question.conf"])
     (tmp_path / "server.conf").write_text(found["nginx.conf"].replace("/etc/nginx/", f"{tmp_path}/"))
     kept = "".join(f"{name}_temp_path {tmp_path};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     whole = f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {kept} include server.conf; }}"
@@ -72,7 +73,8 @@ def test_nginx_takes_the_text(tmp_path: Path, issuer: str, origin: str) -> None:
 @pytest.mark.parametrize(("issuer", "origin"), PLACES)
 def test_caddy_takes_the_text(tmp_path: Path, issuer: str, origin: str) -> None:
     binary = shutil.which("caddy")
-    assert binary is not None, "the group of doors needs caddy"
+    if binary is None:
+        pytest.skip("no Caddy found: apt install caddy")
     (tmp_path / "Caddyfile").write_text(rendered(issuer, origin)["Caddyfile"])
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     command = [binary, "adapt", "--validate", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]

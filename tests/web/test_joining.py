@@ -105,10 +105,13 @@ def test_a_client_with_a_key_of_its_own_gets_no_secret(site: Site) -> None:
 
 
 def test_a_proxied_application_is_registered_by_its_address_once(site: Site) -> None:
-    page = site.as_("agim").form(CHECK, **PROXY).get_data(as_text=True)
+    assert "Register it above first" in text(site.as_("agim"), JOIN)
+    page = site.form(CHECK, **PROXY).get_data(as_text=True)
     body = body_of(page)
     assert site.ceremony("agim", "/api/changes", body).status_code == 200
     assert client_of(site, "Payments").proxied_origin == "https://pay.example"
+    assert "server_name pay.example;" in text(site, JOIN)
+    assert "Register it above first" not in text(site, JOIN)
     assert site.ceremony("agim", "/api/changes", body).status_code == 409
 
 
@@ -233,7 +236,7 @@ def test_nginx_and_caddy_get_exactly_what_is_shipped_and_tried(site: Site) -> No
     shipped = directives((nginx / "nginx.conf").read_text())
     first = shipped.index("underscores_in_headers off;")
     assert directives(found["nginx.conf"]) == shipped[first:-1]
-    assert directives(found["question.conf"]) == directives((nginx / "question.conf").read_text())
+    assert directives(found["jit-question.conf"]) == directives((nginx / "question.conf").read_text())
     behind = client(AuthMethod.FORWARD_AUTH, "http://localhost:8082/.jitaccess/callback")
     shipped = directives((caddy / "Caddyfile").read_text())
     own = [line for line in shipped[shipped.index("(question) {") :] if line != "bind localhost"]
@@ -243,11 +246,11 @@ def test_nginx_and_caddy_get_exactly_what_is_shipped_and_tried(site: Site) -> No
 def test_over_tls_nginx_checks_whom_it_asks(site: Site) -> None:
     behind = client(AuthMethod.FORWARD_AUTH, "https://pay.example/.jitaccess/callback")
     found = rendered(site, behind, issuer="https://jit.example")
-    assert "proxy_ssl_verify on;" in found["question.conf"]
+    assert "proxy_ssl_verify on;" in found["jit-question.conf"]
     assert "listen 443 ssl;\n    server_name pay.example;" in found["nginx.conf"]
     assert "proxy_pass https://jit.example/forward-auth;" in found["nginx.conf"]
     assert "forward_auth https://jit.example {" in found["Caddyfile"]
-    assert "proxy_ssl_verify" not in rendered(site, behind, issuer="http://localhost:8000")["question.conf"]
+    assert "proxy_ssl_verify" not in rendered(site, behind, issuer="http://localhost:8000")["jit-question.conf"]
 
 
 def test_the_node_verifier_is_the_example(site: Site) -> None:
