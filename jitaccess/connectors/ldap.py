@@ -37,6 +37,7 @@ from ldap3.core.exceptions import (
     LDAPUnavailableCriticalExtensionResult,
     LDAPUnavailableResult,
 )
+from ldap3.core.results import RESULT_SIZE_LIMIT_EXCEEDED, RESULT_SUCCESS
 from ldap3.core.tls import Tls
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import parse_dn
@@ -202,10 +203,18 @@ class Line:
             self._line.open(read_server_info=False)
             if config.tls == "starttls":
                 self._line.start_tls(read_server_info=False)
-            self._line.bind(read_server_info=False)
+            self._done(self._line.bind(read_server_info=False))
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def _done(answer: Any, *also: int) -> Any:
+        """Return the response of an answer; raise for what ldap3 raises nothing for: another server is named, or a part is left out."""
+        _, result, response, _ = answer
+        if result["result"] not in (RESULT_SUCCESS, *also):
+            raise LDAPOperationResult(result["result"], result["description"], response_type=result["type"])
+        return response
 
     def close(self) -> None:
         """Hang up, also where ldap3 thinks that it never was connected."""
@@ -218,7 +227,7 @@ class Line:
         self, base: str, what: str, scope: str, *names: str, most: int = 0
     ) -> list[tuple[str, dict[str, list[str]]]]:
         """Return name and attributes of the entries that match; references to other servers are no entries."""
-        _, _, response, _ = self._line.search(
+        answer = self._line.search(
             base,
             what,
             cast(Any, scope),
@@ -227,6 +236,7 @@ class Line:
             size_limit=most,
             controls=[(AS_STORED, False, None)],
         )
+        response = self._done(answer, *([RESULT_SIZE_LIMIT_EXCEEDED] if most else []))
         return [
             (str(one["dn"]), {key: [raw.decode() for raw in raws] for key, raws in one["raw_attributes"].items()})
             for one in response
@@ -246,22 +256,25 @@ class Line:
 
     def add(self, dn: str, classes: Sequence[str], values: Mapping[str, Sequence[str]]) -> None:
         """Make an entry."""
-        cast(Any, self._line).add(dn, [*classes], {name: [*found] for name, found in values.items()})
+        self._done(cast(Any, self._line).add(dn, [*classes], {name: [*found] for name, found in values.items()}))
 
     def change(self, dn: str, changes: Mapping[str, Sequence[tuple[str, list[str]]]], number: str = "") -> None:
         """Change an entry, all or nothing; with `number` only if this is still its change number."""
         controls = [(ASSERT, True, _equals("entryCSN", number))] if number else None
-        cast(Any, self._line).modify(dn, {name: [*ways] for name, ways in changes.items()}, controls=controls)
+        self._done(
+            cast(Any, self._line).modify(dn, {name: [*ways] for name, ways in changes.items()}, controls=controls)
+        )
 
     def delete(self, dn: str) -> None:
         """Delete an entry; one that is not there is as good."""
         with suppress(LDAPNoSuchObjectResult):
-            cast(Any, self._line).delete(dn)
+            self._done(cast(Any, self._line).delete(dn))
 
     def last(self, dn: str, seconds: int) -> None:
         """Let a dynamic entry live so long from now (RFC 2589 section 4.1)."""
         number = seconds.to_bytes(seconds.bit_length() // 8 + 1, "big")
-        self._line.extended(REFRESH, _tlv(0x30, _tlv(0x80, dn.encode()) + _tlv(0x81, number)), no_encode=True)
+        order = _tlv(0x30, _tlv(0x80, dn.encode()) + _tlv(0x81, number))
+        self._done(self._line.extended(REFRESH, order, no_encode=True))
 
     def own_password(self, user: str, old: Secret, new: Secret) -> None:
         """Change the broker's own password (RFC 3062); the directory hashes it."""
@@ -270,7 +283,7 @@ class Line:
     def may(self, act: str, dn: str, *given: Any) -> bool | None:
         """Say whether the directory would let the broker do something, without doing it; None where it has no trial run."""
         try:
-            getattr(self._line, act)(dn, *given, controls=[(NO_OPERATION, True, None)])
+            self._done(getattr(self._line, act)(dn, *given, controls=[(NO_OPERATION, True, None)]))
         except KeyError as result:  # ldap3 has no name for this result
             if result.args == (TRIED,):
                 return True
@@ -768,7 +781,10 @@ def _access(config: LdapConfig, groups: Sequence[str]) -> str:
         "changetype: modify",
         "add: olcAccess",
     ]
-    return "\n".join([*lines, *(_ldif("olcAccess", f"{{{place}}}{rule}") for place, rule in enumerate(rules))])
+    rows = [_ldif("olcAccess", f"{{{place}}}{rule}") for place, rule in enumerate(rules)]
+    # A look that is cut off after 500 entries, the server's own default, would find nothing strange in the rest.
+    more = ["-", "add: olcLimits", _ldif("olcLimits", f'dn.exact="{config.user}" size=unlimited')]
+    return "\n".join([*lines, *rows, *more])
 
 
 _OVERLAYS = f"""\

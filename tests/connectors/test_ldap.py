@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from jitaccess.broker import handover, reconcile, revoke
 from jitaccess.broker.compare import What
 from jitaccess.broker.issue import Opened
 from jitaccess.broker.rotate import rotate
-from jitaccess.clock import SystemClock
+from jitaccess.clock import FrozenClock, SystemClock
 from jitaccess.connectors.contract import Effect, LeaseSpec, NotDone, Secret, Surroundings, Unreachable, Unusable
 from jitaccess.connectors.ldap import LdapConfig, LdapConnector, Line, membership, setup
 from jitaccess.domain.events import EventType
@@ -31,6 +32,8 @@ from tests.support.world import Prepared, World, open_world, prepare
 KINDS = ("ldap",)
 ARTA = "arta.krasniqi@mof.example"
 ENTITLEMENTS = ("admin", "keeper")
+MANAGE = ("2.16.840.1.113730.3.4.2", True, None)
+"""Control with which a referral is an entry like others (RFC 3296)."""
 
 
 def arta_of(bench: Any) -> str:
@@ -105,8 +108,8 @@ def world(bench: Any, seeded: Prepared, tmp_path: Path) -> Iterator[World]:
     for file in seeded.folder.glob("broker.db*"):
         shutil.copy(file, tmp_path / file.name)
     url = f"sqlite:///{tmp_path / 'broker.db'}"
-    found = open_world(url, seeded, tmp_path, targets=Targets(secrets_dir=secrets))
-    found.clock.advance(_now() + timedelta(seconds=1) - found.clock.now())
+    clock = FrozenClock(_now() + timedelta(seconds=1))
+    found = open_world(url, seeded, tmp_path, clock=clock, targets=Targets(secrets_dir=secrets))
     yield found
     found.close()
 
@@ -224,6 +227,22 @@ def test_a_member_added_to_a_leases_own_entry_is_a_raised_right(bench: Any) -> N
     connector.clean([effect])
 
 
+@pytest.mark.covers("R57")
+def test_a_look_sees_everything_or_fails(bench: Any) -> None:
+    if not bench.config()["dynamic"]:
+        return  # members are values of one entry: no limit cuts them off
+    founder = "uid=founder,ou=people,dc=bench"
+    names = [f"jit-{number:026d}" for number in range(520)]
+    line = bench.owner()
+    for name in names:
+        values = {"cn": name, "member": [founder], "seeAlso": [group_of(bench)]}
+        line.add(f"cn={name},ou=jit,dc=bench", ["groupOfNames"], values)
+    assert set(names) <= open_connector(bench).observe().accounts.keys()
+    for name in names:
+        line.delete(f"cn={name},ou=jit,dc=bench")
+    line.unbind()
+
+
 @pytest.mark.covers("R48")
 def test_the_persons_entry_is_exactly_one_and_no_text_of_theirs_is_a_filter(bench: Any) -> None:
     connector = open_connector(bench)
@@ -241,9 +260,13 @@ def test_the_persons_entry_is_exactly_one_and_no_text_of_theirs_is_a_filter(benc
     line = bench.owner()
     values = {"uid": "double", "cn": "double", "sn": "double", "mail": known}
     line.add("uid=double,ou=people,dc=bench", ["inetOrgPerson"], values)
+    line.add("uid=treble,ou=people,dc=bench", ["inetOrgPerson"], values | {"uid": "treble"})
     with pytest.raises(Unusable, match="exactly one"):
         look(known)
     line.delete("uid=double,ou=people,dc=bench")
+    with pytest.raises(Unusable, match="exactly one"):
+        look(known)
+    line.delete("uid=treble,ou=people,dc=bench")
     line.unbind()
 
 
@@ -326,6 +349,28 @@ def test_the_directorys_certificate_is_checked_and_there_is_no_way_around(bench:
             open_connector(bench, {**bench.config(), **wrong}).observe()
     with pytest.raises(ValueError, match="loopback"):
         LdapConfig.model_validate({**bench.config(), "tls": "none", "host": "ldap.example"})
+
+
+@pytest.mark.covers("R58")
+def test_a_group_that_points_to_another_server_is_not_followed(bench: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0.2)
+        away = "cn=away,ou=groups,dc=bench"
+        target = f"ldap://127.0.0.1:{elsewhere.getsockname()[1]}/{away}"
+        found = spec_of(bench)
+        line = bench.owner()
+        line.add(away, ["referral", "extensibleObject"], {"cn": "away", "ref": target}, [MANAGE])
+        try:
+            connector = open_connector(bench, {**bench.config(), "entitlements": {"admin": {"group": away}}})
+            assert not [name for name in connector.observe().accounts if away in name]
+            if not bench.config()["dynamic"]:  # with entries of its own the broker changes no group
+                with pytest.raises(NotDone):
+                    connector.apply(connector.plan(found), soon())
+            with pytest.raises(TimeoutError):
+                elsewhere.accept()
+        finally:
+            line.delete(away, [MANAGE])
+            line.unbind()
 
 
 @pytest.mark.covers("R52")
