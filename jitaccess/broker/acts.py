@@ -68,6 +68,13 @@ class Nothing(Payload):
     """No more than the subject."""
 
 
+class HoldPlace(Payload):
+    """A hold that nobody would be left to release: what it is on, and why."""
+
+    kind: str = Field(pattern="^(person|passkey|institution)$")
+    cause: str = Field(default="", max_length=200)
+
+
 class LeaseClose(Payload):
     """Why a lease that cannot be revoked is closed, and how the account on the target was dealt with."""
 
@@ -108,6 +115,7 @@ ACTS: Mapping[str, type[Payload]] = {
     "member.add": Member,
     "member.end": Member,
     "enrolment.create": LinkCreate,
+    "hold.place": HoldPlace,
     "hold.release": Nothing,
     "policy.activate": PolicyActivate,
     "lease.close": LeaseClose,
@@ -115,6 +123,7 @@ ACTS: Mapping[str, type[Payload]] = {
     "client.add_proxied": ClientAddProxied,
     "recovery.link": Nothing,
     "recovery.veto": Nothing,
+    "recovery.print_keys": Nothing,
 }
 
 

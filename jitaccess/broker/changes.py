@@ -14,6 +14,7 @@ from jitaccess.broker.acts import (
     ClientAdd,
     ClientAddProxied,
     GroupAdd,
+    HoldPlace,
     LeaseClose,
     LinkCreate,
     Member,
@@ -122,6 +123,18 @@ def _recovery_link(tx: Tx, broker: Broker, current: Current, change: Change, pay
     return recovery.link(tx, broker.site, change.subject_id)
 
 
+def _hold_place(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    given = cast(HoldPlace, payload)
+    cause = given.cause.strip() or "signed by an administrator"
+    kind = hold.HoldKind(given.kind)
+    hold.place(tx, broker, kind=kind, subject_id=change.subject_id, cause=cause, by=current.person.id, sure=True)
+    return None
+
+
+def _print_keys(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    return "\n".join(recovery.print_keys(tx))
+
+
 def _hold_release(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
     held = hold.find(tx, change.subject_id)
     hold.release(tx, held.id, by=current.person.id)
@@ -188,6 +201,7 @@ EFFECTS: Mapping[str, Effect] = {
     "member.add": _member_add,
     "member.end": _member_end,
     "enrolment.create": _link_create,
+    "hold.place": _hold_place,
     "hold.release": _hold_release,
     "policy.activate": _policy_activate,
     "lease.close": _lease_close,
@@ -195,6 +209,7 @@ EFFECTS: Mapping[str, Effect] = {
     "client.add_proxied": _client_add_proxied,
     "recovery.link": _recovery_link,
     "recovery.veto": _recovery_veto,
+    "recovery.print_keys": _print_keys,
 }
 
 
@@ -210,7 +225,7 @@ def begin(
     if not people.is_admin(tx, current.person.id):
         return Refused(Kind.FORBIDDEN, "not_an_admin", "Only an administrator may do this.")
     given = parsed(kind, payload)
-    refused = judging.refusal(tx, kind=kind, subject=subject, payload=given, signers={current.person.id})
+    refused = judging.refusal(tx, broker, kind=kind, subject=subject, payload=given, signers={current.person.id})
     if refused is not None:
         tx.record(
             EventType.CHANGE_REJECTED,
@@ -253,7 +268,7 @@ def complete(tx: Tx, broker: Broker, current: Current, *, challenge_id: str, res
         given = parsed(statement.kind, payload)
         kind, subject = statement.kind, statement.subject
         signers = _signers(tx, statement.change_id, current)
-        refused = judging.refusal(tx, kind=kind, subject=subject, payload=given, signers=signers)
+        refused = judging.refusal(tx, broker, kind=kind, subject=subject, payload=given, signers=signers)
         if refused is not None:
             return refused
         number = judging.required(tx, broker, kind=kind, subject=subject, payload=given)

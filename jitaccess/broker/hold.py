@@ -1,7 +1,9 @@
 """How is somebody or something stopped at once? Holds, their release, and ending everything (R12, T-17).
 
 A hold is placed by one person with a session, takes effect in its own transaction and ends what is live under it: sessions,
-pending requests, grants. Releasing one is a signed change by somebody else than its subject (`broker.changes`).
+pending requests, grants. Releasing one is a signed change by somebody else than its subject (`broker.changes`). A hold that would leave
+nobody who can administer the broker, and so nobody to release it, is not placed by a tap: what is live ends all the same, and the hold
+takes signatures or the host's shell (ADR 0039).
 """
 
 from collections.abc import Sequence
@@ -15,10 +17,12 @@ from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.revoke import LIVE_GRANTS, LIVE_LEASES, end_grants, live_grants
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, RequestState
+from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
-from jitaccess.identity.people import register, staff
+from jitaccess.identity.people import Foreseen, foresee, register, staff
 from jitaccess.identity.sessions import end_all
+from jitaccess.identity.standing import able_administrators
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Account, Approval, Grant, Hold, Lease, Passkey, Person
 from jitaccess.told import told
@@ -44,12 +48,49 @@ class Ended:
     grants: int
 
 
-def place(tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, cause: str, by: str) -> tuple[Hold, Ended]:
-    """Place a hold and end what is live under it; an equal hold in force is returned as it is."""
+LAST_ADMINISTRATOR = Refused(
+    Kind.CONFLICT,
+    "last_administrator",
+    "Everything live was ended. The hold itself would leave nobody who can administer this broker: sign it with a passkey, or place it on "
+    "the broker's own host.",
+)
+
+
+def locks_out(view: View, kind: HoldKind, subject_id: str) -> bool:
+    """Say whether a hold would leave nobody who can administer the broker."""
+    if kind not in (HoldKind.PERSON, HoldKind.PASSKEY, HoldKind.INSTITUTION):
+        return False
+    after = foresee(view, Foreseen(holds=frozenset({(kind.value, subject_id)})))
+    return bool(able_administrators(staff(view))) and not able_administrators(after)
+
+
+def place(
+    tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, cause: str, by: str, sure: bool = False
+) -> tuple[Hold | Refused, Ended]:
+    """Place a hold and end what is live under it; an equal hold in force is returned as it is.
+
+    A refusal for the hold: it would lock everybody out, and nobody signed it (`sure`). What is live was ended, and the alarm is raised.
+    """
     _check_subject(tx, broker, kind, subject_id)
     known = next((one for one in in_force(tx) if (one.kind, one.subject_id) == (kind.value, subject_id)), None)
     if known is not None:
         return known, end_everything(tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD)
+    if not sure and locks_out(tx, kind, subject_id):
+        tx.record(
+            EventType.ALARM_RAISED,
+            subject={kind.value: subject_id},
+            body={"what": "hold_would_lock_out", "by": by},
+        )
+        return LAST_ADMINISTRATOR, end_everything(
+            tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD
+        )
+    hold = _write(tx, kind, subject_id, cause, by)
+    if kind is HoldKind.PERSON:
+        tell(tx, "held", subject_id, hold.id)
+    return hold, end_everything(tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD)
+
+
+def _write(tx: Tx, kind: HoldKind, subject_id: str, cause: str, by: str) -> Hold:
     key = tx.new_id()
     named = kind.value if kind is not HoldKind.INSTANCE else "instance"
     event = tx.record(
@@ -58,7 +99,7 @@ def place(tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, cause: str
         body={"kind": kind.value, "by": by},
         texts={"cause": cause},
     )
-    hold = tx.insert(
+    return tx.insert(
         Hold,
         event,
         id=key,
@@ -68,9 +109,14 @@ def place(tx: Tx, broker: Broker, *, kind: HoldKind, subject_id: str, cause: str
         placed_by=by,
         placed_at=tx.now,
     )
-    if kind is HoldKind.PERSON:
-        tell(tx, "held", subject_id, key)
-    return hold, end_everything(tx, broker, kind=kind, subject_id=subject_id, by=by, cause=EndCause.HELD)
+
+
+def keep_for_others(tx: Tx, broker: Broker, held: Hold, person_id: str) -> None:
+    """Lift a hold on an institution for one person: everybody else of it is on hold by name from here on."""
+    release(tx, held.id, by="paper keys")
+    known = {one.subject_id for one in in_force(tx) if one.kind == HoldKind.PERSON.value}
+    for other in sorted(register(tx).of_institution(held.subject_id) - known - {person_id}):
+        _write(tx, HoldKind.PERSON, other, held.cause, held.placed_by)
 
 
 def _check_subject(tx: Tx, broker: Broker, kind: HoldKind, subject_id: str) -> None:

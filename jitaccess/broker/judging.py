@@ -8,14 +8,14 @@ from collections.abc import Collection
 from typing import cast
 
 from jitaccess.broker import cut, hold, policies
-from jitaccess.broker.acts import LinkCreate, Member, Payload, PersonChange
+from jitaccess.broker.acts import HoldPlace, LinkCreate, Member, Payload, PersonChange
 from jitaccess.broker.context import Broker
 from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import Refused
 from jitaccess.errors import Kind
 from jitaccess.identity import enrolment, people, replacing
-from jitaccess.identity.people import Foreseen
-from jitaccess.identity.standing import touched
+from jitaccess.identity.people import Foreseen, Staff
+from jitaccess.identity.standing import able_administrators, touched
 from jitaccess.store.db import View
 from jitaccess.store.tables import Account, Recovery
 
@@ -26,7 +26,27 @@ ON_THE_HOST = Refused(
     "on_the_host",
     "A recovery with paper keys is finished on the broker's own host: jitaccess recovery.",
 )
-BY_TWO = frozenset({"person.add", "person.enable", "account.add", "member.add", "enrolment.create", "lease.close"})
+LOCKED_OUT = Refused(
+    Kind.CONFLICT,
+    "too_few_administrators",
+    "This would leave too few who can administer the broker. Make somebody else an administrator, with a passkey, first.",
+)
+HELD_HIM = Refused(
+    Kind.FORBIDDEN,
+    "held_by_you",
+    "Whoever put somebody on hold does not veto that person's recovery. Ask another founder.",
+)
+BY_TWO = frozenset(
+    {
+        "person.add",
+        "person.enable",
+        "account.add",
+        "member.add",
+        "enrolment.create",
+        "lease.close",
+        "recovery.print_keys",
+    }
+)
 """Acts that two administrators sign, whoever they are about."""
 BINDING = frozenset({"email", "institution", "unit", "manager_id"})
 """Fields of a person that rules or warnings depend on; the others are words."""
@@ -52,7 +72,9 @@ def foreseen(kind: str, subject: str, payload: Payload) -> Foreseen | None:
             return None
 
 
-def refusal(view: View, *, kind: str, subject: str, payload: Payload, signers: Collection[str]) -> Refused | None:
+def refusal(
+    view: View, broker: Broker, *, kind: str, subject: str, payload: Payload, signers: Collection[str]
+) -> Refused | None:
     """Say why these persons may not sign this act, or None."""
     if _subject_person(view, kind, subject) in signers:
         return OWN_RIGHTS
@@ -64,10 +86,30 @@ def refusal(view: View, *, kind: str, subject: str, payload: Payload, signers: C
         refused = _no_link(view, kind, subject, payload)
         if refused is not None:
             return refused
+    if kind == "recovery.veto" and _held_by(view, subject, signers):
+        return HELD_HIM
     change = foreseen(kind, subject, payload)
-    if change is not None and widened(people.register(view), people.foresee(view, change).register, signers):
+    if change is None:
+        return None
+    before, after = people.staff(view), people.foresee(view, change)
+    if widened(before.register, after.register, signers):
         return OWN_RIGHTS
-    return None
+    return LOCKED_OUT if _too_few(broker, before, after) else None
+
+
+def _too_few(broker: Broker, before: Staff, after: Staff) -> bool:
+    """Say whether a change leaves fewer administrators than an act of two takes (a pilot's one), or none of those there were."""
+    had, left = able_administrators(before), able_administrators(after)
+    return left < had and len(left) < min(1 if broker.site.pilot else 2, len(had))
+
+
+def _held_by(view: View, recovery_id: str, signers: Collection[str]) -> bool:
+    """Say whether one of the signers put on hold whom the recovery is for."""
+    row = view.get(Recovery, recovery_id)
+    account = view.get(Account, row.account_id) if row is not None else None
+    if account is None:
+        return False
+    return any(one.placed_by in signers and hold.concerns(view, one, account.person_id) for one in hold.in_force(view))
 
 
 def widened(before: RegisterView, after: RegisterView, signers: Collection[str]) -> bool:
@@ -113,5 +155,15 @@ def required(view: View, broker: Broker, *, kind: str, subject: str, payload: Pa
         return policies.proposal(view, active, subject, pilot=broker.site.pilot).required
     if kind == "lease.close":
         cut.require_stuck(view, subject)
+    if kind == "hold.place":
+        return _to_hold(view, broker, hold.HoldKind(cast(HoldPlace, payload).kind), subject)
     gives = kind in BY_TWO or (kind == "person.change" and bool(set(cast(PersonChange, payload).values) & BINDING))
     return 2 if gives and not broker.site.pilot else 1
+
+
+def _to_hold(view: View, broker: Broker, kind: hold.HoldKind, subject: str) -> int:
+    """Return how many sign a hold: one, but two where it would leave no administrator but for oneself, and there are two."""
+    alone = able_administrators(people.staff(view))
+    if broker.site.pilot or len(alone) < 2 or not hold.locks_out(view, kind, subject):
+        return 1
+    return 2

@@ -3,9 +3,9 @@
 import click
 
 from jitaccess.app import open_broker
-from jitaccess.broker.hold import HoldKind, in_force, place
+from jitaccess.broker.hold import HoldKind, in_force, locks_out, place
 from jitaccess.broker.hold import end_everything as end_all
-from jitaccess.domain.values import LOCAL
+from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.settings import load
 
 KIND = click.argument("kind", type=click.Choice([kind.value for kind in HoldKind]))
@@ -21,12 +21,18 @@ def hold() -> None:
 @click.argument("subject_id")
 @click.option("--cause", default="by the operator", help="Why; shown to administrators.")
 def place_(kind: str, subject_id: str, cause: str) -> None:
-    """Place a hold and end what is live under it. Releasing one is signed on the page /people."""
+    """Place a hold and end what is live under it. Releasing one is signed on the page /holds; the shell lifts none."""
     broker = open_broker(load())
     with broker.begin(LOCAL) as tx:
-        row, ended = place(tx, broker, kind=HoldKind(kind), subject_id=subject_id, cause=cause, by="local")
+        last = locks_out(tx, HoldKind(kind), subject_id)
+        row, ended = place(tx, broker, kind=HoldKind(kind), subject_id=subject_id, cause=cause, by="local", sure=True)
     broker.db.close()
-    click.echo(f"hold {row.id}: ended {ended.sessions} sessions, {ended.requests} requests, {ended.grants} grants")
+    if last:
+        click.echo(
+            "Nobody is left who can administer this broker: `jitaccess recovery` with paper keys lifts this.", err=True
+        )
+    name = row.message if isinstance(row, Refused) else row.id
+    click.echo(f"hold {name}: ended {ended.sessions} sessions, {ended.requests} requests, {ended.grants} grants")
 
 
 @hold.command()

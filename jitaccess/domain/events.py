@@ -94,6 +94,7 @@ class EventType(StrEnum):
     RECOVERY_STARTED = "recovery.started"
     RECOVERY_VETOED = "recovery.vetoed"
     RECOVERY_FINISHED = "recovery.finished"
+    RECOVERY_KEYS_PRINTED = "recovery.keys_printed"
     LOG_EXPORTED = "log.exported"
     ADMIN_READ = "admin.read"
     SEAL_BROKEN = "seal.broken"

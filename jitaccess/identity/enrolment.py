@@ -13,7 +13,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import replacing
-from jitaccess.identity.passkeys import Ceremony, Response, begin_registration, complete_registration, list_for
+from jitaccess.identity.passkeys import Ceremony, Gate, Response, begin_registration, complete_registration, list_for
 from jitaccess.identity.people import may_act, may_enrol
 from jitaccess.identity.sessions import end_all
 from jitaccess.identity.site import Site
@@ -95,7 +95,7 @@ def complete(
         name=name,
         session_id=browser,
         enrolment_id=row.id,
-        gate=may_enrol if row.purpose == RECOVER else may_act,
+        gate=_gate_of(tx, row),
     )
     if isinstance(made, Refused):
         return made
@@ -118,6 +118,18 @@ def complete(
         replacing.finish(tx, replacement, made)
     tell(tx, "passkey_added", made.person_id, made.id)
     return made
+
+
+def _gate_of(view: View, row: Enrolment) -> Gate:
+    """Return what may keep an account from taking a passkey: of a recovery with paper keys nothing but its veto."""
+    if row.purpose != RECOVER:
+        return may_act
+    replacement = replacing.ripe(view, row.account_id)
+    return _nothing if replacement is not None and replacement.change_id is None else may_enrol
+
+
+def _nothing(view: View, /, *, person_id: str, account_id: str) -> Refused | None:
+    return None
 
 
 def tell(tx: Tx, kind: str, person_id: str, subject_id: str, *, after: timedelta | None = None) -> None:

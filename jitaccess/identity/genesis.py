@@ -76,7 +76,7 @@ def new_user_handle() -> str:
     return b64u_encode(new_bytes(32))
 
 
-def _paper_key() -> str:
+def new_paper_key() -> str:
     """Return 160 random bits in groups of four letters that cannot be misread on paper."""
     text = base64.b32encode(new_bytes(PAPER_BYTES)).decode()
     return "-".join(text[at : at + 4] for at in range(0, len(text), 4))
@@ -107,7 +107,7 @@ def genesis(
         with db.begin(LOCAL) as tx:
             if tx.scalar(select(Instance.id)) is not None:
                 raise JitError(Kind.CONFLICT, "This database holds an instance already: genesis happens once.")
-            paper = tuple(_paper_key() for _ in range(PAPER_KEYS))
+            paper = tuple(new_paper_key() for _ in range(PAPER_KEYS))
             instance_id = new_id(tx.now)
             event = tx.record(
                 EventType.INSTANCE_CREATED,

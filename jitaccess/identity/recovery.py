@@ -11,14 +11,14 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from jitaccess.domain.events import EventType
 from jitaccess.domain.wording import word
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import replacing
 from jitaccess.identity.enrolment import RECOVER, create_link, tell
-from jitaccess.identity.genesis import normal_paper_key
+from jitaccess.identity.genesis import PAPER_KEYS, PAPER_THRESHOLD, new_paper_key, normal_paper_key
 from jitaccess.identity.people import FOUNDERS, admins, register
 from jitaccess.identity.site import Site
 from jitaccess.proof.canonical import sha256_b64u
@@ -134,3 +134,31 @@ def stop(tx: Tx, recovery_id: str, *, by: str) -> None:
     if row.status != replacing.WAITING:
         raise JitError(Kind.CONFLICT, told("This recovery was %(status)s already.", status=word(row.status)))
     replacing.stop(tx, row, by=by)
+
+
+def keys_left(view: View) -> int:
+    """Return how many paper keys can still be presented."""
+    return int(view.scalar(select(func.count()).select_from(RecoveryKey).where(RecoveryKey.used_at.is_(None))))
+
+
+def print_keys(tx: Tx) -> tuple[str, ...]:
+    """Make new paper keys in the place of all old ones and return them, to be printed once; raises CONFLICT while one is under way."""
+    if replacing.by_paper(tx):
+        raise JitError(
+            Kind.CONFLICT, "A recovery is under way: finish it, or veto it, before new paper keys are printed."
+        )
+    made = tuple(new_paper_key() for _ in range(PAPER_KEYS))
+    hashes = [hash_secret(normal_paper_key(text)) for text in made]
+    event = tx.record(EventType.RECOVERY_KEYS_PRINTED, body={"threshold": PAPER_THRESHOLD, "hashes": [*sorted(hashes)]})
+    for old in tx.all(select(RecoveryKey).where(RecoveryKey.used_at.is_(None))):
+        tx.update(old, event, used_at=tx.now)
+    for secret_hash in hashes:
+        tx.insert(
+            RecoveryKey,
+            event,
+            id=tx.new_id(),
+            secret_hash=secret_hash,
+            threshold=PAPER_THRESHOLD,
+            created_at=tx.now,
+        )
+    return made

@@ -1,5 +1,6 @@
-"""What would a change of the register give to somebody? The register before and after it, compared person by person (R21).
+"""What would a change of the register give to somebody, and could the broker still be administered after it? (R21, design.md section 6a)
 
+The register before and after it is compared, person by person.
 A right may come by many roads: a group, a group put into a group, an institution, a unit, a manager, or the end of a `never` that a
 manager stood behind. So nothing here asks what kind of change it is; two whole views of the register are compared.
 """
@@ -7,6 +8,7 @@ manager stood behind. So nothing here asks what kind of change it is; two whole 
 from dataclasses import dataclass
 
 from jitaccess.domain.register import RegisterView
+from jitaccess.identity.people import ADMINS, FOUNDERS, Staff
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,16 @@ def touched(before: RegisterView, after: RegisterView, person_id: str) -> bool:
     lost_reports = before.subordinates_of(person_id) - after.subordinates_of(person_id)
     lost_managers = before.managers_of(person_id) - after.managers_of(person_id)
     return bool(lost_reports or lost_managers)
+
+
+def able_administrators(staff: Staff) -> frozenset[str]:
+    """Return who could sign an act of administration: on the register, not on hold, with a passkey that is neither blocked nor on hold."""
+    with_passkey = {
+        staff.accounts[account][0]
+        for key, (account, status) in staff.passkeys.items()
+        if status == "active" and ("passkey", key) not in staff.holds and staff.accounts.get(account, ("", False))[1]
+    }
+    persons = staff.register.persons
+    return frozenset(
+        person for person in with_passkey & staff.register.able if persons[person].groups & {ADMINS, FOUNDERS}
+    )

@@ -19,13 +19,13 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import people
+from jitaccess.identity import people, recovery
 from jitaccess.identity.changes import pending as pending_changes
 from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
 from jitaccess.store.tables import Change
 from jitaccess.web import display, drawings, telling
-from jitaccess.web.doors import current, own_path
+from jitaccess.web.doors import current, own_path, settle
 
 TIMELINE_DAYS = 30
 
@@ -76,8 +76,11 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
             found = health.findings(view, broker)
             names = _names(view)
             owners = {key: names.get(person, person) for key, (person, _) in people.staff(view).accounts.items()}
+            paper = recovery.keys_left(view)
             waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
-        return render_template("admin.html", findings=telling_of(found), changes=waiting, names=names | owners)
+        return render_template(
+            "admin.html", findings=telling_of(found), changes=waiting, names=names | owners, paper=paper
+        )
 
     @pages.post("/changes/<change_id>/reject")
     def reject(change_id: str) -> BaseResponse:
@@ -170,6 +173,7 @@ def _people(pages: Blueprint, broker: Broker) -> None:
             institutions=policies.institutions if policies is not None else {},
             targets=policies.targets if policies is not None else {},
             now=to_epoch_s(view.now),
+            last=hold.locks_out(view, hold.HoldKind.PERSON, found.row.id),
             changes=[change for change in pending_changes(view) if change.subject_id in {found.row.id, *own}],
         )
 
@@ -259,12 +263,15 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
             found = hold.in_force(view)
             names = _names(view)
             policies = broker.policies.active_or_none(view)
+            institutions = policies.institutions if policies is not None else {}
+            last = [key for key in institutions if hold.locks_out(view, hold.HoldKind.INSTITUTION, key)]
         return render_template(
             "holds.html",
             holds=found,
             names=names,
             targets=policies.targets if policies is not None else {},
-            institutions=policies.institutions if policies is not None else {},
+            institutions={key: name for key, name in institutions.items() if key not in last},
+            last={key: institutions[key] for key in last},
             instance=broker.site.instance_id,
         )
 
@@ -272,7 +279,7 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
     def place() -> BaseResponse:
         me = administrator(broker)
         with broker.begin(me.actor) as tx:
-            hold.place(
+            placed, _ = hold.place(
                 tx,
                 broker,
                 kind=_kind(),
@@ -280,6 +287,7 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
                 cause=request.form.get("cause", "").strip()[:200] or "by an administrator",
                 by=me.person.id,
             )
+        settle(placed)
         return redirect(_back("/people"), 303)
 
     @pages.post("/end-everything")

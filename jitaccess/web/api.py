@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from jitaccess.broker import approve, changes, deputies, hold, revoke
+from jitaccess.broker import approve, changes, deputies, hold, returning, revoke
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -212,9 +212,9 @@ def _identity(api: Blueprint, broker: Broker) -> None:
     def enrol_complete() -> Response:
         given = schemas.body(schemas.NamedAnswer)
         with broker.begin(SYSTEM) as tx:
-            found = enrolment.complete(
+            found = returning.complete(
                 tx,
-                site,
+                broker,
                 given.token,
                 challenge_id=given.challenge_id,
                 response=given.response,
@@ -586,8 +586,9 @@ def _admin(api: Blueprint, broker: Broker) -> None:
                 cause=given.cause or "by an administrator",
                 by=me.person.id,
             )
+        placed = settle(row)
         return jsonify(
-            {"hold_id": row.id, "sessions": ended.sessions, "requests": ended.requests, "grants": ended.grants}
+            {"hold_id": placed.id, "sessions": ended.sessions, "requests": ended.requests, "grants": ended.grants}
         )
 
     @api.post("/end-everything")

@@ -19,7 +19,7 @@ from jitaccess.identity import passkeys, people
 from jitaccess.identity.sessions import Current
 from jitaccess.store.tables import Passkey
 from jitaccess.web import answers, schemas
-from jitaccess.web.doors import clear_session, current, current_or_none
+from jitaccess.web.doors import clear_session, current, current_or_none, settle
 from jitaccess.web.limits import count_sign_in
 from jitaccess.web.operations import documented
 
@@ -41,11 +41,13 @@ def blueprint(broker: Broker) -> Blueprint:
         me = current_or_none()
         found: list[Passkey] = []
         helpers: list[str] = []
+        last = False
         if me is not None:
             with broker.read() as view:
                 found = [key for key in passkeys.list_for(view, me.account.id) if key.status == "active"]
                 helpers = _helpers(view, me)
-        return render_template("lost.html", passkeys=found, helpers=helpers, kind_of=kind_of)
+                last = hold.locks_out(view, HoldKind.PERSON, me.person.id)
+        return render_template("lost.html", passkeys=found, helpers=helpers, kind_of=kind_of, last=last)
 
     @pages.post("/lost/passkey/<passkey_id>")
     def block(passkey_id: str) -> BaseResponse:
@@ -55,9 +57,10 @@ def blueprint(broker: Broker) -> Blueprint:
             row = tx.unchecked_get(Passkey, passkey_id[:64])
             if row is None or row.account_id != me.account.id:
                 raise JitError(Kind.NOT_FOUND, "There is no such passkey of yours.")
-            hold.place(
+            placed, _ = hold.place(
                 tx, broker, kind=HoldKind.PASSKEY, subject_id=row.id, cause="lost, says its owner", by=me.person.id
             )
+        settle(placed)
         return redirect("/lost", 303)
 
     @pages.post("/lost/account")
@@ -65,7 +68,7 @@ def blueprint(broker: Broker) -> Blueprint:
         """Hold the own account: sessions, requests and grants end at once; only somebody else lifts it."""
         me = current()
         with broker.begin(me.actor) as tx:
-            hold.place(
+            placed, _ = hold.place(
                 tx,
                 broker,
                 kind=HoldKind.PERSON,
@@ -73,6 +76,7 @@ def blueprint(broker: Broker) -> Blueprint:
                 cause="lost device, says its owner",
                 by=me.person.id,
             )
+        settle(placed)
         response = redirect("/lost?held=1", 303)
         clear_session(response)
         return response

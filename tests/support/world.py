@@ -194,8 +194,15 @@ class World:
         """Put a person on hold from the broker's own shell."""
         with self.broker.begin(LOCAL) as tx:
             row, _ = hold.place(
-                tx, self.broker, kind=HoldKind.PERSON, subject_id=self.person(key), cause="a test", by="local"
+                tx,
+                self.broker,
+                kind=HoldKind.PERSON,
+                subject_id=self.person(key),
+                cause="a test",
+                by="local",
+                sure=True,
             )
+        assert not isinstance(row, Refused)
         return row
 
     def use_kind(self, kind: ConnectorKind) -> None:
@@ -229,13 +236,15 @@ class Prepared:
     seeded: Seeded
 
 
-def prepare(url: str, folder: Path, *, policies: Path = ROOT / "policies", now: datetime = START) -> Prepared:
+def prepare(
+    url: str, folder: Path, *, policies: Path = ROOT / "policies", now: datetime = START, pilot: bool = False
+) -> Prepared:
     """Seed a database once, with the policies of a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     wrapping_key = create_wrapping_key(folder / "wrapping.key")
     policy = read_policies(policies)
     settings = settings_for(url, folder)
-    return Prepared(folder, seed(settings, FrozenClock(now), wrapping_key, policy, enrolled=EVERYBODY))
+    return Prepared(folder, seed(settings, FrozenClock(now), wrapping_key, policy, enrolled=EVERYBODY, pilot=pilot))
 
 
 def open_world(url: str, prepared: Prepared, folder: Path, *, clock: Any = None, **changes: Any) -> World:

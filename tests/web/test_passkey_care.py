@@ -138,3 +138,17 @@ def test_a_recovery_with_paper_keys_is_not_stopped_with_a_tap(site: Site) -> Non
     veto = {"kind": "recovery.veto", "subject": row.id}
     assert site.ceremony("besa", "/api/changes", veto).json["applied"] is True
     assert site.get("/api/recoveries").json == []
+
+
+@pytest.mark.covers("R12", "R15")
+def test_the_last_administrator_is_held_with_the_passkey_and_not_with_a_cookie_alone(site: Site) -> None:
+    for key in ("besa", "milan"):
+        site.as_("agim").form("/holds", kind="person", subject_id=site.world.person(key))
+    html = text(site, "/lost")
+    assert 'name="kind" value="hold.place"' in html
+    assert "Hold, signed" in text(site, f"/people/{site.world.person('agim')}")
+    assert site.form("/lost/account").status_code == 409
+    assert site.get("/").status_code == 303  # but its sessions are over
+    body = {"kind": "hold.place", "subject": site.world.person("agim"), "payload": {"kind": "person"}}
+    assert site.as_("agim").ceremony("agim", "/api/changes", body).json["applied"] is True
+    assert site.get("/").status_code == 303
