@@ -85,17 +85,17 @@ def unverified(token: str) -> dict[str, Any]:
     return found
 
 
-def register(stage: Stage, told: Told) -> ClientSecret:
-    """Register the measuring client, and a proxied application of the same target."""
+def register(stage: Stage, told: Told) -> tuple[ClientSecret, str]:
+    """Register the measuring client, and a proxied application of the same target; return the one and the id of the other."""
     keys = Keyring.load(stage.settings.store.url, read_wrapping_key(stage.settings.keys.wrapping_key_file))
     db = Database(stage.settings.store.url, SystemClock(), keys.seals)
     with db.begin(LOCAL) as tx:
         client, secret = add_client(
             tx, target="treasury", name="Measuring", redirect_uris=[CALLBACK], backchannel_logout_uri=told.url
         )
-        add_proxied(tx, target="treasury", name="Proxied", origin=PROXIED)
+        proxied = add_proxied(tx, target="treasury", name="Proxied", origin=PROXIED)
     db.close()
-    return ClientSecret(client.id, secret or "")
+    return ClientSecret(client.id, secret or ""), proxied.id
 
 
 @dataclass(slots=True)
@@ -104,6 +104,7 @@ class Target:
 
     stage: Stage
     credential: ClientSecret
+    proxied_id: str
     told: Told
     arta: Staff
     agim: Staff
@@ -183,21 +184,23 @@ class Target:
 
     def enter(self, grant: str) -> str:
         """Sign a browser in to the proxied application under a grant; return the cookie that it gets there."""
-        status, led = self.forwarded("/proxied/start", "/", "")
+        status, led = self.forwarded(f"/proxied/{self.proxied_id}/start", "/", "")
         assert status == 303, led
         query = urlsplit(str(led["Location"])).query
         opened = self.arta.ceremony("/oidc/authorize", {"query": query, "grant_id": grant})
         assert opened.status == 200, opened
         back = urlsplit(str(opened.body["redirect"]))
         start = str(led["Set-Cookie"]).partition(";")[0]
-        status, found = self.forwarded(f"/proxied/callback?{back.query}", f"{back.path}?{back.query}", start)
+        status, found = self.forwarded(
+            f"/proxied/{self.proxied_id}/callback?{back.query}", f"{back.path}?{back.query}", start
+        )
         assert status == 303, found
         cookies = (line.partition(";")[0] for line in found.get_all("Set-Cookie", []))
         return next(cookie for cookie in cookies if cookie.startswith(f"{APP_COOKIE}="))
 
     def passes(self, cookie: str) -> bool:
         """Say whether a proxy would let a request with this cookie through."""
-        return self.forwarded("/forward-auth", "/inside", cookie)[0] == 200
+        return self.forwarded(f"/forward-auth/{self.proxied_id}", "/inside", cookie)[0] == 200
 
     def looks(self, tokens: dict[str, Any], cookie: str) -> dict[str, Callable[[], bool]]:
         """Return each way, as a look that says whether the token, or the browser at the proxy, is refused by now."""
@@ -276,7 +279,7 @@ def standing() -> Iterator[Target]:
         try:
             # The file ends with [limits]: a person may ask as often as it takes here.
             stage.config.write_text(stage.config.read_text() + "requests_per_person_hour = 1000000\n")
-            credential = register(stage, told)
+            credential, proxied_id = register(stage, told)
             stage.broker.start()
             with httpx2.Client(timeout=LIMIT_S) as one, httpx2.Client(timeout=LIMIT_S) as two:
                 arta = Staff("Arta", stage.origin, stage.seeded.passkeys["arta"], one)
@@ -287,6 +290,7 @@ def standing() -> Iterator[Target]:
                 yield Target(
                     stage,
                     credential,
+                    proxied_id,
                     told,
                     arta,
                     agim,

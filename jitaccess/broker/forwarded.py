@@ -10,14 +10,14 @@ from typing import cast
 
 from sqlalchemy import select
 
-from jitaccess.broker.clients import proxied
+from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.verify import audience_of, stands
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError
 from jitaccess.sdk.tokens import Inputs
-from jitaccess.store.db import SealBroken, Tx, View
+from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AccessRequest, Grant, Token
 from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
@@ -41,34 +41,26 @@ class Passage:
     """A JWT of the kind that `jitaccess.sdk.Verifier` takes, for the target's audience."""
 
 
-def passage(broker: Broker, origin: str, secret: str) -> Passage | None:
-    """Return who goes through at this origin with this cookie, or None; a broken seal was alarmed and is None."""
+def passage(view: View, broker: Broker, client: ClientFacts, secret: str) -> Passage | None:
+    """Return who goes through to this application with this cookie, or None. Raises SEAL_BROKEN, which the view alarms when it is left."""
     if not 0 < len(secret) <= MAX_SECRET:
         return None
-    try:
-        with broker.read() as view:
-            broker.keyring.refresh(view)
-            token = session_row(view, origin, secret)
-            grant = stands(view, token) if token is not None else None
-            return None if token is None or grant is None else _passage(view, broker, token, grant)
-    except SealBroken:
-        return None
+    broker.keyring.refresh(view)
+    token = session_row(view, client, secret)
+    grant = stands(view, token) if token is not None else None
+    return None if token is None or grant is None else _passage(view, broker, client, token, grant)
 
 
-def session_row(view: View, origin: str, secret: str) -> Token | None:
-    """Return the row behind a proxied host's cookie, for that very host."""
-    client = proxied(view).get(origin)
-    if client is None:
-        return None
+def session_row(view: View, client: ClientFacts, secret: str) -> Token | None:
+    """Return the row behind a proxied application's cookie; that of another application is none."""
     row = view.first(select(Token).where(Token.secret_hash == hash_secret(secret), Token.kind == "refresh"))
     return row if row is not None and row.client_id == client.id else None
 
 
-def _passage(view: View, broker: Broker, token: Token, grant: Grant) -> Passage | None:
+def _passage(view: View, broker: Broker, client: ClientFacts, token: Token, grant: Grant) -> Passage | None:
     audience = audience_of(view, broker, grant.target)
     request = view.get(AccessRequest, grant.request_id)
-    client = next((found for found in proxied(view).values() if found.id == token.client_id), None)
-    if audience is None or request is None or client is None or client.target != grant.target or grant.ends_at is None:
+    if audience is None or request is None or client.target != grant.target or grant.ends_at is None:
         return None
     named = GrantClaims(
         grant.id,
@@ -98,9 +90,9 @@ def _passage(view: View, broker: Broker, token: Token, grant: Grant) -> Passage 
     return Passage(grant.person_id, grant.target, grant.entitlement, grant.id, to_epoch_s(grant.ends_at), minted.text)
 
 
-def leave(tx: Tx, origin: str, secret: str) -> None:
-    """End the session of a proxied host; the grant itself goes on. Unknown ones end nothing."""
-    row = session_row(tx, origin, secret)
+def leave(tx: Tx, client: ClientFacts, secret: str) -> None:
+    """End a browser's session at a proxied application; the grant itself goes on. Unknown ones end nothing."""
+    row = session_row(tx, client, secret)
     if row is None or row.ended_at is not None:
         return
     event = tx.record(

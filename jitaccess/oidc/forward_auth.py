@@ -1,9 +1,11 @@
 """The doors for reverse proxies: nginx `auth_request`, Caddy `forward_auth` (R41-R46).
 
-`/forward-auth` answers for each request of a proxied application 200, 401 or 403, never anything in between, and every identity header
-always, empty where nobody goes through. What the proxy leads here under the application's own address (`/.jitaccess/`) signs the browser
-in by the ordinary code flow: the passkey is asked for, and who has no access is led to ask for it. The cookie is the proxied host's
-own; the broker's cookie never leaves the broker's origin.
+Every question is asked in the name of one application: its client id is in the path, which the proxy's configuration holds and no client
+can reach; an address that is not this application's is refused, so a proxy that passes on whatever Host it is sent opens nothing (ADR 43).
+`/forward-auth/<client id>` answers for each request of it 200, 401 or 403, never anything in between, and every identity header always,
+empty where nobody goes through. What the proxy leads here under the application's own address (`/.jitaccess/`) signs the browser in by the
+ordinary code flow: the passkey is asked for, and who has no access is led to ask for it. The cookie is the proxied host's own; the
+broker's cookie never leaves the broker's origin.
 """
 
 import hashlib
@@ -19,16 +21,17 @@ from flask_babel import gettext
 from sqlalchemy import select
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker.clients import ClientFacts, proxied
+from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.forwarded import leave, passage
+from jitaccess.broker.forwarded import Passage, leave, passage
 from jitaccess.broker.status import reserve
-from jitaccess.domain.forwarded import Forwarded, Unclear, read_forwarded, unclear_uri
+from jitaccess.domain.forwarded import Unclear, read_forwarded, unclear_uri
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.provider import FormRequest, Provider
 from jitaccess.proof.canonical import b64u_encode
+from jitaccess.store.db import SealBroken, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AuthorizationCode, Grant
 from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
@@ -45,19 +48,28 @@ PREFIX = "/.jitaccess/"
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that reads in one way only, and the application it is about."""
+
+    method: str
+    origin: str
+    """The client's own `proxied_origin`."""
+    uri: str
+    client: ClientFacts
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardAuth:
     """What the endpoints share."""
 
     broker: Broker
 
-    def check(self) -> BaseResponse:
+    def check(self, client_id: str) -> BaseResponse:
         """Answer a proxy's question about one request. With `?login=redirect` a page view without access is led to sign in."""
-        asked = self._asked()
+        asked, found = self._judged(client_id)
         if isinstance(asked, Unclear):
             log.warning("forward-auth refused a question from %s: %s", request.remote_addr, asked.reason)
             return _answer(403)
-        secret = self._cookie(APP_COOKIE)
-        found = passage(self.broker, asked.origin, secret) if secret else None
         if found is not None:
             values = (
                 found.person_id,
@@ -68,19 +80,16 @@ class ForwardAuth:
                 found.assertion,
             )
             return _answer(200, values)
-        if self._client(asked.origin) is None:
-            return _answer(403)
         if request.args.get("login") == "redirect" and asked.method in SAFE_METHODS:
             answer = _answer(302)
             answer.headers["Location"] = f"{asked.origin}{PREFIX}start?{urlencode({'to': asked.uri})}"
             return answer
         return _answer(401)
 
-    def start(self) -> BaseResponse:
+    def start(self, client_id: str) -> BaseResponse:
         """Begin to sign a browser in to a proxied application; what it wanted waits in the application's own cookie."""
-        asked = self._asked()
-        client = None if isinstance(asked, Unclear) else self._client(asked.origin)
-        if isinstance(asked, Unclear) or client is None:
+        asked = self._asked(client_id)
+        if isinstance(asked, Unclear):
             return _over()
         if asked.method not in SAFE_METHODS:
             return _plain(401, gettext("Sign in first: open the address of the application."))
@@ -88,8 +97,8 @@ class ForwardAuth:
         verifier = new_secret()
         query = {
             "response_type": "code",
-            "client_id": client.id,
-            "redirect_uri": client.redirect_uris[0],
+            "client_id": asked.client.id,
+            "redirect_uri": asked.client.redirect_uris[0],
             "scope": "openid",
             "state": _state(verifier),
             "code_challenge": b64u_encode(hashlib.sha256(verifier.encode()).digest()),
@@ -99,20 +108,21 @@ class ForwardAuth:
         _set(answer, START_COOKIE, f"{verifier}.{quote(_path(wanted), safe='')}", START_LIFE_S)
         return answer
 
-    def callback(self) -> BaseResponse:
+    def callback(self, client_id: str) -> BaseResponse:
         """Take the code at the application's own address and give the browser that address's cookie.
 
-        1 the question is clear and the address registered · 2 this browser began it (state) and the answer is this issuer's
+        1 the question is clear and about this application · 2 this browser began it (state) and the answer is this issuer's
         (RFC 9207) · 3 the code, once, with its verifier · 4 back only to a path of the same address.
         """
-        asked = self._asked()
-        client = None if isinstance(asked, Unclear) else self._client(asked.origin)  # 1
+        asked = self._asked(client_id)  # 1
         verifier, _, path = self._cookie(START_COOKIE).partition(".")
         state, code = request.args.get("state", ""), request.args.get("code", "")
         ours = bool(verifier) and hmac.compare_digest(_state(verifier).encode(), state.encode())
-        if client is None or not ours or request.args.get("iss") != self.broker.site.origin or not code:  # 2
+        if (
+            isinstance(asked, Unclear) or not ours or request.args.get("iss") != self.broker.site.origin or not code
+        ):  # 2
             return _over()
-        secret = self._redeem(client, code, verifier)  # 3
+        secret = self._redeem(asked.client, code, verifier)  # 3
         if secret is None:
             return _over()
         answer = redirect(_path(unquote(path)), 303)  # 4
@@ -120,32 +130,51 @@ class ForwardAuth:
         answer.delete_cookie(START_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
         return answer
 
-    def sign_out(self) -> BaseResponse:
+    def sign_out(self, client_id: str) -> BaseResponse:
         """End this browser's session at the application; only the application's own pages may ask."""
-        asked = self._asked()
+        asked = self._asked(client_id)
         own = not isinstance(asked, Unclear) and request.headers.get("Origin") == asked.origin
         if isinstance(asked, Unclear) or asked.method != "POST" or not own:
             return _plain(403, gettext("Sign out from a page of the application."))
-        client, secret = self._client(asked.origin), self._cookie(APP_COOKIE)
-        if client is not None and secret:
-            with self.broker.begin(actor_of(client)) as tx:
-                leave(tx, asked.origin, secret)
+        secret = self._cookie(APP_COOKIE)
+        if secret:
+            with self.broker.begin(actor_of(asked.client)) as tx:
+                leave(tx, asked.client, secret)
         answer = redirect("/", 303)
         answer.delete_cookie(APP_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
         return answer
 
-    def _asked(self) -> Forwarded | Unclear:
+    def _judged(self, client_id: str) -> tuple[Asked | Unclear, Passage | None]:
+        """Read the question and who goes through, in one view; a broken seal was alarmed and lets nobody through."""
+        asked: Asked | Unclear = Unclear("a broken seal")
+        try:
+            with self.broker.read() as view:
+                asked = self._read(view, client_id)
+                if isinstance(asked, Unclear):
+                    return asked, None
+                return asked, passage(view, self.broker, asked.client, self._cookie(APP_COOKIE))
+        except SealBroken:
+            return asked, None
+
+    def _asked(self, client_id: str) -> Asked | Unclear:
+        with self.broker.read() as view:
+            return self._read(view, client_id)
+
+    def _read(self, view: View, client_id: str) -> Asked | Unclear:
+        """Read the question: from a proxy that is heard, about the application that the proxy's configuration names."""
         try:
             peer = ipaddress.ip_address(request.remote_addr or "")
         except ValueError:
             return Unclear("no address of the asking side")
         if not any(peer in network for network in self.broker.settings.forward_auth.proxies):
             return Unclear("not one of forward_auth.proxies")
-        return read_forwarded(request.headers)
-
-    def _client(self, origin: str) -> ClientFacts | None:
-        with self.broker.read() as view:
-            return proxied(view).get(origin)
+        found = read_forwarded(request.headers)
+        if isinstance(found, Unclear):
+            return found
+        client = registered(view).get(client_id)
+        if client is None or client.proxied_origin is None or client.proxied_origin != found.origin:
+            return Unclear("not about the application that the proxy is configured for")
+        return Asked(found.method, found.origin, found.uri, client)
 
     def _cookie(self, name: str) -> str:
         """Return one cookie; nothing where it stands twice or is not plain text: somebody else may have set the other."""
@@ -211,8 +240,22 @@ def blueprint(broker: Broker) -> Blueprint:
     found = Blueprint("forward_auth", "jitaccess.oidc")
     at = ForwardAuth(broker)
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    found.add_url_rule("/forward-auth", "check", without_cookie(lambda: at.check()), methods=every)
-    found.add_url_rule("/proxied/start", "start", without_cookie(lambda: at.start()), methods=every)
-    found.add_url_rule("/proxied/callback", "callback", without_cookie(lambda: at.callback()), methods=["GET"])
-    found.add_url_rule("/proxied/sign-out", "sign_out", without_cookie(lambda: at.sign_out()), methods=["POST"])
+    found.add_url_rule(
+        "/forward-auth/<client_id>", "check", without_cookie(lambda client_id: at.check(client_id)), methods=every
+    )
+    found.add_url_rule(
+        "/proxied/<client_id>/start", "start", without_cookie(lambda client_id: at.start(client_id)), methods=every
+    )
+    found.add_url_rule(
+        "/proxied/<client_id>/callback",
+        "callback",
+        without_cookie(lambda client_id: at.callback(client_id)),
+        methods=["GET"],
+    )
+    found.add_url_rule(
+        "/proxied/<client_id>/sign-out",
+        "sign_out",
+        without_cookie(lambda client_id: at.sign_out(client_id)),
+        methods=["POST"],
+    )
     return found

@@ -1,7 +1,7 @@
 """How does a system join? Its clients, registered with a signature, and what to paste into it, filled with this broker's own names.
 
 For administrators alone. A client is registered as every administrative act is: the page shows first exactly what is signed; its secret is
-shown once. Switching one off takes one tap. The snippets are the shipped examples with other names in them, which a test compares.
+shown once. Switching one off takes one tap. The snippets are what the shipped examples are made of, which a test compares.
 """
 
 import json
@@ -88,8 +88,9 @@ def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict
     """Return the snippets of each door for a target whose tokens carry an audience; needs an application context."""
     audience = str(target.connector["audience"])
     client = next((one for one in known if one.proxied_origin is None), None)
-    behind = next((one.proxied_origin for one in known if one.proxied_origin is not None), None)
-    origin = urlsplit(behind or audience)
+    behind = next((one for one in known if one.proxied_origin is not None), None)
+    address = (behind.proxied_origin if behind is not None else None) or audience
+    origin = urlsplit(address)
     broker = urlsplit(issuer)
     plain = origin.scheme == "http"
     names: dict[str, Any] = {
@@ -102,8 +103,12 @@ def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict
         "method": client.method.value if client is not None else AuthMethod.CLIENT_SECRET_BASIC.value,
         "redirect_uris": client.redirect_uris if client is not None else [f"{audience}/callback"],
         "backchannel": client.backchannel_logout_uri if client is not None else None,
-        "origin": behind or audience,
+        "proxied_id": behind.id if behind is not None else "CLIENT_ID",
+        "origin": address,
+        "scheme": origin.scheme,
+        "netloc": origin.netloc,
         "host": origin.hostname or "",
+        "port": origin.port or (80 if plain else 443),
         "tls": not plain,
         "listen": f"127.0.0.1:{origin.port or 80}" if plain else f"{origin.port or 443} ssl",
         "broker_host": broker.netloc,

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.ports import free_port
+from tests.support.shipped import PLACEHOLDER
 from tests.support.sources import ROOT
 
 START_LIMIT_S = 60.0
@@ -96,9 +96,12 @@ class Proxy:
             self.process.wait()
 
 
-def start_proxy(name: str, folder: Path, *, broker: int, application: int) -> Proxy:
-    """Start nginx or Caddy with its shipped configuration; only the three ports are others. As root it runs as nobody."""
-    port = free_port()
+def start_proxy(name: str, folder: Path, *, port: int, client_id: str, broker: int, application: int) -> Proxy:
+    """Start nginx or Caddy with its shipped configuration; only the ports are others and the client's id is in its place. As root it
+    runs as nobody."""
+    for parent in (folder, *folder.parents[:3]):  # nobody has to reach its own folder
+        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
     ports = {"8081": port, "8082": port, "8090": application, "8000": broker}
     source = ROOT / "examples" / name
     for file in source.iterdir():
@@ -106,7 +109,7 @@ def start_proxy(name: str, folder: Path, *, broker: int, application: int) -> Pr
             text = file.read_text()
             for shipped, own in ports.items():
                 text = text.replace(f":{shipped}", f":{own}")
-            (folder / file.name).write_text(text)
+            (folder / file.name).write_text(text.replace(PLACEHOLDER, client_id))
     if name == "nginx":
         binary = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
         command = [binary, "-e", "stderr", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
@@ -148,10 +151,11 @@ def start_proxy(name: str, folder: Path, *, broker: int, application: int) -> Pr
 class Line:
     """One kept-alive connection on which requests are written byte by byte: no client library tidies them up."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, *, host: str = "") -> None:
+        """`host`: what stands in Host; the proxy's own unless something else is tried."""
         self._socket = socket.create_connection(("127.0.0.1", proxy.port), timeout=ANSWER_LIMIT_S)
         self._file = self._socket.makefile("rb")
-        self._host = f"localhost:{proxy.port}"
+        self._host = host or f"localhost:{proxy.port}"
 
     def __enter__(self) -> "Line":
         """Return the connection."""

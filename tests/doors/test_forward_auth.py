@@ -78,11 +78,7 @@ def opened(name: str, folder: Path, *, database: str | None = None) -> Iterator[
     application = Application()
     application.start()
     stage = build(enrolled=frozenset({"arta"}), port=free_port(), treasury_port=free_port(), database=database)
-    for parent in (folder, *folder.parents[:3]):  # nobody has to reach its own folder
-        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    proxy = start_proxy(name, folder, broker=stage.settings.server.port, application=application.port)
-    register(stage, proxy.origin)
+    proxy = proxied(stage, name, folder, application)
     try:
         stage.broker.start()
         with httpx2.Client(timeout=60) as http:
@@ -102,13 +98,29 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield found
 
 
-def register(stage: Stage, origin: str) -> None:
-    """Register the proxied application, as `jitaccess clients add-proxied` does."""
+def proxied(stage: Stage, name: str, folder: Path, application: Application) -> Proxy:
+    """Register an application, as `jitaccess clients add-proxied` does, and start its proxy with the id that was given to it."""
+    port = free_port()
     keyring = Keyring.load(stage.settings.store.url, read_wrapping_key(stage.settings.keys.wrapping_key_file))
     db = Database(stage.settings.store.url, SystemClock(), keyring.seals)
     with db.begin(LOCAL) as tx:
-        add_proxied(tx, target="treasury", name="Treasury", origin=origin)
+        client = add_proxied(tx, target="treasury", name="Treasury", origin=f"http://localhost:{port}")
     db.close()
+    broker = stage.settings.server.port
+    return start_proxy(name, folder, port=port, client_id=client.id, broker=broker, application=application.port)
+
+
+@pytest.fixture(scope="module")
+def other(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Give another application of the same broker behind a proxy of its own; Arta opened the first one only."""
+    application = Application()
+    application.start()
+    proxy = proxied(house.stage, house.proxy.name, tmp_path_factory.mktemp("other"), application)
+    try:
+        yield House(house.stage, application, proxy, house.staff)
+    finally:
+        proxy.stop()
+        application.stop()
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +206,74 @@ def test_a_client_cannot_say_where_it_goes(house: House, cookie: str) -> None:
     assert house.refused("/pay", {"X-Forwarded-Host": "evil.example"}) in (302, 303)
 
 
+@pytest.mark.covers("R41", "R43")
+def test_access_to_one_application_opens_no_other(house: House, other: House, cookie: str) -> None:
+    with Line(house.proxy) as line:
+        assert line.ask("/pay", {"Cookie": cookie})[0] == 200
+    first = house.proxy.origin.removeprefix("http://")
+    own = other.proxy.origin.removeprefix("http://")
+    for host in (
+        own,
+        own.upper(),
+        first,
+        f"{first},{own}",
+        "localhost",
+        "localhost.",
+        "evil.example",
+        f"[::1]:{house.proxy.port}",
+    ):
+        for more in ({}, dict.fromkeys(spellings("X-Forwarded-Host"), first), {"Forwarded": f"host={first}"}):
+            for target in ("/pay", f"http://{first}/pay"):
+                with Line(other.proxy, host=host) as line:
+                    status, _, body = line.ask(target, {"Cookie": cookie, **more})
+                assert (other.application.log, b"inside" in body) == ([], False), (host, more, target)
+                assert status != 200, (host, more, target)
+    with Line(
+        house.proxy, host=own
+    ) as line:  # the name is right, the port another one: still asked about as what it is
+        line.ask("/pay", {"Cookie": cookie})
+    for reached in house.application.log:
+        assert reached.values("Host") == [first]
+        assert reached.values("X-Forwarded-Host") == [first]
+
+
+@pytest.mark.covers("R43")
+def test_the_application_gets_its_own_cookies_and_no_second_story(house: House, cookie: str) -> None:
+    secret = cookie.partition("=")[2]
+    for sent in (
+        cookie,
+        f"a=b; {cookie}; c=d",
+        f"a=b;{cookie}",
+        f"a=b; c=d; {cookie.replace('=', ' = ')}",
+        f"{cookie};a=b; c=d",
+    ):
+        with Line(house.proxy) as line:
+            assert line.ask("/pay", {"Cookie": sent})[0] == 200, sent
+        got = house.application.log[-1].values("Cookie")
+        assert secret not in "".join(got), sent
+        kept = {part.strip() for part in "".join(got).split(";")} - {""}
+        assert kept == {part for part in ("a=b", "c=d") if part in sent}, sent
+    stories = {
+        "Forwarded": "host=evil.example",
+        "X-Original-Url": "/evil",
+        "X-Rewrite-Url": "/evil",
+        "X-Http-Method-Override": "DELETE",
+        "X-Http-Method": "DELETE",
+        "X-Method-Override": "DELETE",
+        "X-Forwarded-Method": "DELETE",
+        "X-Forwarded-Uri": "/evil",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-Port": "1",
+        "X-Real-Ip": "10.0.0.1",
+        "X-Original-Host": "evil.example",
+    }
+    sent_too = {spelling: value for name, value in stories.items() for spelling in spellings(name)}
+    with Line(house.proxy) as line:
+        assert line.ask("/pay", {"Cookie": cookie, **sent_too})[0] == 200
+    told = house.application.log[-1]
+    assert [name for name, value in stories.items() if value in told.values(name)] == []
+
+
 @pytest.mark.covers("R42")
 def test_a_cookie_that_is_not_ours_reaches_nobody(house: House) -> None:
     garbage = ["x", "a" * 128, "a" * 8192, "\xff\xfe", '"', "%00", f"x; {APP_COOKIE}=y"]
@@ -255,9 +335,3 @@ def test_a_broker_without_its_database_lets_nobody_through(house: House, tmp_pat
     finally:
         if not stopped:
             server.stop()
-
-
-def test_the_shipped_folder_holds_what_was_tried() -> None:
-    folder = Path(__file__).parents[2] / "examples"
-    assert {path.name for path in (folder / "nginx").iterdir()} >= {"nginx.conf", "question.conf", "README.md"}
-    assert {path.name for path in (folder / "caddy").iterdir()} >= {"Caddyfile", "README.md"}

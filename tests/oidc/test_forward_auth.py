@@ -5,11 +5,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from jitaccess.broker import hold
-from jitaccess.broker.clients import add_proxied
+from jitaccess.broker.clients import add_proxied, registered
+from jitaccess.broker.context import Broker
 from jitaccess.broker.hold import HoldKind
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
@@ -19,6 +21,7 @@ from tests.oidc.conftest import Treasury
 from tests.support.world import ORIGIN
 
 APP = "https://app.example"
+OTHER = "https://other.example"
 
 
 @pytest.fixture
@@ -26,7 +29,15 @@ def proxied(treasury: Treasury) -> Treasury:
     """Give the treasury behind a reverse proxy, and Arta signed in at the broker."""
     with treasury.world.broker.begin(LOCAL) as tx:
         add_proxied(tx, target="treasury", name="Treasury", origin=APP)
+    treasury.app.extensions["tests.broker"] = treasury.world.broker
     return treasury
+
+
+def name_of(app: Flask, origin: str) -> str:
+    """Return the client id that the configuration of this application's proxy holds."""
+    broker: Broker = app.extensions["tests.broker"]
+    with broker.read() as view:
+        return next(key for key, client in registered(view).items() if client.proxied_origin == origin)
 
 
 def headers(method: str = "GET", uri: str = "/pay", host: str = "app.example", **more: str) -> dict[str, str]:
@@ -39,11 +50,19 @@ def headers(method: str = "GET", uri: str = "/pay", host: str = "app.example", *
     } | more
 
 
+def at(app: FlaskClient, path: str, origin: str = APP) -> str:
+    """Return a path of the broker for an application: `/proxied/start` is `/proxied/<client id>/start`."""
+    name = name_of(app.application, origin)
+    if path.startswith("/forward-auth"):
+        return path.replace("/forward-auth", f"/forward-auth/{name}", 1)
+    return path.replace("/proxied", f"/proxied/{name}", 1)
+
+
 def ask(app: FlaskClient, path: str = "/forward-auth", **kwargs: Any) -> TestResponse:
-    """Ask as the proxy does."""
+    """Ask as the proxy of an application does."""
     peer = kwargs.pop("peer", "127.0.0.1")
     return app.open(
-        path,
+        at(app, path, kwargs.pop("proxy", APP)),
         method=kwargs.pop("send", "GET"),
         base_url=ORIGIN,
         headers=headers(**kwargs),
@@ -137,7 +156,7 @@ def test_the_end_shows_at_the_next_request(proxied: Treasury, how: str) -> None:
             put_on_hold(proxied, HoldKind.TARGET, "treasury")
         case _:
             left = app.post(
-                "/proxied/sign-out",
+                at(app, "/proxied/sign-out"),
                 base_url=ORIGIN,
                 headers=headers(method="POST", uri="/.jitaccess/sign-out", Origin=APP),
             )
@@ -151,7 +170,7 @@ def test_the_end_shows_at_the_next_request(proxied: Treasury, how: str) -> None:
 )
 def test_a_cookie_that_is_not_ours_lets_nobody_through(proxied: Treasury, cookie: str) -> None:
     answer = proxied.app.test_client(use_cookies=False).get(
-        "/forward-auth", base_url=ORIGIN, headers=headers(Cookie=f"{APP_COOKIE}={cookie}")
+        at(proxied.browser, "/forward-auth"), base_url=ORIGIN, headers=headers(Cookie=f"{APP_COOKIE}={cookie}")
     )
     assert closed(answer)
 
@@ -162,15 +181,40 @@ def test_a_cookie_that_stands_twice_counts_as_none(proxied: Treasury) -> None:
     assert good is not None
     twice = f"{APP_COOKIE}=x; {APP_COOKIE}={good.value}"
     blank = proxied.app.test_client(use_cookies=False)
-    assert closed(blank.get("/forward-auth", base_url=ORIGIN, headers=headers(Cookie=twice)))
+    assert closed(blank.get(at(blank, "/forward-auth"), base_url=ORIGIN, headers=headers(Cookie=twice)))
 
 
-def test_a_cookie_opens_only_the_host_it_was_made_for(proxied: Treasury) -> None:
+def test_a_cookie_opens_only_the_application_it_was_made_for(proxied: Treasury) -> None:
     app = enter(proxied)
     with proxied.world.broker.begin(LOCAL) as tx:
-        add_proxied(tx, target="treasury", name="Another", origin="https://other.example")
-    assert closed(ask(app, host="other.example"), 401)
+        add_proxied(tx, target="treasury", name="Another", origin=OTHER)
+    assert closed(ask(app, proxy=OTHER, host="other.example"), 401)
     assert closed(ask(app, host="unknown.example"), 403)
+
+
+@pytest.mark.covers("R41")
+def test_a_proxy_that_passes_on_the_host_of_another_application_opens_nothing(proxied: Treasury) -> None:
+    app = enter(proxied)
+    with proxied.world.broker.begin(LOCAL) as tx:
+        add_proxied(tx, target="treasury", name="Another", origin=OTHER)
+    assert ask(app).status_code == 200
+    assert closed(ask(app, proxy=OTHER), 403), "asked by the proxy of the other one, with the address of this one"
+    assert ask(app, "/proxied/start", proxy=OTHER).status_code == 403
+    assert ask(app, "/proxied/callback", proxy=OTHER, uri="/.jitaccess/callback").status_code == 403
+    left = app.post(
+        at(app, "/proxied/sign-out", OTHER), base_url=ORIGIN, headers=headers(method="POST", uri="/x", Origin=APP)
+    )
+    assert left.status_code == 403
+    assert ask(app).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["nothing", "treasury", "..", "%00"])
+def test_a_proxy_that_names_no_application_opens_nothing(proxied: Treasury, name: str) -> None:
+    app = enter(proxied)
+    for found in (name, proxied.credential.client_id):
+        answer = app.get(f"/forward-auth/{found}", base_url=ORIGIN, headers=headers())
+        assert answer.status_code in (403, 404)
+    assert app.get("/forward-auth", base_url=ORIGIN, headers=headers()).status_code == 404
 
 
 @pytest.mark.covers("R12")
@@ -237,7 +281,7 @@ def test_an_answer_with_another_value_is_not_taken(proxied: Treasury, change: st
 def test_the_way_back_leads_only_into_the_application(proxied: Treasury, to: str) -> None:
     app = proxied.app.test_client()
     started = app.get(
-        "/proxied/start", query_string={"to": to}, base_url=ORIGIN, headers=headers(uri="/.jitaccess/start")
+        at(app, "/proxied/start"), query_string={"to": to}, base_url=ORIGIN, headers=headers(uri="/.jitaccess/start")
     )
     assert started.status_code == 303
     kept = app.get_cookie(START_COOKIE, domain="localhost")
@@ -249,7 +293,7 @@ def test_the_way_back_leads_only_into_the_application(proxied: Treasury, to: str
 def test_another_site_cannot_sign_out(proxied: Treasury) -> None:
     app = enter(proxied)
     sent = headers(method="POST", uri="/.jitaccess/sign-out", Origin="https://evil.example")
-    assert app.post("/proxied/sign-out", base_url=ORIGIN, headers=sent).status_code == 403
+    assert app.post(at(app, "/proxied/sign-out"), base_url=ORIGIN, headers=sent).status_code == 403
     assert ask(app).status_code == 200
 
 

@@ -74,9 +74,9 @@ def test_only_the_clients_own_endpoints_never_look_at_cookies(site: Site) -> Non
         "/oidc/userinfo",  # a bearer token
         "/oidc/authorize",  # only leads to the page, which asks
         "/oidc/logout",
-        "/forward-auth",  # a proxied application's own cookie, which is nothing anywhere else
-        "/proxied/start",
-        "/proxied/sign-out",
+        "/forward-auth/x",  # a proxied application's own cookie, which is nothing anywhere else
+        "/proxied/x/start",
+        "/proxied/x/sign-out",
         "/hosts/x/exchange",  # signed with the host's own key
     }
 

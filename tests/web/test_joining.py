@@ -18,6 +18,7 @@ from jitaccess.connectors import config_models
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.policy.load import load
 from jitaccess.web.joining import SEEN, Snippet, policy_snippet, snippets, told_of
+from tests.support.shipped import files
 from tests.support.sources import ROOT
 from tests.support.world import ORIGIN
 from tests.web.conftest import Site
@@ -222,25 +223,9 @@ def rendered(
     return {one.name: one.text for several in found.values() for one in several}
 
 
-def directives(config: str) -> list[str]:
-    """Return the lines of a configuration without comments, spacing and the names that differ from place to place."""
-    bare = (re.sub(r"\s+#.*$", "", line).strip() for line in config.splitlines())
-    plain = [line.replace("127.0.0.1", "localhost").replace("http://", "") for line in bare if line and line[0] != "#"]
-    return [line.replace("jit-question", "question") for line in plain]
-
-
-def test_nginx_and_caddy_get_exactly_what_is_shipped_and_tried(site: Site) -> None:
-    nginx, caddy = ROOT / "examples" / "nginx", ROOT / "examples" / "caddy"
-    behind = client(AuthMethod.FORWARD_AUTH, "http://localhost:8081/.jitaccess/callback")
-    found = rendered(site, behind, issuer="http://localhost:8000")
-    shipped = directives((nginx / "nginx.conf").read_text())
-    first = shipped.index("underscores_in_headers off;")
-    assert directives(found["nginx.conf"]) == shipped[first:-1]
-    assert directives(found["jit-question.conf"]) == directives((nginx / "question.conf").read_text())
-    behind = client(AuthMethod.FORWARD_AUTH, "http://localhost:8082/.jitaccess/callback")
-    shipped = directives((caddy / "Caddyfile").read_text())
-    own = [line for line in shipped[shipped.index("(question) {") :] if line != "bind localhost"]
-    assert directives(rendered(site, behind, issuer="http://localhost:8000")["Caddyfile"]) == own
+def test_nginx_caddy_and_node_examples_are_what_the_page_gives_to_paste() -> None:
+    for path, text in files().items():
+        assert path.read_text() == text, f"{path.name}: python -m tests.support.shipped"
 
 
 def test_over_tls_nginx_checks_whom_it_asks(site: Site) -> None:
@@ -248,13 +233,18 @@ def test_over_tls_nginx_checks_whom_it_asks(site: Site) -> None:
     found = rendered(site, behind, issuer="https://jit.example")
     assert "proxy_ssl_verify on;" in found["jit-question.conf"]
     assert "listen 443 ssl;\n    server_name pay.example;" in found["nginx.conf"]
-    assert "proxy_pass https://jit.example/forward-auth;" in found["nginx.conf"]
+    assert "proxy_pass https://jit.example/forward-auth/CL1;" in found["nginx.conf"]
     assert "forward_auth https://jit.example {" in found["Caddyfile"]
     assert "proxy_ssl_verify" not in rendered(site, behind, issuer="http://localhost:8000")["jit-question.conf"]
 
 
-def test_the_node_verifier_is_the_example(site: Site) -> None:
-    assert rendered(site)["verify.mjs"].strip() == (ROOT / "examples/node/verify.mjs").read_text().strip()
+@pytest.mark.covers("R41")
+def test_the_address_that_is_judged_is_written_in_the_configuration_and_nowhere_taken_from_a_client(site: Site) -> None:
+    found = rendered(site, client(AuthMethod.FORWARD_AUTH, "https://pay.example/.jitaccess/callback"))
+    for name in ("nginx.conf", "jit-question.conf", "Caddyfile"):
+        assert not re.search(r"\$(http_host|host|scheme|server_name)\b|\{(host|hostport|scheme)\}", found[name]), name
+    assert "set $jit_host pay.example;" in found["nginx.conf"]
+    assert "header_up X-Forwarded-Host pay.example" in found["Caddyfile"]
 
 
 def test_everything_is_filled_with_the_brokers_own_names(site: Site) -> None:
