@@ -145,6 +145,13 @@ def explain_(
             click.echo(f"  {term} from {', '.join(rules)}")
     for step, able in found.signers.items():
         click.echo(f"  {step}: {', '.join(who.name for who in able) or 'nobody'}")
+        asked = found.asked[step]
+        if asked.drawn is not None:
+            rest = "the others may sign too" if asked.others else "only they may sign"
+            click.echo(f"    asked: {asked.drawn} of them, drawn by lot; {rest}")
+        for later in asked.later:
+            names = ", ".join(who.name for who in later.people) or "nobody else"
+            click.echo(f"    after {later.after_s // 60} min also: {names}")
 
 
 @policy.command()

@@ -3,10 +3,10 @@
 The decision is `evaluate.decide`'s own: nothing here decides. Takes its time: `decide` serves requests, this serves readers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jitaccess.domain.approval import could_sign, satisfiable
+from jitaccess.domain.approval import ApprovalTerms, could_sign, satisfiable
 from jitaccess.domain.register import PersonView, RegisterView
 from jitaccess.policy import course
 from jitaccess.policy.evaluate import (
@@ -33,6 +33,27 @@ class RuleVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """Who may sign a step too, and is asked, once a request has waited so long."""
+
+    after_s: int
+    people: tuple[PersonView, ...]
+    """Only those who could not sign before, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """Who is told of a step."""
+
+    drawn: int | None
+    """How many of those who could sign are drawn by lot; None: all of them are told."""
+    others: bool
+    """Whether those who were not drawn may sign too."""
+    later: tuple[Later, ...]
+    """In the order in which they come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A decision with its whole story."""
 
@@ -43,6 +64,8 @@ class Explanation:
     """Term (as in `Terms.to_document`, steps as `step:<name>`) -> the rules that set it to what it is."""
     signers: Mapping[str, tuple[PersonView, ...]]
     """Approval step -> all who could sign it for this requester, by name."""
+    asked: Mapping[str, AskedFor]
+    """Approval step -> who is told of it, at once and later."""
     reachable: bool
     """Whether enough different people exist to sign every step; true when nothing has to be signed."""
 
@@ -56,14 +79,30 @@ def explain(policies: PolicySet, context: AccessContext, register: RegisterView)
     )
     approval = decision.terms.approval if decision.terms is not None else None
     if approval is None:
-        return Explanation(decision, verdicts, _origins(policies, decision), {}, reachable=True)
+        return Explanation(decision, verdicts, _origins(policies, decision), {}, {}, reachable=True)
     requester = context.person.id
     signers = {
-        step: tuple(sorted((register.persons[person] for person in people), key=lambda found: (found.name, found.id)))
+        step: _by_name(register, people)
         for step, people in could_sign(approval, register=register, requester=requester).items()
     }
+    asked = {step.name: _asked_for(approval, step.name, register, requester) for step in approval.steps}
     reachable = satisfiable(approval, register=register, requester=requester)
-    return Explanation(decision, verdicts, _origins(policies, decision), signers, reachable=reachable)
+    return Explanation(decision, verdicts, _origins(policies, decision), signers, asked, reachable=reachable)
+
+
+def _by_name(register: RegisterView, people: Iterable[str]) -> tuple[PersonView, ...]:
+    return tuple(sorted((register.persons[key] for key in people), key=lambda found: (found.name, found.id)))
+
+
+def _asked_for(approval: ApprovalTerms, step: str, register: RegisterView, requester: str) -> AskedFor:
+    reach = approval.reach_of(step)
+    known = could_sign(approval, register=register, requester=requester)[step]
+    later: list[Later] = []
+    for after_s in sorted({found.after_s for found in reach.escalate}):
+        able = could_sign(approval, register=register, requester=requester, waited_s=after_s)[step]
+        later.append(Later(after_s, _by_name(register, able - known)))
+        known |= able
+    return AskedFor(reach.people, reach.others, tuple(later))
 
 
 def _origins(policies: PolicySet, decision: Decision) -> Mapping[str, tuple[str, ...]]:

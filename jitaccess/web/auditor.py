@@ -59,7 +59,7 @@ def blueprint(broker: Broker) -> Blueprint:
         _reader(broker, "evidence")
         with broker.read() as view:
             found = logview.evidence(view, request_id[:26])
-        return _download(json.dumps(found, indent=1), "application/json", f"evidence-{request_id[:26]}.json")
+        return exports.download(json.dumps(found, indent=1), "application/json", f"evidence-{request_id[:26]}.json")
 
     @pages.get("/audit/sample")
     def sample() -> str:
@@ -81,7 +81,9 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
             rows = [exports.cells(line, names) for line in inspection.every_line(view, wanted)]
-        return _download(exports.as_csv(exports.heads(), rows), "text/csv; charset=utf-8", "jitaccess-requests.csv")
+        return exports.download(
+            exports.as_csv(exports.heads(), rows), "text/csv; charset=utf-8", "jitaccess-requests.csv"
+        )
 
     @pages.get("/audit/export.json")
     def as_json() -> Response:
@@ -103,7 +105,7 @@ def blueprint(broker: Broker) -> Blueprint:
                 "requests": [exports.document(line, names) for line in inspection.every_line(view, wanted)],
             }
         text = json.dumps(body, ensure_ascii=False, indent=1)
-        return _download(text, "application/json", "jitaccess-requests.json")
+        return exports.download(text, "application/json", "jitaccess-requests.json")
 
     @pages.get("/audit/pictures")
     def pictures() -> str:
@@ -159,9 +161,3 @@ def _day(text: str) -> datetime | None:
 
 def _number(text: str, default: int, most: int) -> int:
     return min(max(int(text), 1), most) if text.isdigit() and len(text) < 7 else default
-
-
-def _download(text: str, content_type: str, name: str) -> Response:
-    response = Response(text, content_type=content_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response

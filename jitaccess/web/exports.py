@@ -9,12 +9,17 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import cast
+
+from flask import Response
 
 from jitaccess.broker.inspection import Line
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.wording import word
 from jitaccess.proof.canonical import JsonValue
+from jitaccess.store.tables import TargetAccount
 from jitaccess.told import told
+from jitaccess.web import telling
 from jitaccess.web.display import time_text
 from jitaccess.web.speech import language_now, say, zone_now
 
@@ -131,3 +136,55 @@ def document(line: Line, names: Mapping[str, str]) -> dict[str, JsonValue]:
         "credentials_gone_at": at(line.revoked_at),
         "policy_digest": line.policy_digest,
     }
+
+
+ACCOUNT_WORDS: Mapping[str, str] = {
+    "target": told("system"),
+    "account": told("account"),
+    "finding": told("what is wrong"),
+    "extra": told("what is more than is known"),
+    "found": told("found"),
+    "acted": told("what the broker did"),
+    "statement": told("what the owner has to run"),
+}
+"""The heads of the columns of accounts that nothing explains."""
+
+
+def account_heads() -> tuple[str, ...]:
+    """Return the heads in the reader's language."""
+    return tuple(say(head) for head in ACCOUNT_WORDS.values())
+
+
+def account_cells(row: TargetAccount) -> tuple[str, ...]:
+    """Return an account that nothing explains as the cells of `ACCOUNT_WORDS`, in plain words."""
+    found = row.found_at
+    return (
+        row.target,
+        row.name,
+        telling.account(row.finding),
+        "; ".join(str(right) for right in cast("list[str]", row.extra or [])),
+        time_text(to_epoch_s(found), language_now(), zone_now()) if found is not None else "",
+        telling.acted(row.acted),
+        row.statement or "",
+    )
+
+
+def account_document(row: TargetAccount) -> dict[str, JsonValue]:
+    """Return an account that nothing explains as JSON: codes, and times in UTC seconds."""
+    return {
+        "target": row.target,
+        "account": row.name,
+        "finding": row.finding,
+        "extra": row.extra,
+        "first_seen_at": to_epoch_s(row.first_seen_at),
+        "found_at": to_epoch_s(row.found_at) if row.found_at is not None else None,
+        "acted": row.acted,
+        "statement": row.statement,
+    }
+
+
+def download(text: str, content_type: str, name: str) -> Response:
+    """Return text as a file to keep."""
+    response = Response(text, content_type=content_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response

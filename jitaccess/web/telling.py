@@ -10,6 +10,7 @@ from hashlib import sha256
 from flask import Flask
 from flask_babel import gettext, lazy_gettext
 
+from jitaccess.broker.compare import What
 from jitaccess.broker.health import Finding, Found, Level
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.offers import Choice
@@ -218,6 +219,31 @@ DIFFERENCES: Mapping[Difference, str] = {
 }
 
 
+ACCOUNTS: Mapping[What, str] = {
+    What.NEW: lazy_gettext("An account that the broker did not make, and nothing explains it."),
+    What.RESURRECTED: lazy_gettext("An account that was gone is there again."),
+    What.RAISED: lazy_gettext("An account has more rights than anything explains."),
+    What.KEY_CHANGED: lazy_gettext("The password or key of an account was changed, and not by the broker."),
+    What.EXPIRY: lazy_gettext("The end of an account was moved on the system itself."),
+    What.LEFTOVER: lazy_gettext("An account is still there though its access has ended."),
+}
+ACTS: Mapping[str, str] = {
+    "held": lazy_gettext("The broker has locked it."),
+    "removed": lazy_gettext("The broker has removed it."),
+    "cannot": lazy_gettext("The broker may not change it: the owner of the system has to."),
+}
+
+
+def account(code: str | None) -> str:
+    """Return what is wrong with an account on a system; one that was handled already may have nothing wrong any more."""
+    return str(ACCOUNTS[What(code)]) if code in {what.value for what in What} else code or ""
+
+
+def acted(code: str | None) -> str:
+    """Return what the broker did about an account."""
+    return str(ACTS.get(code or "", code or ""))
+
+
 def held(code: str) -> str:
     """Return what kind of thing a hold is on."""
     return str(HOLDS.get(code, code))
@@ -246,6 +272,8 @@ def install(app: Flask) -> None:
     app.add_template_filter(event, "event")
     app.add_template_filter(verdict, "verdict")
     app.add_template_filter(held, "held")
+    app.add_template_filter(account, "account")
+    app.add_template_filter(acted, "acted")
     app.add_template_filter(field, "field")
     app.add_template_filter(difference, "difference")
     app.add_template_filter(reason, "reason")

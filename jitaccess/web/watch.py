@@ -1,18 +1,20 @@
 """The page on which administrators and auditors see the targets: when each was looked at, what nothing explains, what is stuck."""
 
+import json
 from typing import Any
 
 from flask import Blueprint, jsonify, render_template
 from flask import Response as FlaskResponse
 
-from jitaccess.broker import reconcile, revoke
+from jitaccess.broker import logview, reconcile, revoke
 from jitaccess.broker.context import Broker
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.store.db import View
-from jitaccess.web import answers
+from jitaccess.store.tables import TargetAccount
+from jitaccess.web import answers, exports
 from jitaccess.web.doors import current
 from jitaccess.web.operations import documented
 
@@ -37,7 +39,30 @@ def blueprint(broker: Broker) -> Blueprint:
             ]
             found, stuck = reconcile.open_findings(view), revoke.stuck(view)
             names = {key: person.name for key, person in people.register(view).persons.items()}
-        return render_template("watch.html", rows=rows, found=found, stuck=stuck, names=names)
+        targets = {facts.id: facts.name for facts, _, _ in rows}
+        return render_template("watch.html", rows=rows, found=found, stuck=stuck, names=names, targets=targets)
+
+    def _findings() -> list[TargetAccount]:
+        """Return what is unexplained, for taking along; reading it is an event (R71)."""
+        with broker.read() as view:
+            me = watcher(view)
+            found = reconcile.open_findings(view)
+        logview.note_reading(broker, me, "accounts")
+        return found
+
+    @pages.get("/watch/accounts.csv")
+    def as_csv() -> FlaskResponse:
+        rows = [exports.account_cells(row) for row in _findings()]
+        return exports.download(
+            exports.as_csv(exports.account_heads(), rows), "text/csv; charset=utf-8", "jitaccess-accounts.csv"
+        )
+
+    @pages.get("/watch/accounts.json")
+    def as_json() -> FlaskResponse:
+        body = {"format": "jitaccess-accounts/1", "accounts": [exports.account_document(row) for row in _findings()]}
+        return exports.download(
+            json.dumps(body, ensure_ascii=False, indent=1), "application/json", "jitaccess-accounts.json"
+        )
 
     @pages.get("/api/watch")
     @documented(

@@ -103,3 +103,19 @@ def test_an_unknown_target_has_no_rules() -> None:
     explained = explain(policies(rule()), context(ANA, target="other"), people())
     assert explained.rules == ()
     assert explained.decision.reasons[0].code is Code.UNKNOWN_TARGET
+
+
+def test_who_is_asked_and_who_is_asked_later_are_named() -> None:
+    asked = approve(
+        {**HEAD, "ask": {"people": 1, "others": "may_not_sign"}},
+        escalate=[{"after": "20m", "to": ["staff"]}, {"after": "40m", "to": ["heads"]}],
+    )
+    found = explain(policies(rule("one", approve=asked)), context(ANA), people())
+    head = found.asked["head"]
+    assert (head.drawn, head.others) == (1, False)
+    assert [(later.after_s, [one.id for one in later.people]) for later in head.later] == [(1200, []), (2400, [])]
+    with_boards = register(*people().persons.values(), person("bea", "boards"))
+    later = approve(HEAD, escalate=[{"after": "20m", "to": ["boards"]}])
+    told = explain(policies(rule("one", approve=later)), context(ANA), with_boards).asked["head"]
+    assert (told.drawn, told.others) == (None, True)
+    assert [(one.after_s, [who.id for who in one.people]) for one in told.later] == [(1200, ["bea"])]

@@ -141,7 +141,7 @@ def test_shown_text_prints(text: str) -> None:
 NO_PAGES = {
     "pages.livez", "pages.readyz", "static", "requester.live", "requester.find", "requester.request_live", "admin.board_live",
     "auditor.evidence", "auditor.as_csv", "auditor.as_json", "approving.evidence", "approving.statement",
-    "approving_set.statement", "approving_set.single", "hosts.authority", "hosts.bulletin",
+    "approving_set.statement", "approving_set.single", "watch.as_csv", "watch.as_json", "hosts.authority", "hosts.bulletin",
 }  # fmt: skip
 """Parts of pages, downloads, and what supervisors and hosts ask."""
 ELSEWHERE = {"pages.enrol", "handover.open_page", "course.witness_grant"}

@@ -1,15 +1,20 @@
 """A person opens access on a system and sees the credential once; administrators see what nothing explains there."""
 
+import csv
+import io
+import json
 from typing import Any
 
 import pytest
 
 from jitaccess.app import create_app
+from jitaccess.broker.compare import What
 from jitaccess.broker.reconcile import look, outside_targets
 from jitaccess.connectors.contract import Account
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.policy.schema import TokenConnector
 from jitaccess.told import told
+from jitaccess.web import telling
 from tests.support.world import World
 from tests.web.conftest import Site
 
@@ -90,8 +95,39 @@ def test_what_nothing_explains_is_on_the_page_of_administrators_and_auditors_alo
         assert page.status_code == 200
         assert "sh&lt;a&gt;dow" in page.text
         assert "SUPERUSER" in page.text
+        assert "An account that the broker did not make, and nothing explains it." in page.text
         listed: Any = site.get("/api/watch").json
         assert [row["account"] for one in listed for row in one["unexplained"]] == ["sh<a>dow"]
     for key in ("arta", "blerim"):
         assert site.as_(key).get("/watch").status_code == 403
         assert site.as_(key).get("/api/watch").status_code == 403
+        assert site.as_(key).get("/watch/accounts.csv").status_code == 403
+        assert site.as_(key).get("/watch/accounts.json").status_code == 403
+
+
+@pytest.mark.covers("R57", "R71")
+def test_what_nothing_explains_is_taken_along_in_words_and_in_codes(site: Site, fake: FakeConnector) -> None:
+    fake.accounts["=cmd()"] = Account("=cmd()", frozenset({"SUPERUSER", "CREATEDB"}))
+    broker = site.world.broker
+    with broker.read() as view:
+        (treasury,) = [facts for facts in outside_targets(view, broker) if facts.id == "treasury"]
+    look(broker, treasury)
+    site.as_("jelena")
+    table = site.get("/watch/accounts.csv")
+    (row,) = csv.DictReader(io.StringIO(table.text, newline=""))
+    assert (row["system"], row["account"]) == ("treasury", "'=cmd()")
+    assert row["what is wrong"] == "An account that the broker did not make, and nothing explains it."
+    assert row["what is more than is known"] == "CREATEDB; SUPERUSER"
+    assert "attachment" in table.headers["Content-Disposition"]
+    (found,) = json.loads(site.get("/watch/accounts.json").text)["accounts"]
+    assert (found["account"], found["finding"], found["extra"]) == ("=cmd()", "new", ["CREATEDB", "SUPERUSER"])
+    log = site.get("/log?type=admin.read").text
+    assert log.count("what accounts") == 2
+
+
+def test_everything_that_can_be_wrong_with_an_account_has_words_of_its_own(site: Site) -> None:
+    with site.app.test_request_context("/"):
+        words = {telling.account(what.value) for what in What}
+        assert len(words) == len(What)
+        assert telling.acted("cannot") == "The broker may not change it: the owner of the system has to."
+        assert (telling.account(None), telling.acted(None)) == ("", "")
