@@ -10,7 +10,7 @@ from jitaccess.broker.issue import Opened
 from jitaccess.broker.rotate import rotate
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError
-from tests.support.cutting import Loss
+from tests.support.cutting import Loss, Mode
 from tests.support.directory import DirectoryDrill
 from tests.support.drill import Run
 from tests.support.mariadb_drill import MariadbDrill
@@ -19,6 +19,8 @@ from tests.support.mortal import give_back, open_one
 Other = DirectoryDrill | MariadbDrill
 SIGKILLED = -9
 SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
+MOMENTS = ("away", "calling")
+"""Of the target: not there, or silent in the middle of a call. The second takes as long as a kind waits, and is for --long."""
 BOTH = pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
 
 
@@ -139,3 +141,30 @@ def test_the_oracle_sees_a_broker_that_takes_a_lost_reply_for_no(other: Other, r
     open_one(world, 600)
     assert len(run.tracked()) == 1
     world.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a target hang in the middle of a call where there is time: each kind's own limit has to run out."""
+    if "moment" in metafunc.fixturenames:
+        metafunc.parametrize("moment", MOMENTS if metafunc.config.getoption("--long") else MOMENTS[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.covers("R51", "R61")
+def test_a_target_that_is_away_or_hangs_is_given_up_in_time_and_tried_again(
+    other: Other, run: Run, moment: str
+) -> None:
+    world = run.world()
+    opened = open_one(world, 600)
+    assert isinstance(opened, Opened)
+    if moment == "calling":
+        other.proxy.arm(other.end, Loss.SILENT)
+    else:
+        other.proxy.become(Mode.DOWN)
+    give_back(world, opened)
+    world.sweep()
+    assert run.tracked() == []
+    assert run.states() == ["REVOKING"], "given up for now"
+    other.proxy.become(Mode.PASS)
+    world.close()
+    assert recover(run) == []

@@ -7,12 +7,13 @@ import pytest
 
 from jitaccess.broker.issue import Opened
 from jitaccess.domain.values import Refused
-from tests.support.cutting import Mode
+from tests.support.cutting import Loss, Mode
 from tests.support.drill import Drill, Run
 from tests.support.mortal import give_back, open_one
 
 TRIES = 6
 """More than it takes until a revocation is called stuck."""
+MOMENTS = ("connecting", "calling")
 BETWEEN = timedelta(minutes=20)
 """More than the longest wait between two tries."""
 
@@ -62,13 +63,22 @@ def test_an_end_that_does_not_succeed_is_stuck_until_it_does(drill: Drill, run: 
     world.close()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a target hang in the middle of a call as well where there is time: each kind's own limit has to run out."""
+    if "moment" in metafunc.fixturenames:
+        metafunc.parametrize("moment", MOMENTS if metafunc.config.getoption("--long") else MOMENTS[:1])
+
+
 @pytest.mark.slow
 @pytest.mark.covers("R51", "R61")
-def test_a_target_that_hangs_is_given_up_in_time_and_tried_again(drill: Drill, run: Run) -> None:
+def test_a_target_that_hangs_is_given_up_in_time_and_tried_again(drill: Drill, run: Run, moment: str) -> None:
     world = run.world()
     opened = open_one(world, 600)
     assert isinstance(opened, Opened)
-    drill.proxy.become(Mode.HANG)
+    if moment == "connecting":
+        drill.proxy.become(Mode.HANG)
+    else:
+        drill.proxy.arm(b"NOLOGIN PASSWORD NULL", Loss.SILENT)
     give_back(world, opened)
     keep_trying(run, world, 1)
     assert run.states() == ["REVOKING"]

@@ -36,6 +36,8 @@ class Loss(StrEnum):
     """It arrives and is done; the reply is lost."""
     LATE = "late"
     """The client loses its connection now; the request arrives when `deliver` is called."""
+    SILENT = "silent"
+    """It never arrives, and the connection stays open: the client waits."""
 
 
 class CuttingProxy:
@@ -134,6 +136,11 @@ class CuttingProxy:
                         link.late = True
                         self._held.append((link, piece))
                         self._open.discard(link.server)
+                if loss is Loss.SILENT:
+                    self.fired.set()
+                    link.mute = True
+                if link.mute:
+                    continue
                 if loss in (Loss.LATE, Loss.BEFORE):
                     self.fired.set()
                     break
@@ -169,6 +176,7 @@ class _Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.swallow = False
+        self.mute = False
         self.late = False
         self.reply = b""
         self.came = threading.Event()
