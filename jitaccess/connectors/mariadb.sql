@@ -145,10 +145,9 @@ BEGIN
   END FOR;
 END //
 
-CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.forget(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4)
+CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.forget(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4, OUT gone INT)
 SQL SECURITY DEFINER
 BEGIN
-  DECLARE gone INT;
   CALL jitaccess.forget_events(names, roles, gone);
   FOR one IN (
     SELECT 'TRIGGER' AS kind, TRIGGER_SCHEMA AS db, TRIGGER_NAME AS name, DEFINER AS definer, ACTION_STATEMENT AS body
@@ -162,12 +161,13 @@ BEGIN
   ) DO
     INSERT INTO jitaccess.leftover (account, kind, place, name, body, dropped_at)
       VALUES (SUBSTRING_INDEX(one.definer, '@', 1), one.kind, one.db, one.name, one.body, UTC_TIMESTAMP(6));
+    SET gone = gone + 1;
     CALL jitaccess.run(CONCAT('DROP ', one.kind, ' IF EXISTS ', jitaccess.ident(one.db), '.', jitaccess.ident(one.name)));
   END FOR;
 END //
 
--- What is still written down of these leases, in any table of rights and any definer.
-CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.traces(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4)
+-- What is still written down of these leases, in any table of rights.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.traces(names TEXT CHARACTER SET utf8mb4)
 RETURNS INT READS SQL DATA SQL SECURITY DEFINER
 RETURN (SELECT COUNT(*) FROM mysql.global_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.db WHERE FIND_IN_SET(User, names))
@@ -175,8 +175,12 @@ RETURN (SELECT COUNT(*) FROM mysql.global_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.columns_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.procs_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.proxies_priv WHERE FIND_IN_SET(User, names))
-  + (SELECT COUNT(*) FROM mysql.roles_mapping WHERE FIND_IN_SET(User, names))
-  + (SELECT COUNT(*) FROM mysql.event WHERE jitaccess.theirs(definer, names, roles))
+  + (SELECT COUNT(*) FROM mysql.roles_mapping WHERE FIND_IN_SET(User, names)) //
+
+-- What still runs as them. Reading triggers and views opens every table's definition.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.code_left(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4)
+RETURNS INT READS SQL DATA SQL SECURITY DEFINER
+RETURN (SELECT COUNT(*) FROM mysql.event WHERE jitaccess.theirs(definer, names, roles))
   + (SELECT COUNT(*) FROM mysql.proc WHERE jitaccess.theirs(definer, names, roles))
   + (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE jitaccess.theirs(DEFINER, names, roles))
   + (SELECT COUNT(*) FROM information_schema.VIEWS WHERE jitaccess.theirs(DEFINER, names, roles)) //
@@ -310,9 +314,10 @@ END //
 -- Drop the code and the accounts of these leases, read back; tell how much code each of them left.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.clean(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin) SQL SECURITY DEFINER
 BEGIN
+  DECLARE gone INT DEFAULT 0;
   DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.lent();
   CALL jitaccess.guard_names(names);
-  CALL jitaccess.forget(names, roles);
+  CALL jitaccess.forget(names, roles, gone);
   FOR one IN (SELECT User, Host, JSON_VALUE(Priv, '$.is_role') AS role_ FROM mysql.global_priv WHERE FIND_IN_SET(User, names)) DO
     IF one.role_ IS NULL THEN
       CALL jitaccess.run(CONCAT('DROP USER IF EXISTS ', jitaccess.who(one.User, one.Host)));
@@ -321,7 +326,8 @@ BEGIN
     END IF;
   END FOR;
   CALL jitaccess.hunt_all(names, '', FALSE); -- one that was logging in while its account was being locked
-  IF jitaccess.traces(names, roles) > 0 THEN
+  -- Where nothing was found to be dropped, that look was the proof: nobody can be these accounts any more.
+  IF jitaccess.traces(names) > 0 OR (gone > 0 AND jitaccess.code_left(names, roles) > 0) THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'something of the account is still there';
   END IF;
   DELETE FROM jitaccess.lease WHERE FIND_IN_SET(account, names);

@@ -387,7 +387,7 @@ def test_the_brokers_account_can_do_nothing_but_call_its_procedures(bench: Any) 
             "ALTER USER root@localhost IDENTIFIED BY 'x'",
             "GRANT app_write TO jit_broker@'%'",
             "CALL jitaccess.run('SELECT 1')",
-            "CALL jitaccess.forget('root', '')",
+            "CALL jitaccess.forget('root', '', @gone)",
             "CALL jitaccess.cut('root')",
             "CALL jitaccess.disable('root', 'localhost')",
             "CALL jitaccess.disable('jit_keeper', 'localhost')",
@@ -412,7 +412,7 @@ def test_somebody_who_may_execute_everything_may_not_call_them(bench: Any) -> No
             "cut('jit-00000000000000000000000000')",
             "run('CREATE USER mine')",
             "hunt_all('root', '', FALSE)",
-            "forget('root', '')",
+            "forget('root', '', @gone)",
             "look()",
             "disable('root', 'localhost')",
         ):
