@@ -362,10 +362,10 @@ class Host:
                 self.exchange(logins)
         except (Refused, OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
             say(f"jitaccess: no news: {error}", loud=isinstance(error, Refused))
-            age = time.time() - self.state()["fetched_at"]
-            if age > self.config["stale_s"]:
-                state = self.config["when_stale"]
-                say(f"jitaccess: no news from the broker for {int(age)} seconds ({state})", loud=True)
+            since = self.state()["fetched_at"]
+            if time.time() - since > self.config["stale_s"]:
+                ago = f"for {int(time.time() - since)} seconds" if since else "yet"
+                say(f"jitaccess: no news from the broker {ago} ({self.config['when_stale']})", loud=True)
             return False
         return self.obeyed == self.state()["number"]
 

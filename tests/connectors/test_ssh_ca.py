@@ -285,6 +285,8 @@ def test_a_host_without_news_lets_nobody_in(bench: SshBench, connector: Connecto
     bench.door.spoil = lambda body: b"the broker is away"
     try:
         bench.wait_for(lambda: refused(bench, credential), "refused without news")
+        settings.write_text(json.dumps({**bench.helper_config, "stale_s": 1, "when_stale": "alarm"}))
+        assert not refused(bench, credential), "the owner chose to be told instead"
     finally:
         bench.door.spoil = None
         settings.write_text(json.dumps(bench.helper_config))
