@@ -760,7 +760,7 @@ def _entries_of(config: LdapConfig, groups: Sequence[str]) -> str:
 
 def _access(config: LdapConfig, groups: Sequence[str]) -> str:
     by = f'by dn.exact="{config.user}"'
-    rules = [f'to dn.base="{config.user}" attrs=userPassword by self =xw by anonymous auth by * break']
+    rules = [f'to dn.base="{config.user}" attrs=userPassword by self =xw by anonymous auth by * none']
     for group in groups:
         # With entries of their own the broker never adds a member to the group itself: it may only take one away.
         level = "=zrsc" if config.dynamic else "write"

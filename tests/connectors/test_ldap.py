@@ -399,6 +399,22 @@ def test_a_broker_that_can_do_too_much_is_told(bench: Any) -> None:
     assert [line for line in found if line.startswith("too mighty: cn=admin,dc=bench may change ou=people")]
 
 
+@pytest.mark.covers("R55")
+def test_nobody_reads_what_proves_the_broker(bench: Any) -> None:
+    address = bench.newcomer("curious")
+    line = bench.owner()
+    line.search("ou=people,dc=bench", f"(mail={address})")
+    who = str(line.response[0]["dn"])
+    line.unbind()
+    server = ldap3.Server("127.0.0.1", bench.port, get_info=ldap3.NONE)
+    person = ldap3.Connection(server, who, bench.password, auto_bind=True, check_names=False)
+    person.search(str(bench.config()["user"]), "(objectClass=*)", ldap3.BASE, attributes=["cn", "userPassword"])
+    found = person.response[0]["raw_attributes"]
+    person.unbind()
+    assert found["cn"] == [b"jit-broker"]
+    assert not found.get("userPassword")
+
+
 def test_setup_names_what_the_configuration_names() -> None:
     text = setup(None)
     assert 'by dn.exact="cn=jit-broker,dc=example"' in text
