@@ -20,7 +20,7 @@ jitaccess  {stage.origin}
 treasury   {stage.treasury_origin}
 mails      {stage.origin}/demo/mail
 
-Each person makes a passkey with their link (one use, ten minutes; press Enter here for fresh ones).
+Each person makes a passkey with their link (one use, ten minutes; press Enter here for fresh ones for those who have none yet).
 Use one browser profile or private window for each person, or one after the other with "Sign out".
 
 {people}

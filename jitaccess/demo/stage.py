@@ -17,6 +17,8 @@ from jitaccess.demo.servers import Server, broker_server, free_port, treasury_se
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import create_link
+from jitaccess.identity.people import add_account
+from jitaccess.identity.replacing import was_enrolled
 from jitaccess.identity.site import Site
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.load import load
@@ -37,6 +39,8 @@ class Stage:
     settings: Settings
     config: Path
     seeded: Seeded
+    accounts: Mapping[str, str]
+    """Who enrols in a browser with which account."""
     broker: Server
     treasury: Server
     treasury_origin: str
@@ -54,12 +58,14 @@ class Stage:
         return self.folder / "jitaccess.db"
 
     def links(self, keys: tuple[str, ...]) -> Mapping[str, str]:
-        """Make fresh enrolment links; they live ten minutes."""
+        """Make fresh enrolment links for those who have no passkey yet; they live ten minutes."""
         db = Database(self.settings.store.url, SystemClock(), self._keyring.seals)
         try:
             with db.begin(LOCAL) as tx:
                 return {
-                    key: create_link(tx, self._site, account_id=self.seeded.accounts[key], by="demo") for key in keys
+                    key: create_link(tx, self._site, account_id=self.accounts[key], by="demo")
+                    for key in keys
+                    if not was_enrolled(tx, self.accounts[key])
                 }
         finally:
             db.close()
@@ -125,6 +131,8 @@ def build(
         client, secret = add_client(
             tx, target=TREASURY, name="Treasury payments", redirect_uris=[f"{treasury_origin}/callback"]
         )
+        # Genesis gave the founder software passkeys. Who plays him in a browser has an account of its own: rules count the person.
+        browsers = {"agim": add_account(tx, person_id=seeded.people["agim"], label="agim.b@mof.example").id}
     db.close()
     site = Site(
         instance_id="demo",
@@ -147,6 +155,7 @@ def build(
         settings,
         config,
         seeded,
+        {**seeded.accounts, **browsers},
         broker_server(folder, config, origin),
         treasury_server(folder, treasury_origin, environment),
         treasury_origin,
