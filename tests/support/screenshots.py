@@ -53,15 +53,20 @@ def tell(tale: Film, folder: Path) -> None:
     take(arta, folder, "request", WIDE)
     arta.locator('form[action="/request/check"] button').last.click()
     arta.locator('form[data-ceremony="/api/requests"] button').click()
-    arta.locator("[data-request]").first.wait_for()
+    request = str(arta.locator("[data-request]").first.get_attribute("data-request"))
     blerim.goto(f"{origin}/approvals")
     blerim.locator("a.choice").first.click()
     blerim.locator("form.decide").wait_for()
     take(blerim, folder, "approval-360", PHONE)
     jelena.goto(f"{origin}/log")
     take(jelena, folder, "log", WIDE)
+    take(arta, folder, "my-access-360", PHONE)
     agim.goto(f"{origin}/people")
     take(agim, folder, "people-and-holds", WIDE)
+    agim.goto(f"{origin}/targets/treasury")
+    take(agim, folder, "who-can-reach-it", WIDE)
+    jelena.goto(f"{origin}/audit/requests/{request}")
+    take(jelena, folder, "story", WIDE)
 
 
 class Quiet(Film):
