@@ -14,7 +14,7 @@ from jitaccess.identity.people import may_act, on_hold
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.sdk import TokenRefused, VerifiedToken, Verifier
 from jitaccess.store.db import SealBroken, View
-from jitaccess.store.tables import Grant, Lease, Token
+from jitaccess.store.tables import AccessRequest, Grant, Lease, Token
 
 INACTIVE: Mapping[str, JsonValue] = {"active": False}
 REMEMBERED = 2_000
@@ -34,13 +34,15 @@ def answer(broker: Broker, client_id: str, token: str) -> dict[str, JsonValue]:
 def introspect(view: View, broker: Broker, client_id: str, token: str) -> dict[str, JsonValue]:
     """Return the RFC 7662 answer to one client; `{"active": false}` for every token that is not for its target and good now.
 
-    Raises SEAL_BROKEN, which the view alarms when it is left.
+    1 the keys of now: another process may have retired the one that signed · 2 the token alone, for this client's target · 3 what stands
+    behind it. Raises SEAL_BROKEN, which the view alarms when it is left.
     """
+    broker.keyring.refresh(view)  # 1
     client = registered(view).get(client_id)
     if client is None:
         return dict(INACTIVE)
-    verified = _verified(view, broker, client, token)
-    if verified is None or not active(view, verified):
+    verified = _verified(view, broker, client, token)  # 2
+    if verified is None or not active(view, verified):  # 3
         return dict(INACTIVE)
     shown: dict[str, JsonValue] = {name: verified.claims[name] for name in _SHOWN}
     details: JsonValue = [dict(verified.authorization_details)]
@@ -82,13 +84,34 @@ def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> Ve
 
 
 def active(view: View, verified: VerifiedToken) -> bool:
-    """Say whether what stands behind a verified token is live now; raises SEAL_BROKEN."""
+    """Say whether what stands behind a verified token is live now and is what the token says; raises SEAL_BROKEN.
+
+    A token can only say more than its rows when somebody else signed it with a key of ours; then the rows are right.
+    """
     token = view.get(Token, verified.jti)
     grant = stands(view, token) if token is not None else None
-    return grant is not None and (grant.id, grant.person_id, grant.target) == (
+    if token is None or grant is None:
+        return False
+    request = view.get(AccessRequest, grant.request_id)
+    details = verified.authorization_details
+    return request is not None and (
+        verified.client_id,
         verified.grant,
         verified.subject,
         verified.target,
+        verified.entitlement,
+        dict(verified.inputs),
+        details.get("approvals_digest"),
+        details.get("policy_digest"),
+    ) == (
+        token.client_id,
+        grant.id,
+        grant.person_id,
+        grant.target,
+        grant.entitlement,
+        request.inputs,
+        grant.approvals_digest,
+        grant.policy_digest,
     )
 
 

@@ -102,6 +102,7 @@ class Endpoints:
             return _oauth_error(400, "invalid_request", "The field token is missing.")
         broker, text = self.broker, form["token"]
         with broker.begin(actor_of(client)) as tx:
+            broker.keyring.refresh(tx)
             # Revocation needs no intact seal.
             spent = select(Token).where(Token.secret_hash == hash_secret(text), Token.kind == "refresh")
             row = next(iter(tx.unchecked_all(spent)), None)

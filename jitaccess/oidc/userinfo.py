@@ -50,6 +50,7 @@ def claims(broker: Broker, token: str) -> dict[str, JsonValue] | BearerError:
     wrong = BearerError(401, "invalid_token", "This token is not good now.")
     try:
         with broker.read() as view:
+            broker.keyring.refresh(view)  # another process may have retired the key that signed
             signed = Signed(broker.keyring.token_keys().get).claims(token, ACCESS_TYPES)
             answer = verify.introspect(view, broker, text_of(signed, "client_id"), token)
             if answer["active"] is not True or answer["client_id"] != signed["client_id"]:

@@ -6,6 +6,7 @@ broker's introspection, revocation, userinfo, sign-out and client authentication
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,12 +14,14 @@ import pytest
 from joserfc.jwk import ECKey
 
 from jitaccess.broker.status import signed_list
+from jitaccess.domain.values import LOCAL
 from jitaccess.sdk import ClientKey, TokenRefused
 from jitaccess.sdk.client import ASSERTION_TYPE
 from jitaccess.sdk.dev.forgeries import Listener, forgeries, listener, parts, sign
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
 from jitaccess.sdk.status import read_list
+from jitaccess.tokens.keys import Purpose, retire_due, rotate
 from tests.oidc.conftest import Treasury, open_treasury
 from tests.support.world import ORIGIN, World
 
@@ -180,3 +183,65 @@ def test_no_forgery_revokes_anything(place: Place, listening: Listener) -> None:
         treasury.call("/oidc/revoke", {"token": attack.text})
     assert place.introspects(token)
     assert listening.asked == []
+
+
+# ---------------------------------------------------------------- with a key of ours
+
+
+def rotated_elsewhere(place: Place) -> None:
+    """Rotate and retire the token key as another process does: only the rows change."""
+    broker = place.treasury.world.broker
+    with broker.begin(LOCAL) as tx:
+        rotate(tx, broker.keyring, Purpose.TOKEN, origin="x", overlap=timedelta(0))
+    place.treasury.world.clock.advance(timedelta(seconds=1))
+    with broker.begin(LOCAL) as tx:
+        assert retire_due(tx) == 1
+
+
+@pytest.mark.covers("R35")
+@pytest.mark.parametrize("name", ["/oidc/introspect", "/oidc/userinfo", "/oidc/logout"])
+def test_a_key_that_another_process_retired_signs_for_nobody_from_then_on(place: Place, name: str) -> None:
+    consumer = place.consumers()[name]
+    text = consumer.good()
+    assert consumer.accepts(text)
+    rotated_elsewhere(place)
+    assert not consumer.accepts(text)
+
+
+@pytest.mark.covers("R34", "R35")
+def test_a_key_that_another_process_retired_revokes_nothing(place: Place) -> None:
+    tokens = place.treasury.tokens(place.treasury.grant())
+    rotated_elsewhere(place)
+    place.treasury.call("/oidc/revoke", {"token": tokens["access_token"]})
+    assert place.treasury.events("token.revoked") == []
+    place.treasury.call("/oidc/revoke", {"token": tokens["refresh_token"]})
+    assert len(place.treasury.events("token.revoked")) > 0
+
+
+@pytest.mark.covers("R32")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entitlement": "releaser"},
+        {"inputs": {"order": "TR-1", "amount_cents": 10**9}},
+        {"approvals_digest": "x"},
+        {"policy_digest": "x"},
+        {"target": "registry"},
+        {"grant": "x"},
+        {"client_id": "another"},
+        {"sub": "another"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_token_that_says_more_than_its_rows_is_not_active_whoever_signed_it(
+    place: Place, change: dict[str, Any]
+) -> None:
+    text = place.treasury.tokens(place.treasury.grant())["access_token"]
+    assert place.introspects(text)
+    head, body = parts(text)
+    top = {name: value for name, value in change.items() if name in body}
+    [details] = body["authorization_details"]
+    changed = body | top | {"authorization_details": [details | {k: v for k, v in change.items() if k not in top}]}
+    forged = sign(place.treasury.world.broker.keyring.token_key(), head, changed)
+    assert not place.introspects(forged)
+    assert not place.shows(forged)
