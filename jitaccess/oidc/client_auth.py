@@ -1,8 +1,9 @@
 """Is it really this target that asks? Client authentication at the token, introspection and revocation endpoints (R39).
 
 `private_key_jwt` (RFC 7523 with an ES256 key of the client's own; one audience, the issuer; short; each `jti` once) or
-`client_secret_basic`. Exactly one of them, the one the client is registered for. Failures are counted for each address and, above a
-limit, refused before any work is done (R66).
+`client_secret_basic`. Exactly one of them, the one the client is registered for. Failures are counted by address and claimed client; above
+the limit of a minute they are told so and no longer written down (R66). Only failures are: whoever proves to be a client is heard, also
+when others behind the same address fail all the time, or nobody could revoke anything.
 """
 
 import hashlib
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote_plus
 
-from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
 from joserfc import jws
 from joserfc.errors import JoseError
 
@@ -36,32 +36,56 @@ MAX_ASSERTION_LIFE_S = 300
 MAX_SKEW_S = 60
 MAX_JTI_CHARS = 128
 FAILURES_PER_MINUTE = 30
+CLIENTS_PER_ADDRESS = 10
+"""So many times the limit may an address fail under changing names."""
+MOST_KEYS = 20_000
 ASSERTION_TYPES = ("JWT", "client-authentication+jwt")
 """What clients write today, and the type that draft-ietf-oauth-rfc7523bis gives these assertions."""
 
 
+class ClientRefused(Exception):
+    """Who asks has not proved to be a client; `code` is the error of RFC 6749 section 5.2."""
+
+    def __init__(self, status: int, code: str, description: str) -> None:
+        super().__init__(description)
+        self.status, self.code, self.description = status, code, description
+
+
 @dataclass(slots=True)
 class FailureLimit:
-    """Counts failed attempts of an address within a minute, in this process."""
+    """Counts failed attempts within a minute, in this process: of an address as one client, and of an address as whomever."""
 
     limit: int = FAILURES_PER_MINUTE
     _minute: int = 0
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def check(self, address: str, now_s: int) -> None:
-        """Raise RATE_LIMITED for an address that failed too often in this minute."""
-        with self._guard:
-            if self._minute == now_s // 60 and self._counts.get(address, 0) >= self.limit:
-                raise JitError(Kind.RATE_LIMITED, "Too many failed attempts. Wait a minute.")
-
-    def failed(self, address: str, now_s: int) -> None:
-        """Count one failure."""
+    def failed(self, address: str, client_id: str, now_s: int) -> bool:
+        """Count one failure; return whether there were too many already."""
         with self._guard:
             if self._minute != now_s // 60:
                 self._minute = now_s // 60
                 self._counts.clear()
-            self._counts[address] = self._counts.get(address, 0) + 1
+            one, every = self._count((address, client_id)), self._count((address, ""))
+        return one > self.limit or every > self.limit * CLIENTS_PER_ADDRESS
+
+    def _count(self, key: tuple[str, str]) -> int:
+        """Return how many there were with this one; a key for which there is no more room counts as one too many."""
+        if key not in self._counts and len(self._counts) >= MOST_KEYS:
+            return self.limit * CLIENTS_PER_ADDRESS + 1
+        found = self._counts[key] = self._counts.get(key, 0) + 1
+        return found
+
+
+def claimed_id(form: Mapping[str, str], authorization: Any) -> str:
+    """Return which client somebody says to be, in at most 64 characters; believed by nobody, only counted by."""
+    if authorization is not None and authorization.type == "basic":
+        return str(authorization.username or "-")[:64]
+    segments = form.get("client_assertion", "")[:MAX_ASSERTION_BYTES].split(".")
+    try:
+        return str(_unverified(segments[1]).get("sub") or "-")[:64] if len(segments) == 3 else "-"
+    except ClientRefused:
+        return "-"
 
 
 def actor_of(client: ClientFacts) -> Actor:
@@ -72,14 +96,14 @@ def actor_of(client: ClientFacts) -> Actor:
 def authenticate(
     broker: Broker, *, form: Mapping[str, str], authorization: Any, view: View | None = None
 ) -> ClientFacts:
-    """Return the client that proved itself; raises Authlib's errors. `authorization` is Werkzeug's parsed header or None; `view` is
+    """Return the client that proved itself; raises ClientRefused. `authorization` is Werkzeug's parsed header or None; `view` is
     one that the caller reads in anyway."""
     asserted = form.get("client_assertion")
     basic = authorization is not None and authorization.type == "basic"
     if basic and asserted is not None:
-        raise InvalidRequestError("Use one way of client authentication, not two.")
+        raise _unclear("Use one way of client authentication, not two.")
     if "client_secret" in form:
-        raise InvalidRequestError("A client secret belongs into the Authorization header.")
+        raise _unclear("A client secret belongs into the Authorization header.")
     if asserted is not None:
         client = _by_key(broker, form.get("client_assertion_type"), asserted)
     elif basic:
@@ -93,8 +117,12 @@ def authenticate(
     return client
 
 
-def _wrong() -> InvalidClientError:
-    return InvalidClientError("Client authentication failed.", status_code=401)
+def _wrong() -> ClientRefused:
+    return ClientRefused(401, "invalid_client", "Client authentication failed.")
+
+
+def _unclear(description: str) -> ClientRefused:
+    return ClientRefused(400, "invalid_request", description)
 
 
 def _by_secret(broker: Broker, view: View | None, client_id: str, secret: str) -> ClientFacts:
@@ -170,7 +198,9 @@ def _holds(claims: Mapping[str, Any], client_id: str, issuer: str, now: float) -
     for name in ("iat", "nbf"):
         if name in claims and not (_whole(claims[name]) and claims[name] <= now + MAX_SKEW_S):
             return False
-    return isinstance(jti, str) and 0 < len(jti) <= MAX_JTI_CHARS
+    return (
+        isinstance(jti, str) and 0 < len(jti) <= MAX_JTI_CHARS and jti.isascii()
+    )  # a lone surrogate has no bytes to hash
 
 
 def _whole(value: object) -> bool:

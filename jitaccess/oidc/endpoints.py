@@ -25,7 +25,14 @@ from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
 from jitaccess.oidc.authorize import Asked, Back, begin_opening, choices, complete_opening, read_request
-from jitaccess.oidc.client_auth import FailureLimit, actor_of, authenticate, record_failure
+from jitaccess.oidc.client_auth import (
+    ClientRefused,
+    FailureLimit,
+    actor_of,
+    authenticate,
+    claimed_id,
+    record_failure,
+)
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.logout import LogoutAsked, read_logout, sign_out
 from jitaccess.oidc.metadata import metadata
@@ -39,6 +46,7 @@ from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
 from jitaccess.told import told
 from jitaccess.web.doors import clear_session, current, current_or_none, settle, without_cookie
+from jitaccess.web.limits import client_address
 
 MAX_FORM_BYTES = 32 * 1024
 MAX_FIELD_CHARS = 16 * 1024
@@ -83,9 +91,11 @@ class Endpoints:
     def introspect(self, form: Mapping[str, str]) -> BaseResponse:
         """Say whether a token is good now (RFC 7662): client and token are read in one view, because this is asked most of all."""
         client: ClientFacts | None = None
+        if "client_assertion" in form:  # writes down its jti, and may wait for it: what is read comes after
+            client = authenticate(self.broker, form=form, authorization=request.authorization)
         try:
             with self.broker.read() as view:
-                client = authenticate(self.broker, form=form, authorization=request.authorization, view=view)
+                client = client or authenticate(self.broker, form=form, authorization=request.authorization, view=view)
                 if "token" not in form:
                     return _oauth_error(400, "invalid_request", "The field token is missing.")
                 return jsonify(verify.introspect(view, self.broker, client.id, form["token"]))
@@ -138,14 +148,11 @@ class Endpoints:
         def view() -> BaseResponse:
             try:
                 form = _form()
-                now_s = to_epoch_s(self.broker.db.now())
-                address = request.remote_addr or ""
-                self.failures.check(address, now_s)
                 try:
                     return act(form)
+                except ClientRefused as refused:
+                    return self._refused(name, form, refused)
                 except OAuth2Error as error:
-                    self.failures.failed(address, now_s)
-                    record_failure(self.broker, name)
                     return _from_authlib(error)
             except JitError as error:
                 status, code = _OAUTH_ERRORS.get(
@@ -155,6 +162,17 @@ class Endpoints:
                 return _oauth_error(status, code, error.message)
 
         return view
+
+    def _refused(self, name: str, form: Mapping[str, str], refused: ClientRefused) -> BaseResponse:
+        """Answer who is no client, and write it down, unless this address fails all the time."""
+        now_s = to_epoch_s(self.broker.db.now())
+        claimed = claimed_id(form, request.authorization)
+        if self.failures.failed(client_address(self.broker), claimed, now_s):
+            answer = _oauth_error(429, "temporarily_unavailable", "Too many failed attempts. Wait a minute.")
+            answer.headers["Retry-After"] = str(60 - now_s % 60)
+            return answer
+        record_failure(self.broker, name)
+        return _challenged(_oauth_error(refused.status, refused.code, refused.description))
 
     def userinfo(self) -> BaseResponse:
         """Say who the person behind an access token is (OpenID Connect Core section 5.3)."""
@@ -415,8 +433,11 @@ def _jti(view: View, broker: Broker, client: ClientFacts, text: str) -> str | No
 
 
 def _from_authlib(error: OAuth2Error) -> Response:
-    answer = _oauth_error(error.status_code, str(error.error), str(error.description or ""))
-    if error.status_code == 401:
+    return _challenged(_oauth_error(error.status_code, str(error.error), str(error.description or "")))
+
+
+def _challenged(answer: Response) -> Response:
+    if answer.status_code == 401:
         answer.headers["WWW-Authenticate"] = 'Basic realm="jitaccess"'
     return answer
 

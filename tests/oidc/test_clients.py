@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey
 from sqlalchemy import select
 
+from jitaccess.app import create_app
 from jitaccess.domain.values import LOCAL, SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.oidc.clients import add_client, disable_client
@@ -172,8 +173,47 @@ def test_many_failures_from_one_address_are_turned_away(treasury: Treasury) -> N
     browser = treasury.app.test_client()
     answers = [browser.post("/oidc/introspect", base_url=ORIGIN, data={"token": "x"}).status_code for _ in range(40)]
     assert answers == [401] * 30 + [429] * 10
+    assert len(treasury.events("token.refused")) == 30, "nobody fills the log by failing"
     treasury.world.advance(timedelta(minutes=1))
-    assert treasury.introspect("x") == INACTIVE
+    assert browser.post("/oidc/introspect", base_url=ORIGIN, data={"token": "x"}).status_code == 401
+
+
+@pytest.mark.covers("R66")
+def test_whoever_proves_to_be_a_client_is_heard_however_often_others_at_its_address_fail(treasury: Treasury) -> None:
+    tokens = treasury.tokens(treasury.grant())
+    own = ClientSecret(treasury.credential.client_id, "wrong")
+    for n in range(400):
+        treasury.call("/oidc/introspect", {"token": "x"}, own if n % 2 else ClientSecret(f"nobody-{n}", "x"))
+    assert treasury.call("/oidc/introspect", {"token": "x"}, own).status_code == 429
+    assert treasury.call("/oidc/introspect", {"token": "x"}, ClientSecret("new", "x")).status_code == 429
+    assert treasury.introspect(tokens["access_token"])["active"] is True
+    renewed = treasury.refresh(tokens["refresh_token"])
+    assert renewed.status_code == 200
+    assert treasury.call("/oidc/revoke", {"token": renewed.json["refresh_token"]}).status_code == 200
+    assert treasury.introspect(renewed.json["access_token"]) == INACTIVE
+
+
+@pytest.mark.covers("R66")
+def test_behind_a_proxy_failures_count_for_the_address_that_it_names(sqlite_world: World) -> None:
+    server = sqlite_world.broker.settings.server
+    behind = sqlite_world.broker.settings.model_copy(
+        update={"server": server.model_copy(update={"trusted_proxies": ("127.0.0.1",)})}
+    )
+    app = create_app(replace(sqlite_world.broker, settings=behind))
+
+    def fails(address: str) -> int:
+        sent = {"X-Forwarded-For": f"198.51.100.9, {address}"}
+        return app.test_client().post("/oidc/token", base_url=ORIGIN, data={"x": "y"}, headers=sent).status_code
+
+    assert [fails("192.0.2.1") for _ in range(31)] == [401] * 30 + [429]
+    assert fails("192.0.2.2") == 401
+
+
+def test_a_client_that_asks_wrongly_is_no_failed_client(treasury: Treasury) -> None:
+    answers = {treasury.redeem("nothing", "x" * 43).status_code for _ in range(40)}
+    assert answers == {400}
+    reasons = {event["body"].get("reason") for event in treasury.events("token.refused")}
+    assert "client_authentication" not in reasons
 
 
 @pytest.mark.covers("R66")
@@ -254,6 +294,9 @@ def test_a_client_assertion_is_good_once_short_and_for_us(assertions: Assertions
         {"jti": ""},
         {"jti": 7},
         {"jti": "x" * 200},
+        {"jti": "\ud800"},
+        {"jti": "é"},
+        {"sub": "\ud800", "iss": "\ud800"},
     ):
         assert assertions.ask(**claims) == 401, claims
 
