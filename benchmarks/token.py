@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey
 from benchmarks.measure import Figure, machine_line, run_for, table
 from benchmarks.openbao import binary, leased_tokens, running
 from jitaccess.app import open_broker
-from jitaccess.broker import issue, request, verify
+from jitaccess.broker import issue, request, strictness, verify
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask, Filed
@@ -94,9 +94,10 @@ class Town:
             response = self.passkey.get(ceremony.options)
             found = passkeys.complete_sign_in(tx, site, challenge_id=ceremony.challenge_id, response=response)
             assert not isinstance(found, Refused), found
-            _, secret = sessions.open_session(tx, site, found.passkey, strict=False)
+            staff = strictness.of(site.sessions, strict=False)
+            _, secret = sessions.open_session(tx, found.passkey, staff)
         with self.broker.read() as view:
-            current = sessions.resolve(view, secret)
+            current = sessions.resolve(view, secret, lambda *_: staff)
         assert current is not None
         return current
 

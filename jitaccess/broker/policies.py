@@ -130,11 +130,3 @@ def _signing_groups(rule: CompiledRule) -> set[str]:
         return set()
     named = {group for step in approval.steps for group in step.groups}
     return named | {part.group for reach in approval.reach for part in reach.escalate}
-
-
-def approver_groups(view: View, policies: Policies) -> frozenset[str]:
-    """Return the ids of all groups whose members approve something: their sessions are short (R14)."""
-    active = policies.active_or_none(view)
-    if active is None:
-        return frozenset()
-    return frozenset[str]().union(*(_signing_groups(rule) for rule in active.rules.values()))

@@ -31,7 +31,7 @@ from jitaccess.broker.revoke import end_grants
 from jitaccess.broker.schedule import start_due, warn_due
 from jitaccess.domain.lifecycle import EndCause, GrantState, RequestState
 from jitaccess.domain.values import SYSTEM
-from jitaccess.errors import JitError, Kind
+from jitaccess.errors import JitError
 from jitaccess.store.db import Tx
 from jitaccess.store.ids import new_secret
 from jitaccess.store.tables import (
@@ -305,9 +305,3 @@ class Ticker:
         if due:
             with self._broker.begin(SYSTEM) as tx:
                 retire_due(tx)
-
-
-def require_may_grant(broker: Broker) -> None:
-    """Raise UNAVAILABLE until everything overdue was ended after a start."""
-    if not broker.may_grant.is_set():
-        raise JitError(Kind.UNAVAILABLE, "The broker is still ending what is overdue. Try again in a moment.")

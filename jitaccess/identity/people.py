@@ -17,7 +17,7 @@ from jitaccess.policy.evaluate import CredentialClass
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import Account, Group, Hold, Membership, Passkey, Person, WebSession
+from jitaccess.store.tables import Account, Group, Hold, Membership, Passkey, Person
 from jitaccess.told import told
 
 ADMINS, AUDITORS, FOUNDERS = "jit-admins", "jit-auditors", "jit-founders"
@@ -207,12 +207,6 @@ def is_auditor(view: View, person_id: str) -> bool:
     return person is not None and person.active and bool(person.groups & {AUDITORS, ADMINS, FOUNDERS})
 
 
-def needs_strict_session(view: View, person_id: str, approver_groups: frozenset[str]) -> bool:
-    """Say whether R14's shorter time-outs hold: admins, auditors, and members of any group that approves."""
-    person = register(view).persons.get(person_id)
-    return person is not None and bool(person.groups & (approver_groups | set(RESERVED)))
-
-
 def credential_class(passkey: Passkey) -> CredentialClass:
     """Return how strong a passkey is (R6): attested, else device-bound when it may not be backed up, else synced."""
     if passkey.attested:
@@ -351,10 +345,3 @@ def enable_person(tx: Tx, person_id: str) -> None:
     row = tx.require(Person, person_id, "There is no such person.")
     event = tx.record(EventType.PERSON_ENABLED, subject={"person": person_id})
     tx.update(row, event, status="active")
-
-
-def live_sessions(view: View, person_id: str) -> list[WebSession]:
-    """Return a person's sessions that were not ended; for revocation, so without a look at their seals."""
-    return view.unchecked_all(
-        select(WebSession).where(WebSession.person_id == person_id, WebSession.ended_at.is_(None))
-    )

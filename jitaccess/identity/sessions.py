@@ -4,6 +4,7 @@ The secret is 256 random bits, stored only as a hash; a new one is given at sign
 checked on the server at every use: an absolute end, and idleness from `session_activity`, which is book-keeping without evidence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +13,6 @@ from sqlalchemy import bindparam, select
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Actor, ActorKind
 from jitaccess.identity.people import may_act
-from jitaccess.identity.site import Site
 from jitaccess.store.db import Database, Tx, View
 from jitaccess.store.find import Find
 from jitaccess.store.ids import hash_secret, new_secret
@@ -38,17 +38,27 @@ class Current:
         return Actor(ActorKind.PERSON, self.person.id, self.account.id, self.session.id)
 
 
-def open_session(tx: Tx, site: Site, passkey: Passkey, *, strict: bool) -> tuple[WebSession, str]:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long a session may last, and lie idle."""
+
+    longest: timedelta
+    idle: timedelta
+    strict: bool
+    """Those of approvers, administrators and auditors."""
+
+
+BoundsOf = Callable[[View, str], Bounds]
+"""Person id -> the bounds of a session of his, as things stand now."""
+
+
+def open_session(tx: Tx, passkey: Passkey, bounds: Bounds) -> tuple[WebSession, str]:
     """Start a session; return its row and the secret, which is shown to nobody else and never stored."""
-    limits = site.sessions
-    longest, idle_s = (
-        (limits.strict_max_s, limits.strict_idle_s) if strict else (limits.staff_max_s, limits.staff_idle_s)
-    )
     key, secret = tx.new_id(), new_secret()
     event = tx.record(
         EventType.SIGN_IN_SUCCEEDED,
         subject={"person": passkey.person_id, "account": passkey.account_id, "passkey": passkey.id, "session": key},
-        body={"strict": strict},
+        body={"strict": bounds.strict},
     )
     row = tx.insert(
         WebSession,
@@ -60,33 +70,37 @@ def open_session(tx: Tx, site: Site, passkey: Passkey, *, strict: bool) -> tuple
         passkey_id=passkey.id,
         created_at=tx.now,
         auth_at=tx.now,
-        expires_at=tx.now + timedelta(seconds=longest),
-        idle_s=idle_s,
+        expires_at=tx.now + bounds.longest,
+        idle_s=int(bounds.idle.total_seconds()),
     )
     tx.insert(SessionActivity, session_id=key, seen_at=tx.now)
     return row, secret
 
 
-def resolve(view: View, secret: str | None) -> Current | None:
-    """Return who holds this secret, or None: unknown, ended, too old, idle too long, changed by hand, or may not act now."""
+def resolve(view: View, secret: str | None, bounds_of: BoundsOf) -> Current | None:
+    """Return who holds this secret, or None: unknown, ended, too old, idle too long, changed by hand, or may not act now.
+
+    The bounds of the person as he stands now are asked beside those that the session was opened with; the shorter ones hold (R14).
+    """
     if not secret or len(secret) > 200:
         return None
     found = view.unchecked_find(BY_SECRET, secret_hash=hash_secret(secret))
-    return current_of(view, found[0]) if found and view.whole(found[0]) else None
+    return current_of(view, found[0], bounds_of) if found and view.whole(found[0]) else None
 
 
-def by_id(view: View, session_id: str) -> Current | None:
-    """Return the session with this id under the same checks."""
-    row = view.unchecked_get(WebSession, session_id)
-    return None if row is None or not view.whole(row) else current_of(view, row)
+def ends_at(row: WebSession, bounds: Bounds) -> datetime:
+    """Return when a session is over at the latest, exclusive."""
+    return min(row.expires_at, row.created_at + bounds.longest)
 
 
-def current_of(view: View, row: WebSession) -> Current | None:
+def current_of(view: View, row: WebSession, bounds_of: BoundsOf) -> Current | None:
     """Check a session row: not ended, in time, not idle, and its person, account and passkey may act."""
-    if row.ended_at is not None or view.now >= row.expires_at:
+    if row.ended_at is not None:
         return None
+    bounds = bounds_of(view, row.person_id)
     activity = view.get(SessionActivity, row.id)
-    if activity is None or view.now >= activity.seen_at + timedelta(seconds=row.idle_s):
+    idle = min(timedelta(seconds=row.idle_s), bounds.idle)
+    if view.now >= ends_at(row, bounds) or activity is None or view.now >= activity.seen_at + idle:
         return None
     if may_act(view, person_id=row.person_id, account_id=row.account_id, passkey_id=row.passkey_id) is not None:
         return None

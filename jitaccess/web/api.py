@@ -9,12 +9,11 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from jitaccess.broker import approve, changes, deputies, hold, returning, revoke
+from jitaccess.broker import approve, changes, hold, returning, revoke, strictness
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.listing import grants_page, requests_page
-from jitaccess.broker.policies import approver_groups
 from jitaccess.broker.request import Ask
 from jitaccess.broker.votes import votes_of
 from jitaccess.clock import from_epoch_s, to_epoch_s
@@ -168,11 +167,8 @@ def _identity(api: Blueprint, broker: Broker) -> None:
                 tx, site, challenge_id=given.challenge_id, response=given.response, browser=browser_id()
             )
             if not isinstance(found, Refused):
-                groups = approver_groups(tx, broker.policies)
-                strict = people.needs_strict_session(tx, found.passkey.person_id, groups) or bool(
-                    deputies.standing_in(tx, found.passkey.person_id)
-                )
-                row, secret = sessions.open_session(tx, site, found.passkey, strict=strict)
+                bounds = strictness.bounds(tx, broker, found.passkey.person_id)
+                row, secret = sessions.open_session(tx, found.passkey, bounds)
                 person_id = row.person_id
         settle(found)
         response = jsonify({"person_id": person_id})
@@ -261,6 +257,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         me = current()
         with broker.read() as view:
             admin, auditor = people.is_admin(view, me.person.id), people.is_auditor(view, me.person.id)
+            bounds = strictness.bounds(view, broker, me.person.id)
         return jsonify(
             {
                 "person_id": me.person.id,
@@ -269,7 +266,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
                 "unit": me.person.unit,
                 "admin": admin,
                 "auditor": auditor,
-                "session_ends_at": to_epoch_s(me.session.expires_at),
+                "session_ends_at": to_epoch_s(sessions.ends_at(me.session, bounds)),
                 "pilot": site.pilot,
             }
         )

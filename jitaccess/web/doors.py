@@ -15,6 +15,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Response as BaseResponse
 
+from jitaccess.broker import strictness
 from jitaccess.broker.context import Broker
 from jitaccess.domain.values import Refused
 from jitaccess.errors import DOORS, JitError, Kind
@@ -108,6 +109,8 @@ def install(app: Flask, broker: Broker) -> None:
     persons, addresses = Meter(limits.calls_per_person_minute), Meter(limits.calls_per_address_minute)
     programs = Meter(limits.target_calls_per_address_minute)
 
+    bounds_of = strictness.bounds_of(broker)
+
     @app.before_request
     def come_in() -> None:
         g.nonce = new_secret()
@@ -124,7 +127,7 @@ def install(app: Flask, broker: Broker) -> None:
             if len(secret) > MAX_COOKIE:
                 raise JitError(Kind.UNAUTHENTICATED, "Sign in first.")
             with broker.read() as found:
-                g.current = sessions.resolve(found, secret)
+                g.current = sessions.resolve(found, secret, bounds_of)
                 if g.current is not None:
                     g.preferences = preferences.of(found, g.current.person.id)
             if g.current is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from jitaccess.broker import strictness
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.domain.events import EventType
@@ -143,8 +144,8 @@ def test_a_counter_that_does_not_rise_blocks_the_passkey_ends_its_sessions_and_a
     with world.broker.read() as view:
         row = view.require(Passkey, current.passkey.id)
         assert row.status == "blocked"
-        assert sessions.by_id(view, current.session.id) is None
         assert view.first(select(Event).where(Event.type == "alarm.raised")) is not None
+    assert world.resolved(current.session.id) is None
     key.counter = 99
     assert isinstance(sign_in(world, key.get), Refused)
 
@@ -284,11 +285,11 @@ def test_sessions_end_when_idle_and_at_their_end_whatever_happens(
     def opened() -> tuple[WebSession, str]:
         passkey = world.current("arta").passkey
         with broker.begin(SYSTEM) as tx:
-            return sessions.open_session(tx, site, passkey, strict=strict)
+            return sessions.open_session(tx, passkey, strictness.of(site.sessions, strict=strict))
 
     def alive(secret: str) -> bool:
         with broker.read() as view:
-            return sessions.resolve(view, secret) is not None
+            return sessions.resolve(view, secret, lambda *_: strictness.of(site.sessions, strict=False)) is not None
 
     row, secret = opened()
     assert secret not in (row.secret_hash, row.id)
@@ -322,7 +323,7 @@ def test_the_one_gate_ends_what_a_switched_off_person_had(world: World, how: str
                 place(tx, world.broker, kind=HoldKind.PERSON, subject_id=world.person("arta"), cause="x", by="test")
     with world.broker.read() as view:
         assert people.may_act(view, person_id=world.person("arta"), account_id=current.account.id) is not None
-        assert sessions.by_id(view, current.session.id) is None
+    assert world.resolved(current.session.id) is None
     assert isinstance(sign_in(world, world.passkey("arta").get), Refused)
 
 
@@ -363,7 +364,7 @@ def test_recovery_takes_enough_paper_keys_waits_and_ends_what_was(sqlite_world: 
     assert isinstance(made, Passkey)
     with world.broker.read() as view:
         assert [row.id for row in passkeys.list_for(view, account)] == [made.id]
-        assert sessions.by_id(view, old.session.id) is None
+    assert world.resolved(old.session.id) is None
 
 
 def test_a_veto_ends_a_recovery(sqlite_world: World) -> None:

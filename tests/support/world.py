@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from jitaccess.app import open_broker
-from jitaccess.broker import approve, changes, hold, request
+from jitaccess.broker import approve, changes, hold, request, strictness
 from jitaccess.broker.approve import UNCHANGED, Approved, Choice
 from jitaccess.broker.context import Broker
 from jitaccess.broker.hold import HoldKind
@@ -90,19 +90,24 @@ class World:
         with self.broker.begin(SYSTEM) as tx:
             found = passkeys.complete_sign_in(tx, site, challenge_id=ceremony.challenge_id, response=response)
             assert not isinstance(found, Refused), found
-            row, secret = sessions.open_session(tx, site, found.passkey, strict=False)
-        with self.broker.read() as view:
-            current = sessions.resolve(view, secret)
-        assert current is not None
+            row, secret = sessions.open_session(
+                tx, found.passkey, strictness.bounds(tx, self.broker, found.passkey.person_id)
+            )
         self.secrets[row.id] = secret
+        current = self.resolved(row.id)
+        assert current is not None
         return current
+
+    def resolved(self, session_id: str) -> Current | None:
+        """Return what a session that was opened here is good for now."""
+        with self.broker.read() as view:
+            return sessions.resolve(view, self.secrets[session_id], strictness.bounds_of(self.broker))
 
     def current(self, key: str) -> Current:
         """Return a person's session, signing in at first use and again when it is over."""
         known = self._signed_in.get(key)
         if known is not None:
-            with self.broker.read() as view:
-                fresh = sessions.by_id(view, known.session.id)
+            fresh = self.resolved(known.session.id)
             if fresh is not None:
                 return fresh
         self._signed_in[key] = self.sign_in(key)
