@@ -69,8 +69,6 @@ class Sessions(_Section):
     challenge_s: int = Field(default=300, ge=30, le=300)
     cooling_off_s: int = Field(default=24 * 3600, ge=3600, le=7 * 24 * 3600)
     """How long a replacement of somebody's passkeys, signed by administrators, waits and can be stopped."""
-    fresh_s: int = Field(default=300, ge=30, le=300)
-    """How long an assertion counts as fresh for adding or removing a passkey."""
 
 
 class Mail(_Section):
@@ -171,7 +169,10 @@ class Limits(_Section):
     """Share of hurried ones among an approver's last 20 approvals at which administrators get a note."""
     hurried_least: int = Field(default=10, ge=1, le=20)
     """Approvals below which nothing is said of an approver's pace."""
-    sign_in_per_address_minute: int = Field(default=60, ge=1)
+    failed_sign_ins_per_address_minute: int = Field(default=60, ge=1)
+    """Refused attempts to sign in or to use a link, after which an address waits; good ones are not counted."""
+    ceremonies_per_browser_minute: int = Field(default=60, ge=1)
+    """Ceremonies that one browser may begin without a session."""
     calls_per_person_minute: int = Field(default=600, ge=10)
     """Requests of one person to one process, whatever they are for."""
     calls_per_address_minute: int = Field(default=1200, ge=10)

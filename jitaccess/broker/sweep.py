@@ -42,6 +42,7 @@ from jitaccess.store.tables import (
     KeptAnswer,
     LogoutNotice,
     PendingAuthorization,
+    RateCount,
 )
 from jitaccess.tokens.keys import due_for_retirement, retire_due
 
@@ -55,6 +56,8 @@ TARGETS_WAIT_S = 0.2
 """How long a tick waits for targets: one that hangs must not hold up the next look at what is due."""
 KEEP_LOGOUTS = timedelta(days=90)
 KEEP_ANSWERS = timedelta(hours=24)
+KEEP_COUNTS = timedelta(days=1)
+"""Longer than any window in which calls are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +296,7 @@ class Ticker:
             tx.delete(PendingAuthorization, PendingAuthorization.expires_at < tx.now)
             tx.delete(LogoutNotice, LogoutNotice.done_at < tx.now - KEEP_LOGOUTS)
             forget_old(tx)
+            tx.delete(RateCount, RateCount.window_at < tx.now - KEEP_COUNTS)
             tx.delete(KeptAnswer, KeptAnswer.created_at < tx.now - KEEP_ANSWERS)
             beat = tx.get(Heartbeat, "sweep")
             if beat is None:

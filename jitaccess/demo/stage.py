@@ -118,7 +118,7 @@ def build(
         f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "{database or own}"\n\n'
         f'[keys]\nwrapping_key_file = "{folder}/wrapping.key"\n\n[log]\norigin = "demo.localhost/jitaccess"\n\n'
         f'[mail]\ntransport = "folder"\nfolder = "{folder}/mail"\n\n[demo]\nenabled = true\n\n'
-        "[limits]\nsign_in_per_address_minute = 600\n"
+        "[limits]\nfailed_sign_ins_per_address_minute = 600\n"
     )
     settings = load_settings(config)
     wrapping_key = create_wrapping_key(settings.keys.wrapping_key_file)

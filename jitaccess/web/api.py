@@ -27,7 +27,7 @@ from jitaccess.proof.canonical import JsonValue, b64u_encode
 from jitaccess.store.tables import AccessRequest, Approval, Grant, Hold, Passkey, Person
 from jitaccess.web import answers, schemas
 from jitaccess.web.doors import browser_id, clear_session, current, set_session, settle
-from jitaccess.web.limits import count_sign_in
+from jitaccess.web.limits import count_ceremony, count_failure, refuse_guessers
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
 
@@ -129,14 +129,19 @@ def grant_json(row: Grant) -> dict[str, Any]:
 def blueprint(broker: Broker) -> Blueprint:
     """Return the API over a broker."""
     api = Blueprint("api", __name__, url_prefix="/api")
-    _identity(api, broker)
+    _signing_in(api, broker)
+    _enrolling(api, broker)
+    _stepping_up(api, broker)
+    _own_passkeys(api, broker)
+    _adding_a_passkey(api, broker)
+    _removing_a_passkey(api, broker)
     _requests(api, broker)
     _grants(api, broker)
     _admin(api, broker)
     return api
 
 
-def _identity(api: Blueprint, broker: Broker) -> None:
+def _signing_in(api: Blueprint, broker: Broker) -> None:
     site = broker.site
 
     @api.post("/sign-in/begin")
@@ -145,7 +150,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         schemas.body(schemas.Empty)
         browser = browser_id()
         with broker.begin(SYSTEM) as tx:
-            count_sign_in(tx, broker)
+            count_ceremony(tx, broker, browser)
             ceremony = passkeys.begin_sign_in(tx, site, browser=browser)
         return begun(ceremony)
 
@@ -162,11 +167,13 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         given = schemas.body(schemas.Answer)
         secret, person_id = "", ""
         with broker.begin(SYSTEM) as tx:
-            count_sign_in(tx, broker)
+            refuse_guessers(tx, broker)
             found = passkeys.complete_sign_in(
                 tx, site, challenge_id=given.challenge_id, response=given.response, browser=browser_id()
             )
-            if not isinstance(found, Refused):
+            if isinstance(found, Refused):
+                count_failure(tx, broker)
+            else:
                 bounds = strictness.bounds(tx, broker, found.passkey.person_id)
                 row, secret = sessions.open_session(tx, found.passkey, bounds)
                 person_id = row.person_id
@@ -186,6 +193,30 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         clear_session(response)
         return response
 
+    @api.get("/me")
+    @documented("passkeys", "Who this session belongs to.", answers=answers.Me)
+    def me_() -> Response:
+        me = current()
+        with broker.read() as view:
+            admin, auditor = people.is_admin(view, me.person.id), people.is_auditor(view, me.person.id)
+            bounds = strictness.bounds(view, broker, me.person.id)
+        return jsonify(
+            {
+                "person_id": me.person.id,
+                "name": me.person.name,
+                "institution": me.person.institution,
+                "unit": me.person.unit,
+                "admin": admin,
+                "auditor": auditor,
+                "session_ends_at": to_epoch_s(sessions.ends_at(me.session, bounds)),
+                "pilot": site.pilot,
+            }
+        )
+
+
+def _enrolling(api: Blueprint, broker: Broker) -> None:
+    site = broker.site
+
     @api.post("/enrol/begin")
     @documented(
         "sign-in",
@@ -197,8 +228,10 @@ def _identity(api: Blueprint, broker: Broker) -> None:
     def enrol_begin() -> Response:
         given = schemas.body(schemas.Token)
         with broker.begin(SYSTEM) as tx:
-            count_sign_in(tx, broker)
+            refuse_guessers(tx, broker)
             found = enrolment.begin(tx, site, given.token, browser=browser_id())
+            if isinstance(found, Refused):
+                count_failure(tx, broker)
         return begun(settle(found))
 
     @api.post("/enrol/complete")
@@ -208,6 +241,7 @@ def _identity(api: Blueprint, broker: Broker) -> None:
     def enrol_complete() -> Response:
         given = schemas.body(schemas.NamedAnswer)
         with broker.begin(SYSTEM) as tx:
+            refuse_guessers(tx, broker)
             found = returning.complete(
                 tx,
                 broker,
@@ -217,7 +251,13 @@ def _identity(api: Blueprint, broker: Broker) -> None:
                 name=given.name,
                 browser=browser_id(),
             )
+            if isinstance(found, Refused):
+                count_failure(tx, broker)
         return jsonify({"passkey_id": settle(found).id})
+
+
+def _stepping_up(api: Blueprint, broker: Broker) -> None:
+    site = broker.site
 
     @api.post("/step-up/begin")
     @documented("sign-in", "Begin to confirm this session anew.", takes=schemas.Empty, answers=answers.Begun)
@@ -251,26 +291,8 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         set_session(response, secret)
         return response
 
-    @api.get("/me")
-    @documented("passkeys", "Who this session belongs to.", answers=answers.Me)
-    def me_() -> Response:
-        me = current()
-        with broker.read() as view:
-            admin, auditor = people.is_admin(view, me.person.id), people.is_auditor(view, me.person.id)
-            bounds = strictness.bounds(view, broker, me.person.id)
-        return jsonify(
-            {
-                "person_id": me.person.id,
-                "name": me.person.name,
-                "institution": me.person.institution,
-                "unit": me.person.unit,
-                "admin": admin,
-                "auditor": auditor,
-                "session_ends_at": to_epoch_s(sessions.ends_at(me.session, bounds)),
-                "pilot": site.pilot,
-            }
-        )
 
+def _own_passkeys(api: Blueprint, broker: Broker) -> None:
     @api.get("/passkeys")
     @documented("passkeys", "List one's own passkeys.", answers=list[answers.OwnPasskey])
     def passkeys_list() -> Response:
@@ -278,6 +300,22 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         with broker.read() as view:
             found = passkeys.list_for(view, me.account.id)
         return jsonify([passkey_json(row, mine=row.id == me.passkey.id) for row in found])
+
+    @api.post("/passkeys/<passkey_id>/rename")
+    @documented("passkeys", "Rename a passkey.", takes=schemas.Rename, answers=answers.Done)
+    def rename(passkey_id: str) -> Response:
+        given = schemas.body(schemas.Rename)
+        me = current()
+        with broker.begin(me.actor) as tx:
+            row = tx.get(Passkey, passkey_id)
+            if row is None or row.account_id != me.account.id:
+                raise JitError(Kind.NOT_FOUND, "There is no such passkey of yours.")
+            passkeys.rename(tx, row, given.name)
+        return jsonify({})
+
+
+def _adding_a_passkey(api: Blueprint, broker: Broker) -> None:
+    site = broker.site
 
     @api.post("/passkeys/add/begin")
     @documented(
@@ -331,6 +369,10 @@ def _identity(api: Blueprint, broker: Broker) -> None:
                 enrolment.tell(tx, "passkey_added", me.person.id, found.id)
         return jsonify({"passkey_id": settle(found).id})
 
+
+def _removing_a_passkey(api: Blueprint, broker: Broker) -> None:
+    site = broker.site
+
     @api.post("/passkeys/<passkey_id>/remove/begin")
     @documented("passkeys", "Begin to remove a passkey.", takes=schemas.Empty, answers=answers.Begun)
     def remove_begin(passkey_id: str) -> Response:
@@ -360,18 +402,6 @@ def _identity(api: Blueprint, broker: Broker) -> None:
         settle(found)
         if refused is not None:
             settle(refused)
-        return jsonify({})
-
-    @api.post("/passkeys/<passkey_id>/rename")
-    @documented("passkeys", "Rename a passkey.", takes=schemas.Rename, answers=answers.Done)
-    def rename(passkey_id: str) -> Response:
-        given = schemas.body(schemas.Rename)
-        me = current()
-        with broker.begin(me.actor) as tx:
-            row = tx.get(Passkey, passkey_id)
-            if row is None or row.account_id != me.account.id:
-                raise JitError(Kind.NOT_FOUND, "There is no such passkey of yours.")
-            passkeys.rename(tx, row, given.name)
         return jsonify({})
 
 

@@ -1,6 +1,7 @@
 """How often may this person, this address, try? Everything is bounded before work is done (R26, R66).
 
-Two kinds. Attempts to sign in or enrol are counted in the store, for all processes together. Every other request is metered in
+Two kinds. Refused attempts to sign in or enrol are counted by address, and ceremonies begun without a session by browser, in the store,
+for all processes together: people who share an address and sign in rightly never wait for each other. Every other request is metered in
 this process alone, without touching the store: persons by who they are, everybody else by address, programs of targets by their own,
 much larger measure. Who is refused is told for how long. Book-keeping without evidence; it must never keep anybody from taking access
 away for longer than a minute.
@@ -9,7 +10,7 @@ away for longer than a minute.
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 
 from flask import request
@@ -65,17 +66,54 @@ def meter(meter: Meter, key: str, now: float) -> None:
         raise JitError(Kind.RATE_LIMITED, "Too many requests. Wait a moment.", retry_after_s=wait_s)
 
 
-def count_sign_in(tx: Tx, broker: Broker) -> None:
-    """Count one attempt of this address; raises RATE_LIMITED above the limit of a minute."""
+def refuse_guessers(tx: Tx, broker: Broker) -> None:
+    """Raise RATE_LIMITED where too many attempts of this address were refused within the minute; good ones are never counted."""
+    row = tx.get(RateCount, _failures(broker))
+    if row is not None and row.window_at == _window(tx) and row.count >= _most_failures(broker):
+        raise _wait(tx)
+
+
+def count_failure(tx: Tx, broker: Broker) -> None:
+    """Count one refused attempt of this address, in the transaction that refused it."""
+    _count(tx, _failures(broker))
+
+
+def count_ceremony(tx: Tx, broker: Broker, browser: str) -> None:
+    """Count one ceremony that a browser begins without a session; raises RATE_LIMITED above the limit of a minute.
+
+    By browser, not by address: a whole office stands behind one address, and each open page begins one for the browser's autofill. Who
+    throws the cookie away is counted with every other call of the address.
+    """
+    if _count(tx, f"ceremony/{browser}") > broker.settings.limits.ceremonies_per_browser_minute:
+        raise _wait(tx)
+
+
+def _failures(broker: Broker) -> str:
+    return f"failed/{client_address(broker)}"
+
+
+def _most_failures(broker: Broker) -> int:
+    return broker.settings.limits.failed_sign_ins_per_address_minute
+
+
+def _window(tx: Tx) -> datetime:
     seconds = int(WINDOW.total_seconds())
-    now_s = to_epoch_s(tx.now)
-    window_at = from_epoch_s(now_s // seconds * seconds)
-    key = f"sign-in/{client_address(broker)}"
+    return from_epoch_s(to_epoch_s(tx.now) // seconds * seconds)
+
+
+def _wait(tx: Tx) -> JitError:
+    seconds = int(WINDOW.total_seconds())
+    return JitError(
+        Kind.RATE_LIMITED, "Too many attempts. Wait a minute.", retry_after_s=seconds - to_epoch_s(tx.now) % seconds
+    )
+
+
+def _count(tx: Tx, key: str) -> int:
+    window_at = _window(tx)
     row = tx.get(RateCount, key)
     if row is None:
         tx.insert(RateCount, id=key, window_at=window_at, count=1)
-        return
+        return 1
     count = row.count + 1 if row.window_at == window_at else 1
-    if count > broker.settings.limits.sign_in_per_address_minute:
-        raise JitError(Kind.RATE_LIMITED, "Too many attempts. Wait a minute.", retry_after_s=seconds - now_s % seconds)
     tx.update(row, window_at=window_at, count=count)
+    return count

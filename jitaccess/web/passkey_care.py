@@ -19,8 +19,8 @@ from jitaccess.identity import passkeys, people
 from jitaccess.identity.sessions import Current
 from jitaccess.store.tables import Passkey
 from jitaccess.web import answers, schemas
-from jitaccess.web.doors import clear_session, current, current_or_none, settle
-from jitaccess.web.limits import count_sign_in
+from jitaccess.web.doors import browser_id, clear_session, current, current_or_none, settle
+from jitaccess.web.limits import count_ceremony
 from jitaccess.web.operations import documented
 
 
@@ -93,7 +93,7 @@ def blueprint(broker: Broker) -> Blueprint:
         """Say whether a browser should forget a passkey: one that never was ours or was removed. Sign-in's own answer tells nothing."""
         given = schemas.body(schemas.CredentialId)
         with broker.begin(SYSTEM) as tx:
-            count_sign_in(tx, broker)
+            count_ceremony(tx, broker, browser_id())
             known = passkeys.forgotten(tx, given.credential_id)
         return jsonify({"forget": known})
 

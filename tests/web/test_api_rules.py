@@ -364,3 +364,35 @@ def test_a_meter_forgets_who_asked_longest_ago() -> None:
     for number in range(MOST_KEYS):
         meter.wait_s(str(number), 1.0)
     assert meter.wait_s("first", 1.0) == 0
+
+
+def strangers_answer(site: Site) -> int:
+    """Sign in wrongly, from a browser that nobody saw before."""
+    browser = site.app.test_client()
+    begun = browser.post("/api/sign-in/begin", base_url=ORIGIN, json={}, headers={"Origin": ORIGIN})
+    body = {"challenge_id": begun.json["challenge_id"], "response": {"id": "AAAA", "response": {}}}
+    return browser.post("/api/sign-in/complete", base_url=ORIGIN, json=body, headers={"Origin": ORIGIN}).status_code
+
+
+@pytest.mark.covers("R26", "R66")
+def test_an_office_behind_one_address_signs_in_without_waiting_for_each_other(site: Site) -> None:
+    site.out()
+    for _ in range(80):
+        browser = site.app.test_client()
+        begun = browser.post("/api/sign-in/begin", base_url=ORIGIN, json={}, headers={"Origin": ORIGIN})
+        assert begun.status_code == 200
+        answer = site.world.passkey("arta").get(begun.json["options"])
+        body = {"challenge_id": begun.json["challenge_id"], "response": answer}
+        done = browser.post("/api/sign-in/complete", base_url=ORIGIN, json=body, headers={"Origin": ORIGIN})
+        assert done.status_code == 200
+
+
+@pytest.mark.covers("R26", "R66")
+def test_refused_sign_ins_and_links_of_an_address_are_bounded(site: Site) -> None:
+    assert [strangers_answer(site) for _ in range(61)] == [401] * 60 + [429]
+    link = site.out().post("/api/enrol/begin", {"token": "nothing"})
+    assert link.status_code == 429
+    assert 1 <= int(link.headers["Retry-After"]) <= 60
+    site.world.advance(timedelta(minutes=1))
+    assert strangers_answer(site) == 401
+    assert site.post("/api/enrol/begin", {"token": "nothing"}).status_code == 410
