@@ -200,6 +200,7 @@ class Ticker:
     def start(self) -> None:
         """End what is overdue, check the register, and only then let grants be given; then tick."""
         self.permit()
+        self._beat()  # otherwise health would call it silent until housekeeping comes by for the first time
         self._note_clock()
         settings = self._broker.settings
         self._every(
@@ -298,14 +299,19 @@ class Ticker:
             forget_old(tx)
             tx.delete(RateCount, RateCount.window_at < tx.now - KEEP_COUNTS)
             tx.delete(KeptAnswer, KeptAnswer.created_at < tx.now - KEEP_ANSWERS)
-            beat = tx.get(Heartbeat, "sweep")
-            if beat is None:
-                tx.insert(Heartbeat, id="sweep", beat_at=tx.now)
-            else:
-                tx.update(beat, beat_at=tx.now)
+        self._beat()
         with self._broker.read() as view:
             self._broker.keyring.refresh(view)
             due = due_for_retirement(view, view.now)
         if due:
             with self._broker.begin(SYSTEM) as tx:
                 retire_due(tx)
+
+    def _beat(self) -> None:
+        """Note that this process lives."""
+        with self._broker.begin(SYSTEM) as tx:
+            beat = tx.get(Heartbeat, "sweep")
+            if beat is None:
+                tx.insert(Heartbeat, id="sweep", beat_at=tx.now)
+            else:
+                tx.update(beat, beat_at=tx.now)

@@ -9,6 +9,7 @@ from jitaccess.broker import health, offers, replay, roster
 from jitaccess.broker.health import Finding, Level
 from jitaccess.broker.replay import Difference
 from jitaccess.broker.request import Ask, Filed, complete_filing
+from jitaccess.broker.sweep import Ticker
 from jitaccess.errors import JitError
 from jitaccess.identity import people
 from jitaccess.identity.passkeys import Ceremony
@@ -205,3 +206,19 @@ def test_the_register_is_searched_paged_and_compared(world: World) -> None:
             roster.dossier(view, "nobody")
         with pytest.raises(JitError, match="no such system"):
             roster.who_can_reach(view, world.broker, "nothing")
+
+
+def test_the_clockwork_is_well_from_its_start_and_silent_once_it_stopped(world: World) -> None:
+    def level() -> Level:
+        with world.broker.read() as view:
+            return next(one.level for one in health.findings(view, world.broker) if one.what is Finding.SWEEP)
+
+    assert level() is Level.ACT
+    ticker = Ticker(world.broker)
+    ticker.start()
+    try:
+        assert level() is Level.WELL
+    finally:
+        ticker.stop()
+    world.advance(health.SILENT_SWEEP + timedelta(seconds=1))
+    assert level() is Level.ACT
