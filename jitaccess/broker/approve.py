@@ -39,9 +39,9 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, VerifiedAssertion, begin_assertion, complete_assertion
-from jitaccess.identity.people import is_auditor, may_act, register
+from jitaccess.identity.people import credential_class, is_auditor, may_act, register
 from jitaccess.identity.sessions import Current
-from jitaccess.policy.evaluate import Terms
+from jitaccess.policy.evaluate import CredentialClass, Terms
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
@@ -383,7 +383,8 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
 
     1 the person may act · 2 the request waits, in time (T-08), by the log as well · 3 nobody approves his own, through whatever account
     (R21, T-05) ·
-    4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28).
+    4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28) ·
+    6 with a passkey as strong as that step asks for (R6).
     """
     refused = may_act(
         tx, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id
@@ -424,7 +425,23 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
             )
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     refused = held(tx, broker, request.target) or redecide(tx, broker, request)  # 5
-    return refused or steps[0]
+    if refused is not None:
+        return refused
+    return next((step for step in steps if strong_enough(approval, step, current.passkey)), None) or TOO_WEAK  # 6
+
+
+TOO_WEAK = Refused(
+    Kind.FORBIDDEN,
+    "credential_too_weak",
+    "Policy asks for a passkey that stays in one device to sign this. Sign in with such a one.",
+    "credential_id",
+)
+
+
+def strong_enough(approval: ApprovalTerms, step: str, passkey: Passkey) -> bool:
+    """Say whether a passkey may sign a step: as strong as policy asks of its signers (R6)."""
+    needed = approval.credential_of(step)
+    return needed is None or credential_class(passkey) >= CredentialClass[needed.upper()]
 
 
 def lock_of(broker: Broker, request_ids: Sequence[str]) -> list[tuple[type[Base], str]]:

@@ -14,7 +14,7 @@ from typing import cast
 from sqlalchemy import bindparam, select
 
 from jitaccess.broker import deputies
-from jitaccess.broker.approve import shorter, statement_of
+from jitaccess.broker.approve import shorter, statement_of, strong_enough
 from jitaccess.broker.asking import may_have_signed
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
@@ -318,6 +318,13 @@ def _approval(
     refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=passkey.id)
     if refused is not None:
         return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
+    if terms.approval is not None and not strong_enough(terms.approval, vote.step, passkey):
+        return Refused(
+            Kind.FORBIDDEN,
+            "approver_credential_too_weak",
+            "An approver's passkey is not strong enough. Ask anew.",
+            "approver",
+        )
     key = StoredKey(passkey.public_key_der, passkey.algorithm)
     if vote.set_id is None:
         signed = broker.verified.approval(vote.statement, vote.assertion, key).statement

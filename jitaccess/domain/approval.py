@@ -57,6 +57,12 @@ class ApprovalTerms:
     read_back: tuple[ReadBack, ...] = ()
     deputies_s: int | None = None
     """For how long a deputy may be named at most to sign here; None: nobody signs in another's place."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """(step, class of passkey that signs it at least), in the order of the steps; a step without one takes any."""
+
+    def credential_of(self, step: str) -> str | None:
+        """Return the class of passkey that signs a step at least, or None for any."""
+        return dict(self.credentials).get(step)
 
     def reach_of(self, step: str) -> Reach:
         """Return whom a step asks."""

@@ -104,6 +104,7 @@ TERM_WORDS: Mapping[str, Told] = {
     "escalate": told("asked later"),
     "after_s": told("after"),
     "group": told("group"),
+    "credentials": told("passkeys that sign"),
     "read_back": told("to be read"),
     "figure": told("figure"),
     "above": told("above"),

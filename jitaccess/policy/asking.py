@@ -79,6 +79,8 @@ def to_document(approval: ApprovalTerms) -> dict[str, JsonValue]:
             }
             for found in approval.reach
         ]
+    if approval.credentials:
+        document["credentials"] = [{"step": step, "credential": found} for step, found in approval.credentials]
     if approval.read_back:
         document["read_back"] = [{"figure": found.figure, "above": found.above} for found in approval.read_back]
     return document
@@ -95,3 +97,13 @@ def reach_from(approve: Mapping[str, Any]) -> tuple[Reach, ...]:
         )
         for part in approve.get("reach", ())
     )
+
+
+def credentials_from(approve: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Read what `to_document` wrote of the passkeys that sign."""
+    return tuple((part["step"], part["credential"]) for part in approve.get("credentials", ()))
+
+
+def credentials_of_rule(approve: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return which passkeys sign the steps of one rule, from the rule's normal form."""
+    return tuple((step["name"], step["credential"]) for step in approve["steps"] if step.get("credential"))

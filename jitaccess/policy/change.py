@@ -140,7 +140,9 @@ def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | Non
     after = {step["name"]: step for step in now["steps"]}
     for step in was["steps"]:
         kept = after.get(step["name"])
-        if kept is None or {**kept, "count": 0} != {**step, "count": 0} or kept["count"] < step["count"]:
+        if kept is None or _besides(kept) != _besides(step) or kept["count"] < step["count"]:
+            return False
+        if _signs(kept) < _signs(step):
             return False
     # More people who may sign after a time, or less that is read back, widens; so does, above, any change in whom a step asks.
     escalations = was.get("escalate", [])
@@ -154,3 +156,12 @@ def _approve_narrows(was: Mapping[str, Any] | None, now: Mapping[str, Any] | Non
         and bool(now["pending_s"] <= was["pending_s"])
         and (now.get("deputies_s") or 0) <= (was.get("deputies_s") or 0)
     )
+
+
+def _besides(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a step has no order of strictness."""
+    return {name: value for name, value in step.items() if name not in ("count", "credential")}
+
+
+def _signs(step: Mapping[str, Any]) -> CredentialClass:
+    return CredentialClass[step.get("credential", "any").upper()]

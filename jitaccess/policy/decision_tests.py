@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jitaccess.domain.register import PersonView, RegisterView, expand_groups
 from jitaccess.policy.evaluate import AccessContext, CredentialClass, Decision, Extending, Holding, PolicySet, decide
 from jitaccess.policy.problems import PolicyErrors, nearest
-from jitaccess.policy.schema import Duration, Id
+from jitaccess.policy.schema import Credential, Duration, Id
 from jitaccess.policy.yaml import parse
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.told import told
@@ -93,6 +93,11 @@ class _Reach(_Model):
     escalate: list[_Escalation] = Field(default_factory=list)
 
 
+class _Signs(_Model):
+    step: str
+    credential: Credential
+
+
 class _ReadBack(_Model):
     figure: str
     above: int | None = None
@@ -124,6 +129,7 @@ class _Expect(_Model):
     delay: _Delay | None = None
     reach: list[_Reach] | None = None
     read_back: list[_ReadBack] | None = None
+    credentials: list[_Signs] | None = None
     deputies: Duration | None = None
 
 
@@ -133,7 +139,7 @@ class _Case(_Model):
     target: Id
     entitlement: Id
     at: str
-    credential: Literal["any", "synced", "device_bound", "attested"] = "synced"
+    credential: Credential = "synced"
     duration: Duration | None = None
     inputs: dict[Id, str | int | bool] = Field(default_factory=dict)
     active: Annotated[int, Field(ge=0)] = 0
@@ -334,9 +340,10 @@ def _failures(expect: _Expect, decision: Decision) -> tuple[str, ...]:
             "delay": terms.get("delay"),
             "reach": approve.get("reach", []),
             "read_back": approve.get("read_back", []),
+            "credentials": approve.get("credentials", []),
             "deputies": approve.get("deputies_s"),
         }
-    lists = ("steps", "reach", "read_back")
+    lists = ("steps", "reach", "read_back", "credentials")
     wanted = expect.model_dump(exclude_unset=True, exclude=set(lists))
     for name in lists:
         rows = getattr(expect, name)

@@ -196,6 +196,7 @@ class Terms:
                 asking.reach_from(approve),
                 asking.read_back_of(approve),
                 deputies_s=approve.get("deputies_s"),
+                credentials=asking.credentials_from(approve),
             ),
             course=Course.from_document(value),
         )
@@ -751,6 +752,7 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
         return None
     steps: dict[str, Step] = {}
     reach: dict[str, Reach] = {}
+    credentials: dict[str, CredentialClass] = {}
     for approval in approvals:
         named: dict[str | None, str | None] = {None: None}
         for step in _in_order(approval.steps):
@@ -764,6 +766,9 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
             steps[name] = Step(name, most, step.groups, step.institution, after)
             own = replace(approval.reach_of(step.name), step=name)
             reach[name] = asking.both(reach[name], own) if known else own
+            needed = approval.credential_of(step.name)
+            if needed is not None:
+                credentials[name] = max(credentials.get(name, CredentialClass.ANY), CredentialClass[needed.upper()])
     return ApprovalTerms(
         tuple(steps.values()),
         frozenset[str]().union(*(approval.distinct for approval in approvals)),
@@ -771,6 +776,7 @@ def _all_approvals(approvals: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
         tuple(found for name, found in reach.items() if found != Reach(name)),
         asking.all_read_back(approvals),
         deputies_s=courses.only_where_all([approval.deputies_s for approval in approvals]),
+        credentials=tuple((name, credentials[name].name.lower()) for name in steps if name in credentials),
     )
 
 
@@ -845,7 +851,10 @@ def _rule(
             asking.reach_of_rule(approve, steps),
             asking.read_back_of(approve),
             deputies_s=approve.get("deputies_s"),
+            credentials=asking.credentials_of_rule(approve),
         )
+        for _, needed in approval.credentials:
+            CredentialClass[needed.upper()]
     caps = [target.entitlements[name].max_s for name in found["entitlements"]]
     return CompiledRule(
         id=key,

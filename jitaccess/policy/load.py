@@ -615,6 +615,8 @@ def _step_document(step: schema.ApproveStep) -> JsonValue:
         "institution": step.institution,
         "after": step.after,
     }
+    if step.credential != "any":
+        document["credential"] = step.credential
     if step.ask is not None:
         document["ask"] = {"people": step.ask.people, "others": step.ask.others == "may_sign"}
     return document

@@ -114,6 +114,14 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _verifiable(value: object) -> object:
+    if value == "attested":
+        raise ValueError("this version cannot verify attestation, so nobody would ever qualify; use device_bound")
+    return value
+
+
+Credential = Annotated[Literal["any", "synced", "device_bound"], BeforeValidator(_verifiable)]
+"""At least this class of passkey. `device_bound`: the authenticator says that the key cannot be copied to another device."""
 Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=str)]
 TimeOfDay = Annotated[int, BeforeValidator(_clock_time, json_schema_input_type=str)]
 Zone = Annotated[str, AfterValidator(_zone)]
@@ -218,7 +226,7 @@ class For(_Model):
     """Who may ask: members of any of the groups, signed in with at least this class of passkey."""
 
     groups: list[Id] = Field(min_length=1)
-    credential: Literal["any", "synced", "device_bound", "attested"] = "any"
+    credential: Credential = "any"
 
 
 class To(_Model):
@@ -367,6 +375,8 @@ class ApproveStep(_Model):
     """An institution, or `owner`: the target's."""
     count: int = Field(ge=1, le=20)
     after: Id | None = None
+    credential: Credential = "any"
+    """At least this class of passkey signs it."""
     ask: AskSome | None = None
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ def rules(draw: st.DrawFn, name: str, *, calm: bool = False) -> dict[str, Any]:
         **{
             "for": {
                 "groups": sorted(draw(st.sets(st.sampled_from(GROUPS), min_size=1, max_size=2))),
-                "credential": draw(st.sampled_from(["any", "synced", "device_bound", "attested"])),
+                "credential": draw(st.sampled_from(["any", "synced", "device_bound"])),
             },
             "during": draw(st.lists(st.sampled_from(sorted(WINDOWS)), max_size=1)),
             "duration": duration,

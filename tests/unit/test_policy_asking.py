@@ -161,3 +161,43 @@ def test_a_lot_keeps_everybody_once() -> None:
     names = [f"p{number}" for number in range(30)]
     assert sorted(shuffled(names)) == sorted(names)
     assert len({tuple(shuffled(names)) for _ in range(5)}) > 1
+
+
+BOUND = HEAD | {"credential": "device_bound"}
+
+
+@pytest.mark.covers("R6", "R22")
+def test_the_passkeys_that_sign_are_signed_themselves_and_the_stronger_holds() -> None:
+    found = terms(rule(approve=approve(BOUND, OWNER)))
+    assert found.approval is not None
+    assert found.approval.credentials == (("head", "device_bound"),)
+    assert Terms.from_document(found.to_document()) == found
+    assert (
+        approval(rule("a", approve=approve(HEAD)), rule("b", approve=approve(BOUND))).credential_of("head")
+        == "device_bound"
+    )
+    synced = HEAD | {"credential": "synced"}
+    assert (
+        approval(rule("a", approve=approve(BOUND)), rule("b", approve=approve(synced))).credential_of("head")
+        == "device_bound"
+    )
+    assert approval(rule(approve=approve(HEAD, OWNER))).credentials == ()
+
+
+@pytest.mark.covers("R6", "R29")
+def test_a_stronger_passkey_narrows_and_a_weaker_widens() -> None:
+    assert kind(approve(HEAD), approve(BOUND)) is ChangeClass.NARROWING
+    assert kind(approve(BOUND), approve(HEAD)) is ChangeClass.WIDENING
+
+
+@pytest.mark.covers("R6", "R27")
+def test_what_cannot_be_verified_is_refused_where_it_is_written() -> None:
+    found = problems(
+        rule(
+            approve=approve(HEAD | {"credential": "attested"}),
+            **{"for": {"groups": ["staff"], "credential": "attested"}},
+        )
+    )
+    assert [one.path for one in found] == ["rules[0].for.credential", "rules[0].approve.steps[0].credential"]
+    assert all("cannot verify attestation" in str(one.message) and "device_bound" in str(one.message) for one in found)
+    assert all(one.line > 1 and one.column > 1 for one in found)

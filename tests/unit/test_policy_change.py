@@ -95,7 +95,7 @@ STEPS = "rules.full.approve.steps"
         ("rules.full.token", None, WIDENING, "rules.full.token_ttl_s"),
         ("rules.full.for.groups", ["staff"], NARROWING, "rules.full.groups"),
         ("rules.full.for.groups", ["staff", "owners"], WIDENING, "rules.full.groups"),
-        ("rules.full.for.credential", "attested", NARROWING, "rules.full.credential"),
+        ("rules.full.for.credential", "device_bound", NARROWING, "rules.full.credential"),
         ("rules.full.for.credential", "any", WIDENING, "rules.full.credential"),
         ("rules.full.during", ["hours", "late"], NARROWING, "rules.full.during"),
         ("rules.full.during", ["late"], WIDENING, "rules.full.during"),

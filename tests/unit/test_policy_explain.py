@@ -31,7 +31,7 @@ def failures(*verdicts: RuleVerdict) -> dict[str, tuple[Code, str] | None]:
 
 @pytest.mark.covers("R28")
 def test_every_rule_is_listed_with_its_first_failing_term() -> None:
-    weak = {"groups": ["staff"], "credential": "attested"}
+    weak = {"groups": ["staff"], "credential": "device_bound"}
     found = policies(
         rule("a-plain"),
         rule("b-group", **{"for": {"groups": ["heads", "boards"]}}, when="false"),
@@ -58,7 +58,7 @@ def test_every_rule_is_listed_with_its_first_failing_term() -> None:
         "e-missing": (Code.MISSING_INPUT, "m"),
         "f-false": (Code.CONDITION_FALSE, ""),
         "g-fails": (Code.CONDITION_FAILED, ""),
-        "h-weak": (Code.CREDENTIAL_TOO_WEAK, "attested"),
+        "h-weak": (Code.CREDENTIAL_TOO_WEAK, "device_bound"),
         "i-short": (Code.TOO_SHORT, "120"),
         "j-long": (Code.TOO_LONG, "30"),
         "k-active": (Code.ACTIVE_LIMIT, "1"),

@@ -89,7 +89,7 @@ def shifts(file: str, value: object, path: Path_ = ()) -> Iterator[Mutation]:
         case str() if path[-1] == "matches":
             others = [".+", f"{value}x"]
         case str() if path[-1] == "credential":
-            others = [name for name in ("any", "synced", "device_bound", "attested") if name != value]
+            others = [name for name in ("any", "synced", "device_bound") if name != value]
         case str() if path[-1] == "zone":
             others = ["UTC"]
         case str() if path[-1] == "institution":
