@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jitaccess.cli.files import text_of, yaml_texts
 from jitaccess.clock import Clock, SystemClock
 from jitaccess.connectors import config_models
 from jitaccess.errors import JitError, Kind
@@ -81,7 +82,7 @@ def _founders(file: Path | None, count: int) -> list[Founder]:
     try:
         found = [
             Founder(str(entry["name"]), str(entry["email"]), str(entry["institution"]), str(entry["unit"]))
-            for entry in json.loads(file.read_text())
+            for entry in json.loads(text_of(file))
         ]
     except (ValueError, TypeError, KeyError) as error:
         raise JitError(Kind.INVALID, f"{file} must be a JSON list of name, email, institution and unit.") from error
@@ -93,10 +94,10 @@ def _founders(file: Path | None, count: int) -> list[Founder]:
 def _policy(folder: Path | None) -> PolicySet | None:
     if folder is None:
         return None
-    texts = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
+    texts = yaml_texts(folder)
     people = folder / "tests" / REGISTER_FILE
     try:
-        register = read_register(people.read_text()) if people.exists() else None
+        register = read_register(text_of(people)) if people.exists() else None
         return load_policies(texts, register=register, connectors=config_models())
     except PolicyErrors as error:
         raise JitError(Kind.INVALID, str(error)) from error

@@ -1,6 +1,7 @@
 """`jitaccess policy`: check, test, explain, propose, activate, show, schema. Files are read here; the policy room is pure."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import proposal
 from jitaccess.broker.policies import propose as propose_set
 from jitaccess.broker.request import sentence
+from jitaccess.cli.files import text_of, yaml_texts
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import config_models
 from jitaccess.domain.register import RegisterView
@@ -28,6 +30,8 @@ from jitaccess.policy.schema import json_schema, parse_duration
 from jitaccess.settings import load
 from jitaccess.told import retold
 
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+"""What an input on the command line is taken as a number for; signed integers stay below 2^53 anyway."""
 FOLDER = click.argument("folder", default="policies", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
@@ -36,18 +40,14 @@ def policy() -> None:
     """Check, test, explain and propose policies."""
 
 
-def _texts(folder: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}
-
-
 def _test_register(folder: Path) -> RegisterView | None:
     file = folder / "tests" / REGISTER_FILE
-    return read_register(file.read_text()) if file.exists() else None
+    return read_register(text_of(file)) if file.exists() else None
 
 
 def _loaded(folder: Path, register: RegisterView | None, language: Language = Language.EN) -> PolicySet:
     try:
-        found = load_set(_texts(folder), register=register, connectors=config_models())
+        found = load_set(yaml_texts(folder), register=register, connectors=config_models())
     except PolicyErrors as error:
         _print_problems(error.problems, language)
         sys.exit(2)
@@ -77,7 +77,7 @@ def test_(folder: Path) -> None:
     if register is None:
         raise JitError(Kind.INVALID, f"{folder}/tests/{REGISTER_FILE} is missing: it holds the people of the tests.")
     found = _loaded(folder, register)
-    texts = {name: text for name, text in _texts(folder / "tests").items() if name != REGISTER_FILE}
+    texts = {name: text for name, text in yaml_texts(folder / "tests").items() if name != REGISTER_FILE}
     try:
         results = run_tests(found, texts, register)
     except PolicyErrors as error:
@@ -117,7 +117,7 @@ def explain_(
     given: dict[str, str | int | bool] = {}
     for pair in inputs:
         name, _, text = pair.partition("=")
-        given[name] = int(text) if text.lstrip("-").isdigit() else text
+        given[name] = int(text) if WHOLE_NUMBER.fullmatch(text) else text
     try:
         seconds = parse_duration(duration) if duration else None
     except ValueError as error:

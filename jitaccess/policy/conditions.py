@@ -35,6 +35,18 @@ MAX_CHARS = 1000
 MAX_LOOPS = 2
 """CEL's own limit ends nesting at 32; loops over loops over a person's groups would still cost time on the request path."""
 _LOOP = re.compile(r"\b(?:all|exists|exists_one|map|filter)\b")
+_SPOKEN = re.compile(
+    r"""
+    (?:[bB]?[rR]|[rR][bB])(?:'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|"[^"\n]*")   # raw: a backslash is a backslash
+    | [bB]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*")
+    | //[^\n]*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""String literals and comments (CEL, section "Syntax"): words in them are no loops."""
+_TOO_DEEP = re.compile("recursion (?:limit|depth)")
+MAX_DEPTH = 32
+"""CEL's own."""
 _WHERE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 
 
@@ -80,7 +92,7 @@ class Condition:
         self._inputs = tuple(inputs)
         if len(text) > MAX_CHARS:
             raise BadCondition(told("longer than %(max_chars)s characters", max_chars=MAX_CHARS), 1, 1)
-        if len(_LOOP.findall(text)) > MAX_LOOPS:
+        if len(_LOOP.findall(_SPOKEN.sub("''", text))) > MAX_LOOPS:
             raise BadCondition(
                 told("more than %(max_loops)s loops (all, exists, map, filter)", max_loops=MAX_LOOPS), 1, 1
             )
@@ -88,6 +100,10 @@ class Condition:
         try:
             self._expression = self._env.compile(text)
         except RuntimeError as error:
+            if _TOO_DEEP.search(str(error)):
+                raise BadCondition(
+                    told("nested more than %(max_depth)s deep: take it apart", max_depth=MAX_DEPTH), 1, 1
+                ) from error
             found = _WHERE.search(str(error))
             if found is None:
                 raise BadCondition(str(error), 1, 1) from error

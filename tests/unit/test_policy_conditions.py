@@ -109,3 +109,45 @@ def test_a_missing_or_wrong_input_is_never_true(inputs: dict[str, str | int | bo
 
 def test_what_is_decided_without_the_failing_part_holds() -> None:
     assert Condition("true || 1 / (input.amount - 5) == 1", INPUTS).holds(AT)
+
+
+@pytest.mark.covers("R27")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "entitlement == 'all filter map exists'",
+        '"all" == "all" && "filter" != "map"',
+        r"entitlement == r'\d' || 'exists' == 'exists' && 'all' == 'all' && 'map' == 'map'",
+        "entitlement == '''all filter map'''",
+        "true // all of them exists on the map, behind a filter",
+        r"entitlement == 'it\'s all on the filter map'",
+    ],
+)
+def test_words_in_texts_and_comments_are_no_loops(text: str) -> None:
+    Condition(text, {})
+
+
+@pytest.mark.covers("R27", "R66")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "person.groups.all(a, person.groups.all(b, person.groups.all(c, true)))",
+        r"entitlement == r'\' || person.groups.all(a, person.groups.all(b, person.groups.all(c, a == 'x')))",
+        r"entitlement == '\'' || person.groups.all(a, person.groups.all(b, person.groups.all(c, true)))",
+        "entitlement == 'x' /* */ || person.groups.all(a, person.groups.map(b, b).all(c, person.groups.exists(d, true)))",
+    ],
+)
+def test_loops_are_counted_whatever_stands_around_them(text: str) -> None:
+    with pytest.raises(BadCondition, match="more than 2 loops"):
+        Condition(text, {})
+
+
+@pytest.mark.covers("R27")
+@pytest.mark.parametrize(
+    "text", ["(" * 40 + "true" + ")" * 40, "1" + " + 1" * 200 + " == 3", "[" * 40 + "]" * 40 + " == []"]
+)
+def test_a_condition_that_is_nested_too_deep_is_told_in_words(text: str) -> None:
+    with pytest.raises(BadCondition) as caught:
+        Condition(text, {})
+    assert str(caught.value) == "nested more than 32 deep: take it apart"
+    assert (caught.value.line, caught.value.column) == (1, 1)
