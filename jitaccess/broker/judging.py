@@ -4,7 +4,7 @@ Nobody signs what alters his own standing, by whatever road (R21): the register 
 everybody who signs. How many must sign is never read from what was kept between the halves of a ceremony.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from jitaccess.broker import cut, hold, policies
@@ -17,7 +17,7 @@ from jitaccess.identity import enrolment, people, replacing
 from jitaccess.identity.people import Foreseen, Staff
 from jitaccess.identity.standing import able_administrators, touched
 from jitaccess.store.db import View
-from jitaccess.store.tables import Account, Recovery
+from jitaccess.store.tables import Account, PolicySetRow, Recovery
 
 OWN_RIGHTS = Refused(Kind.FORBIDDEN, "own_rights", "Nobody changes their own rights. Ask another administrator.")
 OWN_HOLD = Refused(Kind.FORBIDDEN, "own_hold", "Nobody lifts a hold on themselves. Ask another administrator.")
@@ -88,6 +88,8 @@ def refusal(
             return refused
     if kind == "recovery.veto" and _held_by(view, subject, signers):
         return HELD_HIM
+    if kind == "policy.activate" and _named_anew(view, broker, subject, signers):
+        return OWN_RIGHTS
     change = foreseen(kind, subject, payload)
     if change is None:
         return None
@@ -101,6 +103,29 @@ def _too_few(broker: Broker, before: Staff, after: Staff) -> bool:
     """Say whether a change leaves fewer administrators than an act of two takes (a pilot's one), or none of those there were."""
     had, left = able_administrators(before), able_administrators(after)
     return left < had and len(left) < min(1 if broker.site.pilot else 2, len(had))
+
+
+def _named_anew(view: View, broker: Broker, policy_id: str, signers: Collection[str]) -> bool:
+    """Say whether a set says something else of one of its signers by name than the active one does (a condition may: `person.id`)."""
+    row = view.get(PolicySetRow, policy_id)
+    active = broker.policies.active_or_none(view)
+    was = set(_texts(active.document)) if active is not None else set()
+    now = set(_texts(row.document)) if row is not None else set()
+    return any(signer in text for text in was ^ now for signer in signers)
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for part in value.values():
+                yield from _texts(part)
+        case list():
+            for part in value:
+                yield from _texts(part)
+        case _:
+            return
 
 
 def _held_by(view: View, recovery_id: str, signers: Collection[str]) -> bool:

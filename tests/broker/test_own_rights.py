@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from jitaccess.broker import changes
+from jitaccess.broker import changes, policies
 from jitaccess.domain.events import EventType
 from jitaccess.domain.register import PersonView, RegisterView
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.identity import people
 from jitaccess.identity.people import Foreseen
 from jitaccess.identity.standing import touched
+from jitaccess.policy.load import load
 from tests.broker.test_identity import reasons
-from tests.support.world import World
+from tests.support.world import ROOT, World
 
 
 def groups_of(world: World, key: str) -> frozenset[str]:
@@ -127,3 +128,17 @@ def test_what_is_foreseen_is_what_comes_of_it(sqlite_world: World) -> None:
             expected = people.foresee(tx, change)
             act(tx)
             assert people.foresee(tx, people.NOTHING_FORESEEN) == expected
+
+
+@pytest.mark.covers("R21", "R29")
+def test_nobody_signs_a_policy_that_speaks_of_him_by_name(sqlite_world: World) -> None:
+    world = sqlite_world
+    texts = {file.name: file.read_text() for file in (ROOT / "policies").glob("*.yaml")}
+    texts["named.yaml"] = f"version: 1\ndenials: [{{id: named, when: \"person.id == '{world.person('besa')}'\"}}]\n"
+    with world.broker.begin(LOCAL) as tx:
+        row = policies.propose(tx, load(texts), by="test")
+    payload = {"digest": row.digest}
+    refused = world.begin_change("besa", "policy.activate", row.id, payload)
+    assert isinstance(refused, Refused)
+    assert refused.code == "own_rights"
+    assert isinstance(world.begin_change("agim", "policy.activate", row.id, payload), changes.Ceremony)
