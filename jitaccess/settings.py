@@ -146,7 +146,8 @@ class ForwardAuth(_Section):
     """Reverse proxies that ask on behalf of applications behind them (R41)."""
 
     proxies: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.1/32"), ip_network("::1/128"))
-    """Networks (CIDR) from which the question is heard; everybody else gets 403."""
+    """Networks (CIDR) from which the question is heard; everybody else gets 403. Behind `server.trusted_proxies` the address that they name
+    counts."""
 
 
 class Limits(_Section):

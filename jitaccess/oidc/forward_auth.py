@@ -12,8 +12,9 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import string
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
@@ -30,21 +31,29 @@ from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.provider import FormRequest, Provider
-from jitaccess.proof.canonical import b64u_encode
+from jitaccess.proof.canonical import b64u_decode, b64u_encode
+from jitaccess.proof.errors import ProofError
 from jitaccess.store.db import SealBroken, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AuthorizationCode, Grant
 from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
+from jitaccess.web.limits import client_address
 
 log = logging.getLogger(__name__)
 HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
 """What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
 APP_COOKIE = "__Host-jit-app"
-START_COOKIE = "__Host-jit-start"
+START_COOKIE = "__Host-jit-start-"
+"""With the beginning of `state` behind it: each tab that begins to sign in keeps what it wanted by itself."""
 START_LIFE_S = 600
+MAX_STARTS = 5
+"""Beginnings that a browser keeps; what began first is forgotten first."""
+STATE_CHARS = 43
+_NAME_CHARS = 12
 MAX_COOKIE = 4096
-MAX_PATH = 2000
+MAX_PATH = 1200
 PREFIX = "/.jitaccess/"
+_B64U = frozenset(string.ascii_letters + string.digits + "-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class ForwardAuth:
         """Answer a proxy's question about one request. With `?login=redirect` a page view without access is led to sign in."""
         asked, found = self._judged(client_id)
         if isinstance(asked, Unclear):
-            log.warning("forward-auth refused a question from %s: %s", request.remote_addr, asked.reason)
+            log.warning("forward-auth refused a question from %r: %s", client_address(self.broker), asked.reason)
             return _answer(403)
         if found is not None:
             values = (
@@ -80,7 +89,7 @@ class ForwardAuth:
                 found.assertion,
             )
             return _answer(200, values)
-        if request.args.get("login") == "redirect" and asked.method in SAFE_METHODS:
+        if request.args.get("login") == "redirect" and _navigates(asked):
             answer = _answer(302)
             answer.headers["Location"] = f"{asked.origin}{PREFIX}start?{urlencode({'to': asked.uri})}"
             return answer
@@ -91,21 +100,27 @@ class ForwardAuth:
         asked = self._asked(client_id)
         if isinstance(asked, Unclear):
             return _over()
-        if asked.method not in SAFE_METHODS:
+        if not _navigates(asked):
             return _plain(401, gettext("Sign in first: open the address of the application."))
         wanted = request.args.get("to") or ("/" if asked.uri.startswith(PREFIX) else asked.uri)
         verifier = new_secret()
+        state = _state(verifier)
         query = {
             "response_type": "code",
             "client_id": asked.client.id,
             "redirect_uri": asked.client.redirect_uris[0],
             "scope": "openid",
-            "state": _state(verifier),
+            "state": state,
             "code_challenge": b64u_encode(hashlib.sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
         }
         answer = redirect(f"{self.broker.site.origin}/oidc/authorize?{urlencode(query)}", 303)
-        _set(answer, START_COOKIE, f"{verifier}.{quote(_path(wanted), safe='')}", START_LIFE_S)
+        begun = [name for name in dict.fromkeys(request.cookies.keys()) if name.startswith(START_COOKIE)]
+        for name in begun[
+            : max(0, len(begun) + 1 - MAX_STARTS)
+        ]:  # browsers send the oldest first (RFC 6265 section 5.4)
+            _forget(answer, name)
+        _set(answer, _start_cookie(state), f"{verifier}.{b64u_encode(_path(wanted).encode())}", START_LIFE_S)
         return answer
 
     def callback(self, client_id: str) -> BaseResponse:
@@ -115,8 +130,8 @@ class ForwardAuth:
         (RFC 9207) · 3 the code, once, with its verifier · 4 back only to a path of the same address.
         """
         asked = self._asked(client_id)  # 1
-        verifier, _, path = self._cookie(START_COOKIE).partition(".")
         state, code = request.args.get("state", ""), request.args.get("code", "")
+        verifier, _, path = self._cookie(_start_cookie(state)).partition(".")
         ours = bool(verifier) and hmac.compare_digest(_state(verifier).encode(), state.encode())
         if (
             isinstance(asked, Unclear) or not ours or request.args.get("iss") != self.broker.site.origin or not code
@@ -125,9 +140,9 @@ class ForwardAuth:
         secret = self._redeem(asked.client, code, verifier)  # 3
         if secret is None:
             return _over()
-        answer = redirect(_path(unquote(path)), 303)  # 4
+        answer = redirect(_kept_path(path), 303)  # 4
         _set(answer, APP_COOKIE, secret, None)
-        answer.delete_cookie(START_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+        _forget(answer, _start_cookie(state))
         return answer
 
     def sign_out(self, client_id: str) -> BaseResponse:
@@ -141,7 +156,7 @@ class ForwardAuth:
             with self.broker.begin(actor_of(asked.client)) as tx:
                 leave(tx, asked.client, secret)
         answer = redirect("/", 303)
-        answer.delete_cookie(APP_COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+        _forget(answer, APP_COOKIE)
         return answer
 
     def _judged(self, client_id: str) -> tuple[Asked | Unclear, Passage | None]:
@@ -163,7 +178,7 @@ class ForwardAuth:
     def _read(self, view: View, client_id: str) -> Asked | Unclear:
         """Read the question: from a proxy that is heard, about the application that the proxy's configuration names."""
         try:
-            peer = ipaddress.ip_address(request.remote_addr or "")
+            peer = ipaddress.ip_address(client_address(self.broker))
         except ValueError:
             return Unclear("no address of the asking side")
         if not any(peer in network for network in self.broker.settings.forward_auth.proxies):
@@ -209,6 +224,24 @@ def _state(verifier: str) -> str:
     return b64u_encode(hashlib.sha256(b"jitaccess/forward-auth/state/v1\0" + verifier.encode()).digest())
 
 
+def _start_cookie(state: str) -> str:
+    """Return the name of the cookie of one beginning; what is no state of ours names a cookie that nobody sets."""
+    ours = len(state) == STATE_CHARS and set(state) <= _B64U
+    return START_COOKIE + (state[:_NAME_CHARS] if ours else "")
+
+
+def _kept_path(text: str) -> str:
+    try:
+        return _path(b64u_decode(text).decode("ascii"))
+    except (ProofError, UnicodeDecodeError):
+        return "/"
+
+
+def _navigates(asked: Asked) -> bool:
+    """Say whether a person goes somewhere: signing in belongs to a page, not to each picture and script on it (Fetch Metadata)."""
+    return asked.method in SAFE_METHODS and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+
+
 def _path(text: str) -> str:
     """Return a path of the same host, or its root (R46)."""
     parts = urlsplit(text)
@@ -233,6 +266,10 @@ def _plain(status: int, text: str) -> Response:
 
 def _set(answer: BaseResponse, name: str, value: str, max_age: int | None) -> None:
     answer.set_cookie(name, value, secure=True, httponly=True, samesite="Lax", path="/", max_age=max_age)
+
+
+def _forget(answer: BaseResponse, name: str) -> None:
+    answer.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
 
 
 def blueprint(broker: Broker) -> Blueprint:

@@ -99,9 +99,7 @@ class Proxy:
 def start_proxy(name: str, folder: Path, *, port: int, client_id: str, broker: int, application: int) -> Proxy:
     """Start nginx or Caddy with its shipped configuration; only the ports are others and the client's id is in its place. As root it
     runs as nobody."""
-    for parent in (folder, *folder.parents[:3]):  # nobody has to reach its own folder
-        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+    _let_in(folder)
     ports = {"8081": port, "8082": port, "8090": application, "8000": broker}
     source = ROOT / "examples" / name
     for file in source.iterdir():
@@ -111,11 +109,45 @@ def start_proxy(name: str, folder: Path, *, port: int, client_id: str, broker: i
                 text = text.replace(f":{shipped}", f":{own}")
             (folder / file.name).write_text(text.replace(PLACEHOLDER, client_id))
     if name == "nginx":
-        binary = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
-        command = [binary, "-e", "stderr", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
+        command = [nginx(), "-e", "stderr", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     else:
         binary = shutil.which("caddy") or "caddy"
         command = [binary, "run", "--config", f"{folder}/Caddyfile", "--adapter", "caddyfile"]
+    return _run(name, command, folder, port)
+
+
+def start_deployed(folder: Path, *, port: int, broker: int) -> Proxy:
+    """Start nginx with what `deploy/` ships for the front of the broker; without TLS, as the demo's broker has an http address."""
+    _let_in(folder)
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    lines = [line for line in text.splitlines() if not line.strip().startswith(("ssl_", "listen [::]"))]
+    server = "\n".join(lines).replace("listen 8443 ssl;", f"listen 127.0.0.1:{port};")
+    server = server.replace("server_name jit.example.org", "server_name localhost")
+    server = server.replace("Host jit.example.org", f"Host localhost:{port}").replace(
+        "127.0.0.1:8000", f"127.0.0.1:{broker}"
+    )
+    kept = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    head = "daemon off; worker_processes 1; pid nginx.pid; error_log stderr warn; events {}"
+    whole = f"{head} http {{ access_log off; {kept}\n{server}\n}}"
+    (folder / "nginx.conf").write_text(whole)
+    return _run("nginx", [nginx(), "-e", "stderr", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"], folder, port)
+
+
+def nginx() -> str:
+    """Return the program; Debian keeps it out of an ordinary PATH."""
+    return shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
+
+
+def _let_in(folder: Path) -> None:
+    """Let nobody, as whom the proxies run, reach its own folder."""
+    for parent in (folder, *folder.parents[:3]):
+        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def _run(name: str, command: list[str], folder: Path, port: int) -> Proxy:
     who: dict[str, object] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from jitaccess.broker.clients import add_proxied
+from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.clock import SystemClock
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
@@ -28,6 +28,7 @@ from tests.support import postgres
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
+LIMIT_S = 60
 
 
 def spellings(name: str) -> list[str]:
@@ -81,7 +82,7 @@ def opened(name: str, folder: Path, *, database: str | None = None) -> Iterator[
     proxy = proxied(stage, name, folder, application)
     try:
         stage.broker.start()
-        with httpx2.Client(timeout=60) as http:
+        with httpx2.Client(timeout=LIMIT_S) as http:
             staff = Staff("arta", stage.origin, stage.seeded.passkeys["arta"], http)
             assert staff.sign_in().status == 200
             yield House(stage, application, proxy, staff)
@@ -108,6 +109,16 @@ def proxied(stage: Stage, name: str, folder: Path, application: Application) -> 
     db.close()
     broker = stage.settings.server.port
     return start_proxy(name, folder, port=port, client_id=client.id, broker=broker, application=application.port)
+
+
+def client_id_of(stage: Stage, origin: str) -> str:
+    """Return the id under which a proxied application is registered."""
+    keyring = Keyring.load(stage.settings.store.url, read_wrapping_key(stage.settings.keys.wrapping_key_file))
+    db = Database(stage.settings.store.url, SystemClock(), keyring.seals)
+    with db.read() as view:
+        found = next(key for key, client in registered(view).items() if client.proxied_origin == origin)
+    db.close()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +154,7 @@ def test_without_access_a_page_leads_to_sign_in_and_an_act_is_refused(house: Hou
             status, headers, _ = line.ask(headers["location"].removeprefix(house.proxy.origin))
             assert status == 303
     assert headers["location"].startswith(f"{house.stage.origin}/oidc/authorize?")
-    assert headers["set-cookie"].startswith("__Host-jit-start=")
+    assert headers["set-cookie"].startswith("__Host-jit-start-")
     assert house.refused("/pay", SPOOFED, method="POST") == 401
 
 

@@ -1,5 +1,6 @@
 """Does the door for reverse proxies let through exactly who holds live access, and nobody on any doubt?"""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,13 +10,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from jitaccess.app import create_app
 from jitaccess.broker import hold
 from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.hold import HoldKind
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
-from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, START_COOKIE
+from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, MAX_STARTS, START_COOKIE
+from jitaccess.proof.canonical import b64u_decode
 from jitaccess.sdk import TokenRefused
 from tests.oidc.conftest import Treasury
 from tests.support.world import ORIGIN
@@ -93,6 +96,12 @@ def enter(proxied: Treasury, uri: str = "/pay?x=1") -> FlaskClient:
     assert done.status_code == 303, done.text
     assert done.location == uri
     return app
+
+
+def begun_in(app: FlaskClient) -> dict[str, str]:
+    """Return the cookies of what this browser has begun, by name, the oldest first."""
+    cookies = (app._cookies or {}).values()  # the test client has no other way to list them
+    return {one.key: one.value for one in cookies if one.key.startswith(START_COOKIE)}
 
 
 def put_on_hold(proxied: Treasury, kind: HoldKind, subject: str) -> None:
@@ -229,6 +238,21 @@ def test_only_configured_proxies_are_heard(proxied: Treasury, peer: str) -> None
     assert closed(ask(enter(proxied), peer=peer), 403)
 
 
+@pytest.mark.covers("R41")
+def test_behind_the_brokers_own_front_the_address_that_it_names_must_be_a_configured_proxy(proxied: Treasury) -> None:
+    app, broker = enter(proxied), proxied.world.broker
+    server = broker.settings.server.model_copy(update={"trusted_proxies": ("127.0.0.1",)})
+    fronted = create_app(replace(broker, settings=broker.settings.model_copy(update={"server": server})))
+    fronted.extensions["tests.broker"] = broker
+    good = app.get_cookie(APP_COOKIE, domain="localhost")
+    assert good is not None
+    there = fronted.test_client()
+    there.set_cookie(APP_COOKIE, good.value, domain="localhost")
+    assert ask(there, **{"X-Forwarded-For": "127.0.0.1"}).status_code == 200
+    for address in ("203.0.113.9", "127.0.0.1, 203.0.113.9", "not an address"):
+        assert closed(ask(there, **{"X-Forwarded-For": address}), 403)
+
+
 @pytest.mark.covers("R41", "R44")
 @pytest.mark.parametrize("uri", ["/a/../b", "/a%2fb", "//x", "/a;b", "/a%00", "/a#b", ""])
 def test_an_ambiguous_path_is_refused_even_with_access(proxied: Treasury, uri: str) -> None:
@@ -250,14 +274,54 @@ def test_a_code_is_taken_once_and_only_by_the_browser_that_began(proxied: Treasu
     back = urlsplit(proxied.finish(begun.json).json["redirect"]).query
     elsewhere = proxied.app.test_client()
     assert ask(elsewhere, f"/proxied/callback?{back}", uri="/.jitaccess/callback").status_code == 403
-    start = app.get_cookie(START_COOKIE, domain="localhost")
+    [(start, begun_cookie)] = begun_in(app).items()
     assert ask(app, f"/proxied/callback?{back}", uri="/.jitaccess/callback").status_code == 303
     assert ask(app).status_code == 200
-    assert start is not None
-    app.set_cookie(START_COOKIE, start.value, domain="localhost")
+    app.set_cookie(start, begun_cookie, domain="localhost")
     again = ask(app, f"/proxied/callback?{back}", uri="/.jitaccess/callback")
     assert again.status_code == 403
     assert closed(ask(app), 401), "a code that was used twice ends what it gave"
+
+
+def come_back(proxied: Treasury, app: FlaskClient, started: TestResponse) -> TestResponse:
+    """Let Arta open a grant for a beginning; return the application's answer to the code."""
+    begun = proxied.post(
+        "/oidc/authorize/begin", {"grant_id": proxied.grant().id, "query": urlsplit(started.location).query}
+    )
+    back = urlsplit(proxied.finish(begun.json).json["redirect"]).query
+    return ask(app, f"/proxied/callback?{back}", uri="/.jitaccess/callback")
+
+
+@pytest.mark.covers("R46")
+def test_each_of_several_tabs_comes_back_to_what_it_wanted(proxied: Treasury) -> None:
+    app = proxied.app.test_client()
+    tabs = {uri: ask(app, "/proxied/start", uri=uri) for uri in ("/one", "/two?x=1", "/three")}
+    for uri, started in tabs.items():
+        done = come_back(proxied, app, started)
+        assert (done.status_code, done.headers["Location"]) == (303, uri)
+    assert begun_in(app) == {}
+
+
+def test_what_a_browser_began_and_never_finished_does_not_pile_up(proxied: Treasury) -> None:
+    app = proxied.app.test_client()
+    tabs = [ask(app, "/proxied/start", uri=f"/{n}" + "?q=" + "%20" * 800) for n in range(MAX_STARTS + 3)]
+    kept = begun_in(app)
+    assert len(kept) == MAX_STARTS
+    assert sum(len(name) + len(value) for name, value in kept.items()) < 10_000, "all of them fit into one request"
+    assert come_back(proxied, app, tabs[-1]).status_code == 303
+
+
+@pytest.mark.covers("R42")
+def test_only_who_goes_to_a_page_is_led_to_sign_in(proxied: Treasury) -> None:
+    app = proxied.app.test_client()
+    for mode in ("cors", "no-cors", "same-origin", "websocket", "nested-navigate"):
+        sent = {"Sec-Fetch-Mode": mode}
+        assert closed(ask(app, "/forward-auth?login=redirect", **sent), 401), mode
+        assert ask(app, "/proxied/start", **sent).status_code == 401, mode
+    assert begun_in(app) == {}
+    for sent in ({"Sec-Fetch-Mode": "navigate"}, {}):
+        assert closed(ask(app, "/forward-auth?login=redirect", **sent), 302)
+        assert ask(app, "/proxied/start", **sent).status_code == 303
 
 
 @pytest.mark.parametrize("change", ["state", "iss", "code"])
@@ -284,9 +348,8 @@ def test_the_way_back_leads_only_into_the_application(proxied: Treasury, to: str
         at(app, "/proxied/start"), query_string={"to": to}, base_url=ORIGIN, headers=headers(uri="/.jitaccess/start")
     )
     assert started.status_code == 303
-    kept = app.get_cookie(START_COOKIE, domain="localhost")
-    assert kept is not None
-    assert kept.value.partition(".")[2] == "%2F"
+    [kept] = begun_in(app).values()
+    assert b64u_decode(kept.partition(".")[2]) == b"/"
 
 
 @pytest.mark.covers("R16")
