@@ -97,7 +97,7 @@ def play(office: Office, database: Database) -> None:
     person.close()
     held("her password opens nothing", refused(conninfo, credential.secret.reveal()))
     say("Somebody makes a superuser by hand")
-    database.ask("CREATE ROLE shadow LOGIN SUPERUSER")
+    database.ask("CREATE ROLE shadow SUPERUSER")
     with office.broker.read() as view:
         (ledger,) = reconcile.outside_targets(view, office.broker)
     looked = reconcile.look(office.broker, ledger)

@@ -1,14 +1,21 @@
 """Which accounts on a target does nothing explain? Pure: what was seen against what live leases and signed exceptions say (R57).
 
 "Users created without any signature" inside a target is how money was stolen: an account is explained by a live lease, or by an exception
-that stands in the signed policy, or it is a finding. An account that is explained, but is more than it should be, is one too.
+that stands in the signed policy, or it is a finding. An account that is explained, but is more than it should be, is one too. What nobody
+can log in with is part of the target's own making only when it was there at the first look and reaches no further than its own
+things: `CREATE ROLE shadow SUPERUSER` makes such a role, and one GRANT later somebody is it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from jitaccess.connectors.contract import Account, Inventory, is_own_account
+
+LOCKED = "NOLOGIN"
+"""Stands among the extra of a finding of what nobody can log in with: locking it would change nothing."""
+_ATTRIBUTES = frozenset({"SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS"})
+"""Of PostgreSQL: those with which a role reaches what nobody granted it."""
 
 
 class What(StrEnum):
@@ -41,6 +48,12 @@ class Remembered:
     rights: frozenset[str]
     fingerprint: str
     gone: bool
+    finding: What | None = None
+    """What is open of it."""
+    extra: frozenset[str] = frozenset()
+    """What the open finding says beyond."""
+    held: bool = False
+    """Whether the broker locked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,15 @@ class Finding:
     """Rights or things beyond what is explained, sorted."""
 
 
+def mighty(rights: Iterable[str]) -> bool:
+    """Say whether rights, in a target's own words, reach the whole target or can be handed on."""
+    for right in rights:
+        word, _, place = right.partition(" on ")
+        if right in _ATTRIBUTES or place == "*.*" or (place and word in ("GRANT", "GRANT OPTION")):
+            return True
+    return False
+
+
 def compare(
     seen: Inventory,
     *,
@@ -61,11 +83,14 @@ def compare(
     excepted: Mapping[str, Excepted],
     known: Mapping[str, Remembered],
     enforced: bool,
+    first: bool = False,
+    named: frozenset[str] = frozenset(),
 ) -> Sequence[Finding]:
     """Return what is wrong, by account.
 
     `explained`: by live leases; `ending`: names of leases that are being taken away, whose accounts may be there but are the revoker's
-    matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding.
+    matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding; `first`: whether the target
+    was never looked at before; `named`: roles that the signed configuration of the target lends, which may come later than the first look.
     """
     found: list[Finding] = []
     for name, account in sorted(seen.accounts.items()):
@@ -76,7 +101,8 @@ def compare(
         elif name in excepted:
             finding = _of_exception(account, excepted[name], known.get(name))
         else:
-            finding = _unexplained(account, known.get(name))
+            settled = first or name in named
+            finding = _unexplained(account, known.get(name), settled=settled, helper=name in seen.helpers)
         if finding is not None:
             found.append(finding)
     return found
@@ -102,14 +128,27 @@ def _of_exception(account: Account, allowed: Excepted, known: Remembered | None)
     return None
 
 
-def _unexplained(account: Account, known: Remembered | None) -> Finding | None:
+def _unexplained(account: Account, known: Remembered | None, *, settled: bool, helper: bool) -> Finding | None:
     extra = tuple(sorted(account.rights | account.owns))
     if is_own_account(account.name):
         return Finding(account.name, What.LEFTOVER, extra)
     if not account.enabled and not account.sessions:
-        # A role for rights, or one that was locked: nobody can be it, but what it gives to others is watched.
-        more = account.rights - known.rights if known is not None and not known.gone else frozenset()
-        return Finding(account.name, What.RAISED, tuple(sorted(more))) if more else None
+        return _locked(account, known, settled=settled, helper=helper)
     if known is not None and known.gone:
         return Finding(account.name, What.RESURRECTED, extra)
     return Finding(account.name, What.NEW, extra)
+
+
+def _locked(account: Account, known: Remembered | None, *, settled: bool, helper: bool) -> Finding | None:
+    """Judge a role for rights, or one that was locked: nobody can be it now, but what it gives to others is watched."""
+    extra = (LOCKED, *sorted(account.rights | account.owns))
+    strong = not helper and mighty(account.rights)
+    if known is None:
+        return Finding(account.name, What.NEW, extra) if strong or not (settled or helper) else None
+    if known.gone:
+        return Finding(account.name, What.RESURRECTED, extra)
+    if known.finding in (What.NEW, What.RESURRECTED) and not known.held and (strong or LOCKED in known.extra):
+        return Finding(account.name, known.finding, extra)
+    if more := account.rights - known.rights:
+        return Finding(account.name, What.RAISED, tuple(sorted(more)))
+    return Finding(account.name, What.NEW, extra) if strong and not known.held else None

@@ -80,7 +80,8 @@ def look(broker: Broker, target: TargetFacts) -> Looked:
             {**before.explained, **after.explained}, before.ending | after.ending, {**before.grants, **after.grants}
         )
         known = {row.name: row for row in tx.all(select(TargetAccount).where(TargetAccount.target == target.id))}
-        findings = _findings(broker, target, seen, leases, known)
+        first = last_look(tx, target.id) is None
+        findings = _findings(broker, target, seen, leases, known, first=first)
         fresh = [one for one in findings if _note(tx, target, seen.accounts[one.account], one, known.get(one.account))]
         _settle_others(tx, target, seen, leases, known, {one.account for one in findings})
         for one in fresh:
@@ -125,14 +126,39 @@ def exceptions_of(target: TargetFacts) -> dict[str, Excepted]:
     return found
 
 
+def lent_roles(connector: Mapping[str, JsonValue]) -> frozenset[str]:
+    """Return the roles that the entitlements of a signed configuration name, as findings call them."""
+    entitlements = cast("Mapping[str, Mapping[str, JsonValue]]", connector.get("entitlements", {}))
+    found: set[str] = set()
+    for meaning in entitlements.values():
+        for words in (meaning.get("roles"), [meaning.get("role")]):
+            names = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+            found |= {form for name in names for form in (name, f"role {name}")}
+    return frozenset(found)
+
+
+def _remembered(row: TargetAccount) -> Remembered:
+    return Remembered(
+        frozenset(cast("list[str]", row.rights)),
+        row.fingerprint,
+        row.gone_at is not None,
+        What(row.finding) if row.finding is not None else None,
+        frozenset(cast("list[str]", row.extra)),
+        row.acted == "held",
+    )
+
+
 def _findings(
-    broker: Broker, target: TargetFacts, seen: Inventory, leases: _Leases, known: Mapping[str, TargetAccount]
+    broker: Broker,
+    target: TargetFacts,
+    seen: Inventory,
+    leases: _Leases,
+    known: Mapping[str, TargetAccount],
+    *,
+    first: bool,
 ) -> list[Finding]:
     kind = broker.targets.kind(str(target.connector["kind"]))
-    remembered = {
-        name: Remembered(frozenset(cast("list[str]", row.rights)), row.fingerprint, row.gone_at is not None)
-        for name, row in known.items()
-    }
+    remembered = {name: _remembered(row) for name, row in known.items()}
     return list(
         compare(
             seen,
@@ -141,6 +167,8 @@ def _findings(
             excepted=exceptions_of(target),
             known=remembered,
             enforced=kind.enforced(target.connector) is not EnforcesExpiry.NOTHING,
+            first=first,
+            named=lent_roles(target.connector),
         )
     )
 

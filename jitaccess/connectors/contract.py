@@ -247,6 +247,8 @@ class Inventory:
     """What was compared (`accounts`, `memberships`, ...), so that nobody takes silence for a look."""
     own: str = ""
     """The broker's own account."""
+    helpers: frozenset[str] = frozenset()
+    """What `targets setup` made beside it, which nobody can log in with: only rights beyond those that were known are a finding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -380,7 +380,8 @@ class MariadbConnector:
             seen = _look(connection)
         coverage = {"accounts", "roles", "memberships", "grants", "expiry", "sessions", "keys", "definers"}
         own = seen.broker(self._config)
-        return Inventory(seen.accounts(), frozenset(coverage), own=own.label if own is not None else "")
+        helpers = frozenset({f"{KEEPER}@localhost"})
+        return Inventory(seen.accounts(), frozenset(coverage), own.label if own is not None else "", helpers)
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Lock an account and end its sessions, or drop it; say what the owner has to run where the broker may not."""

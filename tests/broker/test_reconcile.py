@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from jitaccess.broker.compare import What
+from jitaccess.broker.compare import What, compare
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.policies import activate, propose
-from jitaccess.broker.reconcile import Looked, Reconciler, look, open_findings, outside_targets
+from jitaccess.broker.reconcile import Looked, Reconciler, lent_roles, look, open_findings, outside_targets
 from jitaccess.broker.rotate import rotate
-from jitaccess.connectors.contract import Account, KindConfig, Secret, SecretName
+from jitaccess.connectors.contract import Account, Inventory, KindConfig, Secret, SecretName
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, LeaseState
@@ -139,6 +140,57 @@ def test_a_group_that_nobody_can_be_is_no_finding_until_it_gives_more(sqlite_wor
     assert whats(look(world.broker, facts(world))) == {}
     fake.accounts["app_read"] = Account("app_read", frozenset({"SELECT", "SUPERUSER"}), enabled=False)
     assert whats(look(world.broker, facts(world))) == {"app_read": What.RAISED}
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize("rights", [{"SUPERUSER"}, {"SELECT on *.*"}, {"GRANT OPTION on app.*"}, set[str]()])
+def test_a_role_that_comes_after_the_first_look_is_found_and_stays_found(sqlite_world: World, rights: set[str]) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    assert whats(look(world.broker, facts(world))) == {}
+    fake.accounts["shadow"] = Account("shadow", frozenset(rights), enabled=False)
+    for fresh in (1, 0, 0):
+        looked = look(world.broker, facts(world))
+        assert (whats(looked), looked.fresh) == ({"shadow": What.NEW}, fresh)
+    assert looked.findings[0].extra == ("NOLOGIN", *rights)
+    signed = facts(world, exceptions=[excepted("shadow")])
+    assert whats(look(world.broker, signed)) == {}
+    assert whats(look(world.broker, signed)) == {}
+
+
+@pytest.mark.covers("R57")
+def test_at_the_first_look_a_role_for_rights_is_no_finding_but_one_that_can_do_everything_is(
+    sqlite_world: World,
+) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    for name, right in (("app_read", "SELECT"), ("shadow", "BYPASSRLS")):
+        fake.accounts[name] = Account(name, frozenset({right}), enabled=False)
+    for _ in range(2):
+        assert whats(look(world.broker, facts(world))) == {"shadow": What.NEW}
+    del fake.accounts["app_read"]
+    look(world.broker, facts(world))
+    fake.accounts["app_read"] = Account("app_read", frozenset({"SELECT"}), enabled=False)
+    for _ in range(2):
+        assert whats(look(world.broker, facts(world)))["app_read"] is What.RESURRECTED
+
+
+@pytest.mark.covers("R57")
+def test_an_account_that_its_owner_locks_is_settled_unless_it_can_do_everything(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    for name, rights in (("guest", frozenset[str]()), ("shadow", frozenset({"SUPERUSER"}))):
+        fake.accounts[name] = Account(name, rights)
+    look(world.broker, facts(world))
+    fake.accounts = {name: replace(one, enabled=False) for name, one in fake.accounts.items()}
+    assert whats(look(world.broker, facts(world))) == {"shadow": What.NEW}
+
+
+@pytest.mark.covers("R57")
+def test_a_role_that_the_signed_policy_lends_may_come_later(sqlite_world: World) -> None:
+    named = lent_roles({"entitlements": {"one": {"role": "app_read"}, "two": {"roles": ["app_write"]}, "three": {}}})
+    assert named == {"app_read", "role app_read", "app_write", "role app_write"}
+    seen = Inventory({"app_read": Account("app_read", enabled=False)}, frozenset())
+    judge = partial(compare, seen, explained={}, ending=frozenset(), excepted={}, known={}, enforced=False)
+    assert judge(named=named) == []
+    assert [one.what for one in judge(named=frozenset())] == [What.NEW]
 
 
 @pytest.mark.covers("R57", "T-18")

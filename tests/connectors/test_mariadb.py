@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,17 @@ from typing import Any
 import pymysql
 import pytest
 
-from jitaccess.connectors.contract import Connector, Credential, Effect, NotDone, Secret, Unreachable
+from jitaccess.broker.compare import Finding, Remembered, What, compare
+from jitaccess.connectors.contract import (
+    Account,
+    Connector,
+    Credential,
+    Effect,
+    Inventory,
+    NotDone,
+    Secret,
+    Unreachable,
+)
 from jitaccess.connectors.mariadb import EXAMPLE, KIND, MariadbConnector, setup, verifier
 from jitaccess.domain.lifecycle import LeaseState
 from tests.support import mariadb
@@ -370,6 +380,30 @@ def test_administrators_are_never_locked_and_the_statement_is_said_where_the_own
     assert (done.done, done.statement) == (True, "DROP USER `shadow`@`%`;")
     assert not bench.can_log_in("shadow")
     bench.server.run("DROP USER shadow@'%'")
+
+
+@pytest.mark.covers("R57")
+def test_a_role_with_all_rights_that_nobody_is_yet_is_found_and_what_setup_made_is_not(
+    bench: Any, connector: Connector
+) -> None:
+    first = judged(connector.observe(), {}, first=True)
+    assert {one.account for one in first}.isdisjoint(
+        {"jit_keeper@localhost", "mariadb.sys@localhost", "role app_write"}
+    )
+    known = connector.observe().accounts
+    bench.server.run("CREATE ROLE shadow", "GRANT ALL ON *.* TO shadow WITH GRANT OPTION", "CREATE ROLE harmless")
+    found = {one.account: one for one in judged(connector.observe(), known)}
+    assert found["role shadow"].what is found["role harmless"].what is What.NEW
+    assert {"NOLOGIN", "GRANT OPTION on *.*"} <= {*found["role shadow"].extra}
+    assert "jit_keeper@localhost" not in found
+    assert {one.account for one in judged(connector.observe(), {}, first=True)} >= {"role shadow"}
+    bench.server.run("DROP ROLE shadow", "DROP ROLE harmless")
+
+
+def judged(seen: Inventory, known: Mapping[str, Account], *, first: bool = False) -> Sequence[Finding]:
+    """Return what is wrong, where accounts were known before as they were."""
+    remembered = {name: Remembered(one.rights, one.fingerprint, gone=False) for name, one in known.items()}
+    return compare(seen, explained={}, ending=frozenset(), excepted={}, known=remembered, enforced=True, first=first)
 
 
 # ---------------------------------------------------------------- the broker's own account

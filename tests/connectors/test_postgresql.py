@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from jitaccess.broker.compare import Finding, What, compare
 from jitaccess.broker.issue import Opened
 from jitaccess.connectors.contract import Connector, Credential, Effect, Secret, Unreachable
 from jitaccess.domain.lifecycle import LeaseState
@@ -245,6 +246,28 @@ def test_a_superuser_made_by_hand_is_disabled_through_the_owners_function_or_the
         with suppress(psycopg.Error):
             assert not connector.quarantine(kept, remove=False).done
     assert bench.can_log_in("postgres")
+
+
+@pytest.mark.covers("R57")
+def test_a_superuser_that_nobody_can_log_in_with_is_found_too(bench: Any, connector: Connector) -> None:
+    """`CREATE ROLE` makes a role without a login where nothing else is said; one GRANT later somebody is it."""
+    with bench.owner() as owner:
+        owner.execute("CREATE ROLE shadow SUPERUSER")
+        seen = connector.observe()
+        owner.execute("DROP ROLE shadow")
+    for first in (True, False):
+        found = compare(
+            seen,
+            explained={},
+            ending=frozenset(),
+            excepted={},
+            known={},
+            enforced=True,
+            first=first,
+            named=frozenset({"app_read", "app_write"}),
+        )
+        assert Finding("shadow", What.NEW, ("NOLOGIN", "SUPERUSER")) in found
+    assert "app_read" not in {one.account for one in found}
 
 
 # ---------------------------------------------------------------- the way there
