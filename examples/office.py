@@ -14,7 +14,7 @@ from typing import Any
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from jitaccess.app import create_app, open_broker
-from jitaccess.broker import approve, handover, request, revoke
+from jitaccess.broker import approve, handover, request, revoke, strictness
 from jitaccess.broker.approve import Approved
 from jitaccess.broker.issue import Opened
 from jitaccess.broker.request import Ask, Filed
@@ -82,9 +82,10 @@ class Office:
             with self.broker.begin(SYSTEM) as tx:
                 answer = self._answer(who, begun.options)
                 found = _sure(passkeys.complete_sign_in(tx, site, challenge_id=begun.challenge_id, response=answer))
-                _, secret = sessions.open_session(tx, site, found.passkey, strict=False)
+                bounds = strictness.bounds(tx, self.broker, found.passkey.person_id)
+                _, secret = sessions.open_session(tx, found.passkey, bounds)
             with self.broker.read() as view:
-                self._sessions[who] = _sure(sessions.resolve(view, secret))
+                self._sessions[who] = _sure(sessions.resolve(view, secret, strictness.bounds_of(self.broker)))
         return self._sessions[who]
 
     def _answer(self, who: str, options: dict[str, Any]) -> dict[str, Any]:
