@@ -1,19 +1,21 @@
 """How is the broker's own secret on a target exchanged, so that a crash at any point loses nothing? (R52)
 
-1 the new secret is on disk, beside the old one, before the target hears of it · 2 the target takes it · 3 it replaces the old one ·
-4 the log tells of it. A crash after 1: the old one still works, and the next try goes on with the same new one. A crash after 2:
-connections try both. Nothing else may use the secret meanwhile, so two targets never share one that is rotated.
+1 the new secret is on disk whole, beside the old one, before the target hears of it · 2 the target takes it · 3 it replaces the old one ·
+4 the log tells of it. A crash before 1 leaves a hidden file that nobody reads. A crash after 1: the old one still works, and the next
+try goes on with the same new one. A crash after 2: connections try both. Nothing else may use the secret meanwhile, so two targets never
+share one that is rotated.
 """
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from jitaccess.broker.context import Broker
 from jitaccess.broker.cut import error_word
-from jitaccess.broker.targets import NEXT, read_secret
+from jitaccess.broker.targets import COMING, NEXT, read_secret
 from jitaccess.connectors.contract import NotDone, Secret, Unreachable
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import LOCAL
@@ -66,7 +68,7 @@ def uses(connector: Mapping[str, JsonValue], name: str) -> bool:
 def _exchange(broker: Broker, facts: TargetFacts, file: Path, beside: Path) -> None:
     connector = broker.targets.at(facts.id, facts.connector)
     old = _read(file)
-    new = read_secret(beside)
+    new = _coming(beside)
     if new is None:
         new = Secret(new_secret())
         write_secret(beside, new)  # 1
@@ -86,23 +88,47 @@ def _exchange(broker: Broker, facts: TargetFacts, file: Path, beside: Path) -> N
 
 
 def _read(file: Path) -> Secret:
-    try:
-        found = read_secret(file)
-    except Unreachable as error:
-        raise JitError(Kind.CONFIGURATION, str(error)) from error
+    found = _read_if_there(file)
     if found is None:
         raise JitError(Kind.CONFIGURATION, told("The secret %(name)s is not in the folder.", name=file.name))
     return found
 
 
-def write_secret(file: Path, secret: Secret) -> None:
-    """Write a secret into a new file that only its owner may read, and make it last."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _read_if_there(file: Path) -> Secret | None:
     try:
-        os.write(descriptor, secret.reveal().encode())
+        return read_secret(file)
+    except Unreachable as error:
+        raise JitError(Kind.CONFIGURATION, str(error)) from error
+
+
+def _coming(beside: Path) -> Secret | None:
+    """Return what an exchange that did not come to its end wrote ahead; sweep away what it did not even write to its end."""
+    for half in beside.parent.glob(f".{beside.name}.*"):
+        half.unlink()
+    found = _read_if_there(beside)
+    if found is not None and not COMING.fullmatch(found.reveal()):
+        raise JitError(
+            Kind.CONFIGURATION,
+            told(
+                "The file %(name)s does not hold a secret as the broker writes them, so the system is not told of it. "
+                "Delete it and try again.",
+                name=beside.name,
+            ),
+        )
+    return found
+
+
+def write_secret(file: Path, secret: Secret) -> None:
+    """Write a secret into a file that only its owner may read: it is there whole and lasts, or, after a crash, not at all."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        left = memoryview(secret.reveal().encode())
+        while left:
+            left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    os.replace(name, file)
     _settle(file.parent)
 
 

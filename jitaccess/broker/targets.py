@@ -5,6 +5,7 @@ others' time. The broker's own secrets are files of `targets.secrets_dir`, read 
 new value while one is being exchanged (R52). Nothing here calls a target.
 """
 
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ LATE_BIRTH = timedelta(seconds=60)
 SLOT_WAIT_S = 2.0
 MAX_SECRET_BYTES = 64 * 1024
 NEXT = ".next"
+COMING = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What a file `<name>.next` holds: 256 random bits in base64url, as `new_secret` draws them; anything else was not written to its end."""
 
 
 def apply_by(lease: Lease) -> datetime:
@@ -126,7 +129,14 @@ def secret_files(folder: Path) -> Callable[[str], Sequence[Secret]]:
     """Return a reader of secrets: name -> the value in force, then the next one where an exchange is under way."""
 
     def read(name: str) -> Sequence[Secret]:
-        found = [secret for file in (folder / name, folder / f"{name}{NEXT}") if (secret := read_secret(file))]
+        found: list[Secret] = []
+        if (current := read_secret(folder / name)) is not None:
+            if not current.reveal():
+                raise Unreachable(f"the file {name} of targets.secrets_dir is empty")
+            found.append(current)
+        coming = read_secret(folder / f"{name}{NEXT}")
+        if coming is not None and COMING.fullmatch(coming.reveal()):  # what is not whole was never told to a target
+            found.append(coming)
         if not found:
             raise Unreachable(f"the secret {name} is not in the folder of targets.secrets_dir")
         return found
@@ -145,4 +155,7 @@ def read_secret(file: Path) -> Secret | None:
         return None
     except OSError as error:
         raise Unreachable(f"the secret {file.name} cannot be read") from error
-    return Secret(raw.decode(errors="strict").removesuffix("\n"))
+    try:
+        return Secret(raw.decode().removesuffix("\n"))
+    except UnicodeDecodeError:
+        raise Unreachable(f"the secret {file.name} is not plain text") from None

@@ -1,7 +1,9 @@
 """What nothing explains on a target is found, told and dealt with as the signed policy says; what is explained is left alone."""
 
+import os
 from dataclasses import replace
 from datetime import timedelta
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from jitaccess.broker import rotate as rotate_module
 from jitaccess.broker.compare import What, compare
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.policies import activate, propose
@@ -309,6 +312,72 @@ def test_an_exchange_of_the_brokers_secret_survives_a_crash_at_any_point(sqlite_
     with pytest.raises(JitError):
         rotate(world.broker, target)
     assert not (folder / "own.next").exists()
+
+
+class Dying:
+    """`os` of a machine that dies at its k-th step towards the disk, or whose disk is full there; writes come in halves."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+
+        def step(*given: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(ENOSPC, "no space left on device")
+            return found(given[0], given[1][:20]) if name == "write" else found(*given)
+
+        return step if name in ("write", "fsync", "replace") else found
+
+
+@pytest.mark.covers("R52")
+def test_an_exchange_that_dies_on_its_way_to_the_disk_leaves_no_half_secret(
+    sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, folder = sqlite_world, tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "own").write_text("first")
+    (folder / "own").chmod(0o600)
+    world.broker = _with_secrets(world, folder)
+    keyed = Keyed("first")
+    world.use_kind(fake_kind(keyed, "token", config=KeyedConfig))
+    _name_secret(world)
+    steps = 0
+    while True:
+        steps += 1
+        with monkeypatch.context() as patch:
+            patch.setitem(vars(rotate_module), "os", Dying(steps))
+            try:
+                rotate(world.broker, "treasury")
+                break
+            except OSError:
+                pass
+        known = [file.read_text() for file in folder.glob("own*")]
+        assert keyed.secret in known, f"locked out after step {steps}"
+        assert all(one == "first" or len(one) == 43 for one in known)
+        rotate(world.broker, "treasury")
+        assert (folder / "own").read_text() == keyed.secret
+        assert sorted(file.name for file in folder.iterdir()) == [".lock", "own"]
+    assert steps > 5, "three writes, two flushes, a change of name"
+
+
+@pytest.mark.covers("R52")
+@pytest.mark.parametrize("half", ["", "abc", "x" * 44])
+def test_what_is_not_a_whole_secret_is_never_told_to_a_target(sqlite_world: World, tmp_path: Path, half: str) -> None:
+    world, folder = sqlite_world, tmp_path / "secrets"
+    folder.mkdir()
+    for name, text in (("own", "first"), ("own.next", half)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    world.broker = _with_secrets(world, folder)
+    keyed = Keyed("first")
+    world.use_kind(fake_kind(keyed, "token", config=KeyedConfig))
+    _name_secret(world)
+    with pytest.raises(JitError, match="next does not hold a secret"):
+        rotate(world.broker, "treasury")
+    assert keyed.secret == "first"
 
 
 def _with_secrets(world: World, folder: Path) -> Any:

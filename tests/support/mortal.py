@@ -39,6 +39,7 @@ from tests.support.world import Prepared, World, open_world
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "tests.support.mortal", *(place.partition(":")[0] for place in OWN.values())])
+STEPS = frozenset({"write", "fsync", "replace"})
 CALLS = frozenset({"apply", "bury", "cut", "clean", "rotate_own"})
 SHORT_S, LONG_S = 300, 900
 STOPPED_LIMIT_S = 120.0
@@ -101,6 +102,28 @@ class Counted:
             return done
 
         return call
+
+
+class Disk:
+    """`os`, as the exchange of a secret uses it: each step towards the disk is a moment; writes come in halves."""
+
+    def __init__(self, death: Death) -> None:
+        self._death = death
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+        if name not in STEPS:
+            return found
+
+        def step(*given: Any) -> Any:
+            self._death.moment(f"before-{name}")
+            if name == "write":
+                given = (given[0], given[1][: max(1, len(given[1]) // 2)])  # a disk may take less than it is given
+            done = found(*given)
+            self._death.moment(f"after-{name}")
+            return done
+
+        return step
 
 
 def kind_of(name: str, defect: str = "", death: Death | None = None) -> ConnectorKind:
@@ -173,6 +196,7 @@ def live(orders: Orders) -> None:
         orders.folder, orders.url, _seeded(orders.keys), orders.now, orders.kind, defect=orders.defect, death=death
     )
     world.current("arta")
+    vars(rotate)["os"] = Disk(death)  # of this process alone
     death.counting = True
     if orders.only_open:
         opened = open_one(world, LONG_S)

@@ -27,7 +27,7 @@ from jitaccess.errors import JitError
 from jitaccess.policy.load import load
 from jitaccess.policy.problems import PolicyErrors
 from jitaccess.policy.schema import json_schema
-from jitaccess.store.ids import new_id
+from jitaccess.store.ids import new_id, new_secret
 from tests.support.policy_sets import MONDAY, document, rule, text
 from tests.support.sources import ROOT
 
@@ -140,10 +140,18 @@ def test_secrets_come_from_files_that_nobody_else_may_read_and_never_show_themse
     with pytest.raises(Unreachable, match="chmod 600"):
         read("db-key")
     file.chmod(0o600)
-    (tmp_path / "db-key.next").write_text("s4cret")
-    (tmp_path / "db-key.next").chmod(0o600)
-    assert [secret.reveal() for secret in read("db-key")] == ["s3cret", "s4cret"]
+    coming = tmp_path / "db-key.next"
+    coming.touch(mode=0o600)
+    for half in ("", "s4cret", new_secret()[:-1], f"{new_secret()}x"):
+        coming.write_text(half)
+        assert [secret.reveal() for secret in read("db-key")] == ["s3cret"], "what is not whole is not tried"
+    coming.write_text(whole := new_secret())
+    assert [secret.reveal() for secret in read("db-key")] == ["s3cret", whole]
     assert repr(read("db-key")[0]) == "***"
+    for nothing in (b"", b"\n", b"\xff\xfe"):
+        file.write_bytes(nothing)
+        with pytest.raises(Unreachable, match="db-key"):
+            read("db-key")
 
 
 def test_a_target_has_one_connector_for_each_configuration() -> None:
