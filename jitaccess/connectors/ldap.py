@@ -15,6 +15,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Annotated, Any, Literal, cast
@@ -32,6 +33,7 @@ from ldap3.core.exceptions import (
     LDAPInsufficientAccessRightsResult,
     LDAPNoSuchAttributeResult,
     LDAPNoSuchObjectResult,
+    LDAPNotAllowedOnNotLeafResult,
     LDAPOperationResult,
     LDAPOtherResult,
     LDAPUnavailableCriticalExtensionResult,
@@ -79,6 +81,9 @@ REFRESH = "1.3.6.1.4.1.1466.101.119.1"
 """Extended operation of RFC 2589 section 4."""
 TRIED = 16_654
 """Result of a trial run that would have been done (LDAP_X_NO_OPERATION)."""
+EXPIRES = "entryExpireTimestamp"
+SHOWING = ("labeledURI", "memberURL")
+"""Attributes whose URLs the overlays dynlist and dyngroup turn into members."""
 NOBODY = ""
 """The empty name: a group must have a member (RFC 4519 section 3.5), and nobody can be this one."""
 _USER_CLASSES = {"cn": "organizationalRole", "uid": "account"}
@@ -497,7 +502,8 @@ class LdapConnector:
     def _names(self, line: Line, effect: Effect) -> list[str]:
         """Return the name that was made a member, and the one that its entry has now, should it have been renamed."""
         member, uuid = self._place(effect)[1], effect.detail.get("uuid")
-        found = line.find(self._config.people.base, f"(entryUUID={uuid})", SUBTREE) if uuid else []
+        what = f"(entryUUID={escape_filter_chars(str(uuid))})"
+        found = line.find(self._config.people.base, what, SUBTREE) if uuid else []
         return [member, *(dn for dn, _ in found if plain(dn) != plain(member))]
 
     def _take_out(self, line: Line, group: str, member: str, effect: Effect | None = None) -> None:
@@ -565,55 +571,77 @@ class LdapConnector:
         return Account(effect.name, frozenset({right}), expires_at=ends_at)
 
     def observe(self) -> Inventory:
-        """List the members of the guarded groups as they are stored, and the entries of leases."""
-        accounts: dict[str, Account] = {}
+        """List the members of the guarded groups as they are stored, the entries of leases, and whom else the groups show."""
         with self._line() as line:
-            for name, (group, _) in self._members(line).items():
-                accounts[name] = Account(name, frozenset({f"member of {plain(group)}"}))
-            if self._config.dynamic:
-                accounts |= {account.name: account for account in self._entries(line)}
-        coverage = {"accounts", "memberships"} | ({"expiry"} if self._config.dynamic else set())
+            accounts = {account.name: account for account, _ in self._there(line).values()}
+        coverage = {"accounts", "memberships", "dynamic lists"} | ({"expiry"} if self._config.dynamic else set())
         return Inventory(accounts, frozenset(coverage), own=self._config.user)
 
-    def _members(self, line: Line) -> dict[str, tuple[str, str]]:
-        """Return membership -> group and member, both as the directory writes them."""
-        found: dict[str, tuple[str, str]] = {}
+    def _there(self, line: Line) -> dict[str, tuple[Account, "_Where"]]:
+        """Return everything that lets somebody into a guarded group, by name, with the place where it is taken away."""
+        found: dict[str, tuple[Account, _Where]] = {}
         for group in self._groups.values():
-            entry = line.read(group, self._config.member)
+            entry = line.read(group, self._config.member, *SHOWING)
             if entry is None:
                 raise RuntimeError("a guarded group is not there")
             for member in entry.get(self._config.member, []):
                 if member != NOBODY:
-                    found[membership(member, group)] = (group, member)
+                    name = membership(member, group)
+                    rights = frozenset({f"member of {plain(group)}"})
+                    found[name] = Account(name, rights), _Where(group, self._config.member, member)
+            for attribute, url in self._others(entry, group):
+                name = f"{plain(group)} shows {url}"
+                found[name] = Account(name), _Where(group, attribute, url)
+        if self._config.dynamic:
+            found |= {account.name: (account, where) for account, where in self._entries(line)}
         return found
 
-    def _entries(self, line: Line) -> Iterator[Account]:
+    def _others(self, group: Mapping[str, Sequence[str]], name: str) -> Iterator[tuple[str, str]]:
+        """Yield attribute and value of each URL that makes a group show members from elsewhere, but for that of the leases."""
+        meant = _shown(self._config, name) if self._config.dynamic else None
+        for attribute in SHOWING:
+            for url in group.get(attribute, []):
+                if url != meant and url.casefold().startswith("ldap"):  # an address of a web page lets nobody in
+                    yield attribute, url
+
+    def _entries(self, line: Line) -> Iterator[tuple[Account, "_Where"]]:
         """Yield the entries of the container that have a member; those that have none give nothing to anybody."""
-        names = ("cn", "member", "seeAlso", "entryExpireTimestamp")
-        for _, entry in line.find(self._config.leases, "(objectClass=*)", LEVEL, *names):
+        for dn, entry in line.find(self._config.leases, "(objectClass=*)", LEVEL, "member", "seeAlso", EXPIRES):
             members = [member for member in entry.get("member", []) if member != NOBODY]
             groups = entry.get("seeAlso", [])
             if members:
                 rights = frozenset(membership(member, group) for member in members for group in groups)
-                ends = entry.get("entryExpireTimestamp")
-                yield Account(entry["cn"][0], rights, expires_at=_time(ends[0]) if ends else None)
+                ends = entry.get(EXPIRES)
+                account = Account(_called(dn), rights, expires_at=_time(ends[0]) if ends else None)
+                yield account, _Where(dn)
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
-        """Take a membership away, or an entry of the container; a membership can be locked in no other way."""
+        """Take a membership away, or an entry of the container, and look again; a membership can be locked in no other way."""
         with self._line() as line:
+            where = self._there(line).get(account, (None, None))[1]
             if is_own_account(account):
-                line.delete(self._entry(account))
-                return Quarantined(True)
-            found = self._members(line).get(account)
-            if found is None:
-                return Quarantined(True)
-            group, member = found
-            try:
-                self._take_out(line, group, member)
-            except LDAPInsufficientAccessRightsResult:
-                values = (_ldif("dn", group), "changetype: modify", f"delete: {self._config.member}")
-                return Quarantined(False, "\n".join([*values, _ldif(self._config.member, member)]))
+                where = _Where(self._entry(account))
+            if where is not None:
+                try:
+                    self._take_away(line, where)
+                except LDAPInsufficientAccessRightsResult:
+                    return Quarantined(False, where.ldif())
+            if account in self._there(line):
+                raise RuntimeError("what was taken away is still there")
             return Quarantined(True)
+
+    def _take_away(self, line: Line, where: "_Where") -> None:
+        if where.attribute == self._config.member:
+            self._take_out(line, where.dn, where.value)
+        elif where.attribute:
+            line.change(where.dn, {where.attribute: [(MODIFY_DELETE, [where.value])]})
+        else:
+            with suppress(LDAPNotAllowedOnNotLeafResult):
+                line.delete(where.dn)
+                return
+            line.change(
+                where.dn, {"seeAlso": [(MODIFY_REPLACE, [])]}
+            )  # something lies below it: it lets nobody in any more
 
     # -- the broker's own entry
 
@@ -641,12 +669,14 @@ class LdapConnector:
         if line.may("add", entry, ["applicationProcess"], values) is False:
             yield f"missing: {config.user} may not make entries in {config.leases}"
         for group in self._groups.values():
-            found = line.read(group, config.member, "entryCSN", "labeledURI")
+            found = line.read(group, config.member, "entryCSN", *SHOWING)
             if found is None or not found.get("entryCSN"):
                 yield f"missing: {config.user} may not read the group {group} and its entryCSN"
                 continue
             if config.dynamic and _shown(config, group) not in found.get("labeledURI", []):
                 yield f"missing: the group {group} does not show leases (labeledURI: {_shown(config, group)})"
+            for attribute, url in self._others(found, group):
+                yield f"too mighty: the group {group} lets in whom {attribute} names: {url}"
             change = {config.member: [(MODIFY_ADD, [entry]), (MODIFY_DELETE, [entry])]}
             if not config.dynamic and line.may("modify", group, change) is False:
                 yield f"missing: {config.user} may not change the members of {group}"
@@ -686,6 +716,28 @@ class LdapConnector:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _called(dn: str) -> str:
+    """Return what an entry of the container is called: by its own first name, never by what else it says of itself."""
+    (kind, value, more), *_ = parse_dn(dn)
+    return str(value) if kind.casefold() == "cn" and more == "," else plain(dn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """What has to be taken away: a value of an attribute, or, without one, the whole entry."""
+
+    dn: str
+    attribute: str = ""
+    value: str = ""
+
+    def ldif(self) -> str:
+        """Return the change for the directory's owner (RFC 2849)."""
+        if not self.attribute:
+            return f"{_ldif('dn', self.dn)}\nchangetype: delete"
+        lines = (_ldif("dn", self.dn), "changetype: modify", f"delete: {self.attribute}")
+        return "\n".join([*lines, _ldif(self.attribute, self.value)])
 
 
 def _own(name: str) -> str:
@@ -776,7 +828,7 @@ def _access(config: LdapConfig, groups: Sequence[str]) -> str:
     lines = [
         f"{PARTS} As administrator of the server's configuration, for instance: ldapmodify -Y EXTERNAL -H ldapi:/// -f THIS-PART",
         "# Put the number of your database in place of {1}. A database without any access line lets everybody read: such a one",
-        "# needs `olcAccess: to * by * read` after these.",
+        "# needs `olcAccess: to * by * read` after these. Where it knows memberURL (the schema dyngroup) write that after labeledURI.",
         "dn: olcDatabase={1}mdb,cn=config",
         "changetype: modify",
         "add: olcAccess",

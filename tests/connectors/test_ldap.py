@@ -26,6 +26,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.settings import Targets
 from jitaccess.store.ids import new_secret
 from jitaccess.store.tables import Event, EventText, Grant, Lease
+from tests.connectors.kind_ldap import ADMIN
 from tests.support.bench import open_connector, soon, spec_of
 from tests.support.world import Prepared, World, open_world, prepare
 
@@ -225,6 +226,87 @@ def test_a_member_added_to_a_leases_own_entry_is_a_raised_right(bench: Any) -> N
     seen = connector.observe().accounts[effect.name]
     assert len(seen.rights - connector.expects(effect, spec.ends_at).rights) == 1
     connector.clean([effect])
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("name", ["cn=shadow", "cn=jit-shadow", "uid=shadow"])
+def test_a_strange_entry_among_the_leases_is_taken_away_and_not_only_said_to_be(
+    bench: Any, world: World, name: str, below: bool
+) -> None:
+    entry = f"{name},ou=jit,dc=bench"
+    if not bench.config()["dynamic"]:
+        return  # the container's entries let nobody in
+    with world.broker.read() as view:
+        (ledger,) = reconcile.outside_targets(view, world.broker)
+    reconcile.look(world.broker, ledger)
+    line = bench.owner()
+    line.search("ou=people,dc=bench", f"(mail={bench.newcomer('mallory')})")
+    member = str(line.response[0]["dn"])
+    live = f"jit-{'1' * 26}"  # it says that it is somebody else's
+    values = {"cn": [live, "shadow"], "member": member, "seeAlso": group_of(bench)}
+    if name.startswith("cn="):
+        values["cn"] = [live, name.removeprefix("cn=")]
+    line.add(entry, ["groupOfNames", *(["uidObject"] if name.startswith("uid") else [])], values)
+    if below:
+        line.add(f"cn=child,{entry}", ["applicationProcess"])
+    assert member in bench.members()
+    looked = reconcile.look(world.broker, ledger)
+    shown = name.removeprefix("cn=") if name.startswith("cn=") else entry
+    assert [(one.account, one.what) for one in looked.findings] == [(shown, What.NEW)]
+    assert member not in bench.members()
+    if below:
+        line.delete(f"cn=child,{entry}")
+        line.delete(entry)
+    assert reconcile.look(world.broker, ledger).findings == ()
+    line.search("ou=jit,dc=bench", "(objectClass=*)", ldap3.LEVEL)
+    assert line.response == []
+    line.unbind()
+
+
+@pytest.mark.covers("R57")
+def test_what_is_still_there_after_the_broker_took_it_away_is_not_said_to_be_gone(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector: Any = open_connector(bench)
+    stray = bench.stray()
+    with monkeypatch.context() as patch:
+        patch.setattr(LdapConnector, "_take_away", lambda *_: None)
+        with pytest.raises(RuntimeError, match="still there"):
+            connector.quarantine(stray, remove=True)
+    assert connector.quarantine(stray, remove=True).done
+    assert connector.quarantine(stray, remove=True).done, "it is not there: looked for in both places"
+    assert not bench.can_log_in(stray)
+
+
+@pytest.mark.covers("R54", "R57")
+def test_a_group_that_shows_members_of_another_is_found_and_the_owners_change_is_said(bench: Any) -> None:
+    connector, group, line = open_connector(bench), group_of(bench), bench.owner()
+    before = connector.observe().accounts.keys()
+    line.add(
+        "cn=evil,ou=groups,dc=bench", ["groupOfNames"], {"cn": "evil", "member": ["uid=founder,ou=people,dc=bench"]}
+    )
+    if not bench.config()["dynamic"]:
+        line.modify(group, {"objectClass": [(ldap3.MODIFY_ADD, ["labeledURIObject"])]})
+    url = "ldap:///ou=groups,dc=bench?member?one?(cn=evil)"
+    line.modify(group, {"labeledURI": [(ldap3.MODIFY_ADD, [url, "https://intranet.example/ledger"])]})
+    (found,) = connector.observe().accounts.keys() - before
+    assert found.endswith(f" shows {url}")
+    assert any(url in one for one in connector.probe())
+    told = connector.quarantine(found, remove=True)
+    assert (told.done, told.statement) == (
+        False,
+        f"dn: {group}\nchangetype: modify\ndelete: labeledURI\nlabeledURI: {url}",
+    )
+    change = bench.folder / "told.ldif"
+    change.write_text(told.statement + "\n")
+    bench._tool("ldapmodify", ADMIN, "-f", str(change))
+    assert connector.observe().accounts.keys() == before
+    line.modify(group, {"labeledURI": [(ldap3.MODIFY_DELETE, ["https://intranet.example/ledger"])]})
+    if not bench.config()["dynamic"]:
+        line.modify(group, {"objectClass": [(ldap3.MODIFY_DELETE, ["labeledURIObject"])]})
+    line.delete("cn=evil,ou=groups,dc=bench")
+    line.unbind()
 
 
 @pytest.mark.covers("R57")
