@@ -124,6 +124,7 @@ class RegisterCheck:
             raise _NotWhole(str(min(frontier.size, head.size, numbered)))
         self._frontier = frontier
         self._newest |= newest
+        self.db.newest = self._newest
         self._rewritten += len(fresh)
         self.db.holds = self.db.holds.after(holds, upto=frontier.size - 1)
         return fresh

@@ -99,6 +99,15 @@ class ClientAddProxied(Payload):
     origin: str = Field(max_length=300)
 
 
+class RecordRestore(Payload):
+    """The columns of the subject record (`<table>/<key>`) that were changed, as they were; of a deleted one all columns.
+
+    Times are microseconds since the epoch, bytes base64url.
+    """
+
+    values: dict[str, str | int | bool | None] = Field(max_length=40)
+
+
 class PolicyActivate(Payload):
     """The digest of the set that becomes active."""
 
@@ -121,6 +130,7 @@ ACTS: Mapping[str, type[Payload]] = {
     "lease.close": LeaseClose,
     "client.add": ClientAdd,
     "client.add_proxied": ClientAddProxied,
+    "record.restore": RecordRestore,
     "recovery.link": Nothing,
     "recovery.veto": Nothing,
     "recovery.print_keys": Nothing,

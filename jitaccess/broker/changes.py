@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from jitaccess.broker import clients, cut, hold, judging, policies
+from jitaccess.broker import clients, cut, hold, judging, policies, restore
 from jitaccess.broker.acts import (
     AccountAdd,
     ClientAdd,
@@ -22,6 +22,7 @@ from jitaccess.broker.acts import (
     PersonAdd,
     PersonChange,
     PolicyActivate,
+    RecordRestore,
     parsed,
 )
 from jitaccess.broker.context import Broker
@@ -184,6 +185,12 @@ def _known_target(tx: Tx, broker: Broker, target: str) -> None:
         raise JitError(Kind.INVALID, told("The active policy has no target %(name)s.", name=repr(target)))
 
 
+def _record_restore(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
+    table, _, key = change.subject_id.partition("/")
+    restore.restore(tx, table, key, cast(RecordRestore, payload).values)
+    return None
+
+
 def _recovery_veto(tx: Tx, broker: Broker, current: Current, change: Change, payload: Payload) -> str | None:
     if people.FOUNDERS not in people.register(tx).persons[current.person.id].groups:
         raise JitError(Kind.FORBIDDEN, "Only a founder may veto a recovery.")
@@ -207,6 +214,7 @@ EFFECTS: Mapping[str, Effect] = {
     "lease.close": _lease_close,
     "client.add": _client_add,
     "client.add_proxied": _client_add_proxied,
+    "record.restore": _record_restore,
     "recovery.link": _recovery_link,
     "recovery.veto": _recovery_veto,
     "recovery.print_keys": _print_keys,

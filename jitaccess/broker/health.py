@@ -13,6 +13,7 @@ from enum import IntEnum, StrEnum
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.restore import damaged
 from jitaccess.broker.wrong_clock import ahead
 from jitaccess.domain.approval import indispensable
 from jitaccess.domain.events import EventType
@@ -52,6 +53,7 @@ class Finding(StrEnum):
     STUCK = "stuck"
     LOG = "log"
     ALARMS = "alarms"
+    RECORDS = "records"
     NOTICES = "notices"
     ADMINISTRATORS = "administrators"
     SINGLE_PASSKEY = "single_passkey"
@@ -85,6 +87,7 @@ def findings(view: View, broker: Broker) -> list[Found]:
         *_heart(view),
         *_log(view, broker),
         *_people(known),
+        _records(view),
         *_signers(view, policies, known),
         _counted(Finding.HOLDS, len(known.holds), Level.LOOK),
         _counted(Finding.CHANGES, len(pending(view)), Level.LOOK),
@@ -133,6 +136,12 @@ def _log(view: View, broker: Broker) -> list[Found]:
     kinds = (EventType.ALARM_RAISED.value, EventType.SEAL_BROKEN.value, EventType.REGISTER_DIVERGED.value)
     alarms = view.scalar(select(func.count()).where(Event.at >= since, Event.type.in_(kinds)))
     return [_counted(Finding.LOG, late, Level.ACT), _counted(Finding.ALARMS, alarms, Level.ACT)]
+
+
+def _records(view: View) -> Found:
+    found = damaged(view)
+    names = tuple(f"{one.table} {one.about or one.key}" for one in found)
+    return Found(Finding.RECORDS, Level.ACT if found else Level.WELL, len(found), names)
 
 
 def _people(known: Staff) -> list[Found]:

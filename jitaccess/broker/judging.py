@@ -7,8 +7,8 @@ everybody who signs. How many must sign is never read from what was kept between
 from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
-from jitaccess.broker import cut, hold, policies
-from jitaccess.broker.acts import HoldPlace, LinkCreate, Member, Payload, PersonChange
+from jitaccess.broker import cut, hold, policies, restore
+from jitaccess.broker.acts import HoldPlace, LinkCreate, Member, Payload, PersonChange, RecordRestore
 from jitaccess.broker.context import Broker
 from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import Refused
@@ -45,6 +45,7 @@ BY_TWO = frozenset(
         "enrolment.create",
         "lease.close",
         "recovery.print_keys",
+        "record.restore",
     }
 )
 """Acts that two administrators sign, whoever they are about."""
@@ -82,6 +83,10 @@ def refusal(
         held = next((one for one in hold.in_force(view) if one.id == subject), None)
         if held is not None and any(hold.concerns(view, held, signer) for signer in signers):
             return OWN_HOLD
+    if kind == "record.restore":
+        table, _, key = subject.partition("/")
+        if not restore.concerns(view, table, key, cast(RecordRestore, payload).values).isdisjoint(signers):
+            return OWN_RIGHTS
     if kind in ("enrolment.create", "recovery.link"):
         refused = _no_link(view, kind, subject, payload)
         if refused is not None:

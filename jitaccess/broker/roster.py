@@ -71,7 +71,7 @@ def accounts_of(view: View, persons: Sequence[str]) -> Mapping[str, list[Account
     """Return person id -> accounts, oldest first."""
     found: dict[str, list[Account]] = {}
     if persons:
-        for row in view.all(select(Account).where(Account.person_id.in_(persons)).order_by(Account.created_at)):
+        for row in view.usable(select(Account).where(Account.person_id.in_(persons)).order_by(Account.created_at)):
             found.setdefault(row.person_id, []).append(row)
     return found
 
@@ -101,12 +101,12 @@ class Dossier:
 def dossier(view: View, person_id: str) -> Dossier:
     """Return one person; raises NOT_FOUND."""
     people = register(view)
-    person = people.persons.get(person_id)
-    if person is None:
+    person, row = people.persons.get(person_id), view.unchecked_get(Person, person_id)
+    if person is None or row is None:
         raise JitError(Kind.NOT_FOUND, "There is no such person.")
     accounts = accounts_of(view, [person_id]).get(person_id, [])
     keys: dict[str, list[Passkey]] = {}
-    for key in view.all(
+    for key in view.usable(
         select(Passkey).where(Passkey.person_id == person_id, Passkey.status != "removed").order_by(Passkey.created_at)
     ):
         keys.setdefault(key.account_id, []).append(key)
@@ -120,7 +120,7 @@ def dossier(view: View, person_id: str) -> Dossier:
         (found for found in people.persons.values() if found.manager_id == person_id), key=lambda p: p.name
     )
     return Dossier(
-        view.require(Person, person_id),
+        row,
         person,
         people.persons.get(person.manager_id or ""),
         tuple(reports),

@@ -99,6 +99,7 @@ class EventType(StrEnum):
     ADMIN_READ = "admin.read"
     SEAL_BROKEN = "seal.broken"
     REGISTER_DIVERGED = "register.diverged"
+    RECORD_RESTORED = "record.restored"
     CLOCK_JUMPED = "clock.jumped"
     CLOCK_SET_BACK = "clock.set_back"
     ALARM_RAISED = "alarm.raised"

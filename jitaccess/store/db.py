@@ -393,6 +393,15 @@ class View:
         )
         return int(self.scalar(wanted) or 0)
 
+    def known_content(self, model: type[Base], key: str) -> tuple[int, str] | None:
+        """Return (version, digest) that the log last named of a row of a small table, as of the last check."""
+        return self._database.newest.get((_shape(model).name, key))
+
+    def digest_of(self, model: type[Base], key: str, version: int, values: Mapping[str, object]) -> str:
+        """Return the digest of a row with these columns, as leaves name it."""
+        shape = _shape(model)
+        return row_digest(shape.name, key, version, shape.content(values))
+
     def logged_holds(self) -> Mapping[str, LoggedHold]:
         """Return the holds in force by the log: hold id -> hold. Rows are not asked (ADR 40)."""
         known, seals = self._database.holds, self._database.seals
@@ -673,6 +682,32 @@ class Tx(View):
         # A row that another transaction changes meanwhile is not touched: the next pass finds it.
         return self._database.statements.update(shape, ("seal",), ("seal",)).run_many(self._cursor, parameters)
 
+    def put_right(self, model: type[Base], event: PendingEvent, key: str, values: Mapping[str, object]) -> None:
+        """Write a damaged or lost row of a small table again, sealed, as the log last knew it; raises SEAL_BROKEN for any other content.
+
+        The only road on which a broken row gets a good seal again: the log itself says what it was.
+        """
+        shape = _shape(model)
+        known = self.known_content(model, key)
+        if known is None or self.digest_of(model, key, known[0], values) != known[1]:
+            raise SealBroken(shape.name, key)
+        row = super().unchecked_get(model, key)
+        stands = cast(Sealed, row).version if row is not None else 0
+        version = max(known[0], stands, self.newest_version(model, key)) + 1
+        full = self._sealed(shape, event, key, version, {name: values[name] for name in shape.columns})
+        self._settle()
+        self._database.blocked.discard((shape.name, key))
+        if row is None:
+            self._write(shape, [full])
+            self._settle()
+            return
+        names = tuple(name for name in full if name != shape.key)
+        statement = self._database.statements.update(shape, names, ())
+        parameters: dict[str, object] = {f"new_{name}": full[name] for name in names}
+        if statement.run(self._cursor, parameters | {"row_key": key}) != 1:
+            raise _changed_meanwhile(shape.name)
+        _take_over(row, full)
+
     def delete(self, model: type[Base], *conditions: Any) -> int:
         """Delete book-keeping rows; a table that carries evidence is never deleted from."""
         shape = _shape(model)
@@ -703,6 +738,7 @@ class Tx(View):
         if event is None:
             raise _no_event(shape.name)
         self._broken.append((shape.name, key))
+        self._register_touched = self._register_touched or shape.name in REGISTER
         return full | {"version": version, "event_id": event.id, "seal": None}
 
     def _sealed(
@@ -834,6 +870,8 @@ class Database:
         self.seals = seals
         self.blocked: set[tuple[str, str]] = set()
         """(table, key) of register rows that contradict the log; kept by `audit.register`."""
+        self.newest: Mapping[tuple[str, str], tuple[int, str]] = {}
+        """(table, key) -> (version, digest) of the small tables by what was last checked of the log; kept by `audit.register`."""
         self.log_whole = True
         """Whether the stored log is the one that was written, as of the last check; kept by `audit.register`."""
         self.holds = LoggedHolds()

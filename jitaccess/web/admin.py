@@ -14,7 +14,7 @@ from flask import Blueprint, abort, redirect, render_template, request
 from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import changes, health, hold, logview, replay, roster
+from jitaccess.broker import changes, health, hold, logview, replay, restore, roster
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
@@ -78,8 +78,35 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
             owners = {key: names.get(person, person) for key, (person, _) in people.staff(view).accounts.items()}
             paper = recovery.keys_left(view)
             waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
+            records = restore.damaged(view)
         return render_template(
-            "admin.html", findings=telling_of(found), changes=waiting, names=names | owners, paper=paper
+            "admin.html",
+            findings=telling_of(found),
+            changes=waiting,
+            names=names | owners,
+            paper=paper,
+            damaged=records,
+        )
+
+    @pages.get("/admin/record")
+    def record() -> str:
+        """Show what would be restored, and whether the log knows it, before anything is signed."""
+        administrator(broker)
+        table, key = request.args.get("table", ""), request.args.get("key", "")
+        with broker.read() as view:
+            found = next((one for one in restore.damaged(view) if (one.table, one.key) == (table, key)), None)
+            if found is None:
+                raise JitError(Kind.NOT_FOUND, "There is no such record.")
+            now = dict(found.fields)
+            changed: dict[str, restore.Value] = {
+                name: restore.said(table, name, request.args[name])
+                for name in now
+                if request.args.get(name, now[name]) != now[name]
+            }
+            known = restore.matches(view, table, key, changed)
+        body = {"kind": "record.restore", "subject": f"{table}/{key}", "payload": {"values": changed}}
+        return render_template(
+            "record_check.html", record=found, now=now, changed=changed, matches=known, body=json.dumps(body)
         )
 
     @pages.post("/changes/<change_id>/reject")

@@ -134,6 +134,7 @@ _WELL: Mapping[Finding, str] = {
     Finding.STUCK: lazy_gettext("No end of access is stuck."),
     Finding.LOG: lazy_gettext("The log is numbered and signed."),
     Finding.ALARMS: lazy_gettext("No alarm in the last seven days."),
+    Finding.RECORDS: lazy_gettext("Every record of the register is as the log wrote it."),
     Finding.NOTICES: lazy_gettext("Notices arrive."),
     Finding.ADMINISTRATORS: lazy_gettext("There are %(count)s administrators."),
     Finding.SINGLE_PASSKEY: lazy_gettext("Everybody who has a passkey has a second one."),
@@ -160,6 +161,9 @@ _NOT_WELL: Mapping[Finding, str] = {
     Finding.STUCK: lazy_gettext("Ends of access that do not succeed: %(count)s. Look at the system and at its log."),
     Finding.LOG: lazy_gettext("Entries of the log that wait too long for their number or signature: %(count)s."),
     Finding.ALARMS: lazy_gettext("Alarms in the last seven days: %(count)s. Read them in the log."),
+    Finding.RECORDS: lazy_gettext(
+        "Records that were changed or deleted outside the broker: %(count)s. Whom they are about may not act; restore them below."
+    ),
     Finding.NOTICES: lazy_gettext("Notices that could not be delivered: %(count)s. Look at the mail settings."),
     Finding.ADMINISTRATORS: lazy_gettext("There are fewer than two administrators who can act: add one."),
     Finding.SINGLE_PASSKEY: lazy_gettext("People with only one passkey: %(count)s. A lost one locks them out."),

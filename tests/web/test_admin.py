@@ -1,9 +1,12 @@
 """Can an administrator see, change with a signature, stop, and try a policy: and nobody else?"""
 
 import re
+from urllib.parse import quote
 
 import pytest
 
+from jitaccess.audit.register import RegisterCheck
+from jitaccess.store.tables import Person
 from tests.support.candidates import document_without, proposed
 from tests.web.conftest import Site
 
@@ -184,3 +187,25 @@ def test_a_candidate_policy_is_tried_on_past_requests(site: Site) -> None:
     assert f"/policy/sets/{policy_id}/replay" in text(site, "/policy")
     assert site.as_("blerim").get(f"/policy/sets/{policy_id}/replay").status_code == 403
     assert site.as_("agim").get("/policy/sets/none/replay").status_code == 404
+
+
+@pytest.mark.covers("R67")
+def test_a_changed_record_is_shown_and_only_what_the_log_knew_can_be_signed(site: Site) -> None:
+    world = site.world
+    jelena = world.person("jelena")
+    with world.broker.read() as view:
+        unit = view.require(Person, jelena).unit
+    RegisterCheck(world.broker.db).check()
+    world.sql("UPDATE person SET unit = 'cellar' WHERE id = :id", id=jelena)
+    world.sql("UPDATE register_version SET n = n + 1")
+    page = text(site.as_("agim"), "/admin")
+    assert "Records changed outside the broker" in page
+    assert "cellar" in page
+    right = text(site, f"/admin/record?table=person&key={jelena}&unit={quote(unit)}")
+    assert "Sign exactly this" in right
+    wrong = text(site, f"/admin/record?table=person&key={jelena}&unit=attic")
+    assert "Sign exactly this" not in wrong
+    assert "not what the log last knew" in wrong
+    assert site.get("/admin/record?table=person&key=nobody").status_code == 404
+    assert "cellar" in text(site, f"/people/{jelena}")
+    assert site.as_("arta").get("/admin/record?table=person&key=x").status_code == 403

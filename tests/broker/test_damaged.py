@@ -1,0 +1,161 @@
+"""A record that was changed outside the broker stops whom it is about and nobody else, and comes back only as the log knew it."""
+
+import pytest
+from sqlalchemy import select
+
+from jitaccess.audit.register import RegisterCheck
+from jitaccess.broker import hold, restore
+from jitaccess.broker.health import Finding, Level, findings
+from jitaccess.broker.hold import HoldKind
+from jitaccess.domain.events import EventType
+from jitaccess.domain.lifecycle import GrantState
+from jitaccess.domain.values import LOCAL, Refused
+from jitaccess.errors import JitError, Kind
+from jitaccess.identity import people
+from jitaccess.identity.people import may_act
+from jitaccess.store.db import SealBroken
+from jitaccess.store.tables import Event, Grant, Membership, Person
+from tests.support.world import World
+
+
+def looked(world: World) -> RegisterCheck:
+    check = RegisterCheck(world.broker.db)
+    check.check()
+    return check
+
+
+def hit(world: World, statement: str, key: str) -> None:
+    world.sql(statement, id=key)
+    world.sql("UPDATE register_version SET n = n + 1")
+
+
+def unit_of(world: World, key: str) -> str:
+    with world.broker.read() as view:
+        return view.require(Person, world.person(key)).unit
+
+
+def able(world: World, key: str) -> bool:
+    with world.broker.read() as view:
+        return may_act(view, person_id=world.person(key)) is None
+
+
+@pytest.mark.covers("R12", "R67")
+def test_one_altered_person_stops_that_person_and_nobody_else(world: World) -> None:
+    looked(world)
+    hit(world, "UPDATE person SET unit = 'x' WHERE id = :id", world.person("jelena"))
+    assert not able(world, "jelena")
+    assert all(able(world, key) for key in ("arta", "blerim", "agim"))
+    assert world.filed().grant is not None
+    with world.broker.read() as view:
+        found = {one.what: one for one in findings(view, world.broker)}[Finding.RECORDS]
+        told = view.all(select(Event).where(Event.type == "seal.broken"))
+    assert (found.level, found.count) == (Level.ACT, 1)
+    assert len(told) == 1
+
+
+@pytest.mark.covers("R12", "R51")
+def test_ending_everything_of_an_institution_needs_no_intact_record(world: World) -> None:
+    grant = world.filed().grant
+    assert grant is not None
+    hit(world, "UPDATE person SET unit = 'x' WHERE id = :id", world.person("arta"))
+    with world.broker.begin(LOCAL) as tx:
+        ended = hold.end_everything(tx, world.broker, kind=HoldKind.INSTITUTION, subject_id="mof", by="test")
+    assert ended.grants == 1
+    with world.broker.begin(LOCAL) as tx:
+        people.disable_person(tx, world.person("arta"))
+    with world.broker.read() as view:
+        assert view.require(Grant, grant.id).state == GrantState.ENDED
+        assert not people.register(view).persons[world.person("arta")].active
+
+
+@pytest.mark.covers("R10", "R67")
+def test_two_administrators_restore_a_record_as_the_log_knew_it(world: World) -> None:
+    unit, jelena = unit_of(world, "jelena"), world.person("jelena")
+    check = looked(world)
+    hit(world, "UPDATE person SET unit = 'x' WHERE id = :id", jelena)
+    assert check.check() == (("person", jelena),)
+    with world.broker.read() as view:
+        (record,) = restore.damaged(view)
+        assert (record.table, record.key, record.gone) == ("person", jelena, False)
+        assert dict(record.fields)["unit"] == "x"
+        assert restore.matches(view, "person", jelena, {"unit": unit})
+        assert not restore.matches(view, "person", jelena, {"unit": "y"})
+    first = world.change("agim", "record.restore", f"person/{jelena}", {"values": {"unit": unit}})
+    assert not isinstance(first, Refused)
+    assert not first.ready
+    assert not able(world, "jelena")
+    second = world.change("besa", "record.restore", f"person/{jelena}", {"values": {"unit": unit}})
+    assert not isinstance(second, Refused)
+    assert second.ready
+    assert able(world, "jelena")
+    assert unit_of(world, "jelena") == unit
+    assert check.check() == ()
+    with world.broker.read() as view:
+        assert restore.damaged(view) == []
+
+
+@pytest.mark.covers("R67")
+def test_a_record_never_comes_back_as_something_else(world: World) -> None:
+    jelena = world.person("jelena")
+    looked(world)
+    hit(world, "UPDATE person SET unit = 'x', institution = 'nao' WHERE id = :id", jelena)
+    for values in ({}, {"unit": "treasury"}, {"institution": "mof", "unit": "x"}):
+        with pytest.raises(JitError) as refused, world.broker.begin(LOCAL) as tx:
+            restore.restore(tx, "person", jelena, values)
+        assert refused.value.kind is Kind.CONFLICT
+    with world.broker.read() as view:
+        row = view.unchecked_get(Person, jelena)
+        assert row is not None
+        content = {name: getattr(row, name) for name in Person.__table__.columns.keys()}  # noqa: SIM118
+    with pytest.raises(SealBroken), world.broker.begin(LOCAL) as tx:
+        tx.put_right(Person, tx.record(EventType.RECORD_RESTORED), jelena, content)
+    assert not able(world, "jelena")
+
+
+@pytest.mark.covers("R21")
+def test_nobody_restores_a_record_of_his_own(world: World) -> None:
+    agim, unit = world.person("agim"), unit_of(world, "agim")
+    current = world.current("agim")
+    looked(world)
+    with world.broker.read() as view:
+        assert agim in restore.concerns(view, "person", agim, {})
+        assert agim in restore.concerns(view, "membership", f"jit-admins/{agim}", {})
+        assert agim in restore.concerns(view, "passkey", current.passkey.id, {})
+    refused = world.change("agim", "record.restore", f"person/{agim}", {"values": {"unit": unit}})
+    assert isinstance(refused, Refused)
+    assert refused.code == "own_rights"
+
+
+@pytest.mark.covers("R67")
+def test_a_deleted_record_comes_back_with_all_its_fields(world: World) -> None:
+    arta = world.person("arta")
+    key = f"treasury-staff/{arta}"
+    with world.broker.read() as view:
+        row = view.require(Membership, key)
+        values = {
+            "group_id": row.group_id,
+            "member_kind": row.member_kind,
+            "member_id": row.member_id,
+            "status": row.status,
+            "since_at": int(row.since_at.timestamp() * 1_000_000),
+        }
+    check = looked(world)
+    hit(world, "DELETE FROM membership WHERE id = :id", key)
+    check.check()
+    assert not able(world, "arta")
+    with world.broker.read() as view:
+        assert [(one.key, one.gone) for one in restore.damaged(view)] == [(key, True)]
+    with world.broker.begin(LOCAL) as tx:
+        restore.restore(tx, "membership", key, values)
+    assert able(world, "arta")
+    assert check.check() == ()
+
+
+def test_a_record_that_is_right_is_not_restored(world: World) -> None:
+    looked(world)
+    with pytest.raises(JitError) as refused, world.broker.begin(LOCAL) as tx:
+        restore.restore(tx, "person", world.person("arta"), {})
+    assert refused.value.kind is Kind.CONFLICT
+    with pytest.raises(JitError) as refused, world.broker.begin(LOCAL) as tx:
+        restore.restore(tx, "event", "x", {})
+    assert refused.value.kind is Kind.INVALID
