@@ -195,6 +195,7 @@ class _Verification:
             self._check_older(self._older, roots, listed=len(hashes) // HASH_BYTES)  # 4
         if self._folder.has("texts.jsonl"):
             self._check_texts()  # 5
+        self._settle_first_bad()
         return Report(
             matching,
             tuple(self._problems),
@@ -211,6 +212,17 @@ class _Verification:
         if self._first_bad is None or number < self._first_bad:
             self._first_bad = number
         self._problems.append(problem)
+
+    def _settle_first_bad(self) -> None:
+        """Of a number and a range keep the one that comes first: the other is only its consequence."""
+        if self._range is None or self._first_bad is None:
+            return
+        low, high = self._range
+        if self._first_bad <= low:
+            self._range = None
+            return
+        self._range = (low, min(high, self._first_bad + 1))
+        self._first_bad = None
 
     # -- reading
 
@@ -361,8 +373,9 @@ class _Verification:
             )
         elif roots[older.size] != older.root:
             self._wrong("not_a_prefix", f"The first {older.size} entries are not those of the older checkpoint.")
-            if self._first_bad is None and self._range is None:
-                self._range = (0, older.size)
+            if self._first_bad is None or older.size <= self._first_bad or self._range is not None:
+                low, high = self._range or (0, older.size)
+                self._range = (low if low < older.size else 0, min(high, older.size))
 
     def _check_texts(self) -> None:
         digests: dict[tuple[str, str], str] = {}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import jitaccess.audit.verify
 from jitaccess.audit.verify import MAX_LINE, Report, verify_export
+from jitaccess.cli.audit import told
 from jitaccess.proof.canonical import b64u_encode, salted_digest
 from jitaccess.proof.checkpoint import Checkpoint
 from jitaccess.proof.errors import ProofError
@@ -184,6 +185,35 @@ def test_with_the_list_rewritten_too_the_range_is_named(tmp_path: Path, damage: 
     report = verify_export(folder)
     assert (report.ok, report.first_bad, report.bad_range) == (False, None, (12, 20))
     assert codes(report)[0] == "list_rewritten"
+
+
+@pytest.mark.covers("R68")
+@pytest.mark.parametrize("damage", [deleted, truncated], ids=lambda damage: damage.__name__)
+def test_a_longer_checkpoint_kept_elsewhere_hides_no_earlier_bad_entry(
+    tmp_path: Path, damage: Callable[[list[bytes]], None]
+) -> None:
+    log = make()
+    folder, kept = log.write(tmp_path / "export"), log.notes[-1]
+    damage(log.entries)
+    rewrite(folder, log.entries, hashes_too=True)
+    report = verify_export(folder, older=kept)
+    if damage is truncated:  # nothing before the cut was touched
+        assert (report.ok, report.first_bad, report.bad_range) == (False, 17, None)
+        return
+    assert (report.ok, report.first_bad, report.bad_range) == (False, None, (12, 20))
+    assert "rolled_back" in codes(report)
+    assert told(report).splitlines()[-1] == "The first bad entry is one of 12 to 19."
+
+
+@pytest.mark.covers("R68")
+def test_an_older_checkpoint_narrows_where_a_rewritten_list_goes_wrong(tmp_path: Path) -> None:
+    log = make()
+    folder = log.write(tmp_path / "export")
+    edited(log.entries)
+    rewrite(folder, log.entries, hashes_too=True)
+    kept = Log().grow(18).sign().notes[-1]
+    report = verify_export(folder, older=kept)
+    assert (report.first_bad, report.bad_range) == (None, (12, 18))
 
 
 @pytest.mark.covers("R68")
