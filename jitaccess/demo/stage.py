@@ -22,6 +22,7 @@ from jitaccess.identity.replacing import was_enrolled
 from jitaccess.identity.site import Site
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.load import load
+from jitaccess.sdk import ClientSecret
 from jitaccess.settings import Settings
 from jitaccess.settings import load as load_settings
 from jitaccess.store.db import Database
@@ -29,6 +30,7 @@ from jitaccess.tokens.keys import Keyring, create_wrapping_key
 
 ROOT = Path(__file__).resolve().parents[2]
 TREASURY = "treasury"
+SECOND_CALLBACK = "/reports/callback"
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Stage:
     broker: Server
     treasury: Server
     treasury_origin: str
+    second: ClientSecret
+    """A second client of the treasury's: whoever plays an application with a token in its hand."""
     _keyring: Keyring
     _site: Site
 
@@ -133,6 +137,9 @@ def build(
         )
         # Genesis gave the founder software passkeys. Who plays him in a browser has an account of its own: rules count the person.
         browsers = {"agim": add_account(tx, person_id=seeded.people["agim"], label="agim.b@mof.example").id}
+        second, second_secret = add_client(
+            tx, target=TREASURY, name="Treasury reports", redirect_uris=[f"{treasury_origin}{SECOND_CALLBACK}"]
+        )
     db.close()
     site = Site(
         instance_id="demo",
@@ -159,6 +166,7 @@ def build(
         broker_server(folder, config, origin),
         treasury_server(folder, treasury_origin, environment),
         treasury_origin,
+        ClientSecret(second.id, second_secret or ""),
         keyring,
         site,
     )

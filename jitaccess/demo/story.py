@@ -16,11 +16,12 @@ import httpx2
 
 from jitaccess.audit.verify import verify_export
 from jitaccess.clock import SystemClock
+from jitaccess.demo.bearer import Bearer
 from jitaccess.demo.cast import ORDER, ORDER_CENTS
 from jitaccess.demo.servers import run_to_end
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.demo.staff import Answer, Staff
-from jitaccess.demo.stage import Stage, build
+from jitaccess.demo.stage import SECOND_CALLBACK, Stage, build
 from jitaccess.errors import JitError
 
 WITHIN_S = 2.0
@@ -208,11 +209,33 @@ def _treasury_refuses(story: Story) -> bool:
 
 def _hand_back(story: Story) -> None:
     story.tell("the treasury session works", story.person("arta").get(f"{story.stage.treasury_origin}/").status == 200)
+    stage = story.stage
+    bearer = Bearer(
+        stage.origin, stage.treasury_origin, f"{stage.treasury_origin}{SECOND_CALLBACK}", stage.second, story.http
+    )
+    bearer.fetch(story.person("arta"))
+    story.tell(
+        "a second application of the treasury holds a token: introspection calls it active", bearer.introspected()
+    )
+    good = bearer.refusals()
+    story.tell("the SDK accepts that token, by the status list and by introspection", not any(good.values()), good)
     answer = story.person("arta").post(f"/api/grants/{_live(story)}/hand-back")
     story.tell("arta hands the access back", answer.status == 200, answer.text[:200])
     took = story.until(lambda: _treasury_refuses(story), WITHIN_S)
+    story.tell(f"the treasury session is refused after {took or 0:.2f} s", took is not None)
+    left_s = bearer.expires_at() - CLOCK.now().timestamp()
+    took = story.until(lambda: not bearer.introspected(), WITHIN_S)
     story.tell(
-        f"the same unexpired token and the treasury session are refused after {took or 0:.2f} s", took is not None
+        f"introspection calls the very same token, good for {left_s:.0f} s by its own text, not active",
+        took is not None and left_s > 0,
+        left_s,
+    )
+    story.until(lambda: all(bearer.refusals().values()), WITHIN_S)
+    ended = bearer.refusals()
+    story.tell(
+        "the SDK refuses that token, by the status list and by introspection",
+        set(ended.values()) == {"inactive"},
+        ended,
     )
 
 
