@@ -158,7 +158,7 @@ def _to_folder(mail: Mail, parcel: Parcel) -> None:
     if mail.transport == "none":
         return
     folder = Path(mail.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # letters name people
     beside = folder / f".{parcel.id}.new"
     beside.write_bytes(bytes(to_message(parcel, mail)))
     os.replace(beside, folder / f"{parcel.id}.eml")

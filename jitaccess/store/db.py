@@ -8,6 +8,7 @@ each has a savepoint, and nobody is answered before the fsync. See design.md sec
 
 import fcntl
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ from jitaccess.store.holds import HOLD_EVENTS, LoggedHold, LoggedHolds
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, genuine, number_pending
 from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
+from jitaccess.store.private import keep_private, open_lock
 from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, RowVersion, Sealed
 from jitaccess.store.turnstile import Turnstile
@@ -898,6 +900,7 @@ class Database:
             path = make_url(url).database
             if not path or path == ":memory:":
                 raise JitError(Kind.CONFIGURATION, "SQLite needs a file: an in-memory database proves nothing.")
+            keep_private(url)
             self._lock_path = Path(path + ".lock")
             self.engine = _sqlite_engine(url, pool_size, writer=False)
             self._write_engine = _sqlite_engine(url, 1, writer=True)
@@ -1132,7 +1135,7 @@ class Database:
         if self._batch is None:
             try:
                 if self._lock_file is None:
-                    self._lock_file = self._lock_path.open("ab")
+                    self._lock_file = os.fdopen(open_lock(self._lock_path), "ab")
                 # A blocking lock: two writing processes that poll gave a p99 over 400 ms (performance.md, finding 3).
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX)
                 if self._write_connection is None:

@@ -65,7 +65,7 @@ class Status(StrEnum):
 
 def create_wrapping_key(path: Path) -> bytes:
     """Write a fresh wrapping key, mode 0600; raises CONFIGURATION rather than overwrite one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = new_bytes(WRAPPING_KEY_BYTES)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from jitaccess.errors import JitError, Kind
+from jitaccess.store.private import keep_private
 
 HERE = Path(__file__).parent
 
@@ -34,6 +35,7 @@ def head() -> str:
 
 def current(url: str) -> str | None:
     """Return the revision of a database, or None for an empty one."""
+    keep_private(url)
     engine = create_engine(url)
     try:
         with engine.connect() as connection:
@@ -48,6 +50,7 @@ def current(url: str) -> str | None:
 
 def upgrade(url: str) -> None:
     """Bring a database to the newest revision; an empty one gets all tables and the head of an empty log."""
+    keep_private(url)
     command.upgrade(_config(url), "head")
 
 
