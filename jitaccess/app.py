@@ -139,5 +139,5 @@ def serve_app() -> Flask:
     if settings.sweep.embedded:
         ticker.start()
     else:
-        ticker.permit()  # `jitaccess worker` ticks; what is overdue ends here all the same before anything is given (R59)
+        ticker.watch()  # `jitaccess worker` ticks; what is overdue ends here all the same before anything is given (R59)
     return create_app(broker)

@@ -7,12 +7,14 @@ issuer asks before it grants: are these events under a signed checkpoint? Never 
 """
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from jitaccess.audit.proofs import hashes_between
 from jitaccess.clock import to_epoch_s
@@ -23,6 +25,7 @@ from jitaccess.proof.errors import ProofError
 from jitaccess.proof.merkle import Frontier
 from jitaccess.proof.notes import VerifierKey
 from jitaccess.store.db import Database, View
+from jitaccess.store.find import Count
 from jitaccess.store.log import HEAD_ID
 from jitaccess.store.tables import CheckpointRow, Event, LogHead
 from jitaccess.tokens.keys import Keyring
@@ -30,6 +33,29 @@ from jitaccess.tokens.keys import Keyring
 log = logging.getLogger(__name__)
 COVER_ATTEMPTS = 8
 """How often `cover` looks again after another process numbered or signed first."""
+SIGN_WITHIN = timedelta(seconds=60)
+"""So old an entry may be without a signed head over it (R69); beyond that nothing is given out (R64)."""
+LOOK_EVERY_S = 1.0
+"""How long a look at that counts, in monotonic seconds."""
+_UNSIGNED = Count(
+    select(
+        func.coalesce(
+            select(func.count())
+            .where(Event.idx == func.coalesce(select(func.max(CheckpointRow.size)).scalar_subquery(), 0))
+            .where(Event.at < bindparam("before", type_=Event.at.type))
+            .scalar_subquery(),
+            0,
+        ),
+        func.coalesce(
+            select(func.count())
+            .where(Event.idx.is_(None), Event.at < bindparam("before", type_=Event.at.type))
+            .where(Event.at >= func.coalesce(select(func.max(CheckpointRow.at)).scalar_subquery(), 0))
+            .scalar_subquery(),
+            0,
+        ),
+    )
+)
+"""Is the first entry after the newest checkpoint, or one that waits for its number since, older than a moment?"""
 
 
 class Checkpoints:
@@ -46,6 +72,7 @@ class Checkpoints:
         self._guard = threading.Lock()
         self._seen: Frontier | None = None
         self._published = -1
+        self._kept_up_until = -math.inf
 
     def make(self) -> CheckpointRow | None:
         """Number what is committed, sign the head if it grew, publish it, and return the newest checkpoint (None: no entries).
@@ -127,6 +154,26 @@ class Checkpoints:
             if self._covered(event_ids):
                 return
         raise JitError(Kind.UNAVAILABLE, "The log cannot take the approvals now, so nothing is granted. Try again.")
+
+    def keep_up(self) -> None:
+        """Make sure that no entry is without a signed head for longer than `SIGN_WITHIN`; raises UNAVAILABLE when that cannot be.
+
+        What is given out without any approval has no event to cover; this bound stands for it. Never called inside a transaction.
+        """
+        if self._db.clock.monotonic() < self._kept_up_until:
+            return
+        if self._behind():
+            try:
+                self.make()
+            except JitError as error:
+                log.error("the log cannot be signed: %s", error.message)
+            if self._behind():
+                raise JitError(Kind.UNAVAILABLE, "The log cannot be signed now, so nothing is given out. Try again.")
+        self._kept_up_until = self._db.clock.monotonic() + LOOK_EVERY_S
+
+    def _behind(self) -> bool:
+        with self._db.read() as view:
+            return any(view.count(_UNSIGNED, before=view.now - SIGN_WITHIN))
 
     def _covered(self, event_ids: Sequence[str]) -> bool:
         with self._db.read() as view:

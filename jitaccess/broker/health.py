@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 
 from sqlalchemy import func, select
 
+from jitaccess.audit.checkpoints import SIGN_WITHIN
 from jitaccess.broker.context import Broker
 from jitaccess.broker.restore import damaged
 from jitaccess.broker.wrong_clock import ahead
@@ -28,7 +29,6 @@ from jitaccess.store.tables import Event, Heartbeat, Lease, LogHead, Outbox
 
 SLOW_REVOCATION = timedelta(seconds=60)
 UNNUMBERED = timedelta(seconds=5)
-UNSIGNED = timedelta(seconds=60)
 SILENT_SWEEP = timedelta(minutes=3)
 ALARM_DAYS = 7
 FAILED_ATTEMPTS = 3
@@ -52,6 +52,7 @@ class Finding(StrEnum):
     REVOCATIONS = "revocations"
     STUCK = "stuck"
     LOG = "log"
+    LOG_WHOLE = "log_whole"
     ALARMS = "alarms"
     RECORDS = "records"
     NOTICES = "notices"
@@ -81,9 +82,7 @@ def findings(view: View, broker: Broker) -> list[Found]:
     policies = broker.policies.active_or_none(view)
     known = staff(view)
     found = [
-        Found(Finding.GRANTING, Level.WELL if broker.may_grant.is_set() else Level.ACT),
-        _clock(broker),
-        Found(Finding.POLICY, Level.WELL if policies is not None else Level.ACT),
+        *_own(view, broker),
         *_heart(view),
         *_log(view, broker),
         *_people(known),
@@ -98,8 +97,27 @@ def findings(view: View, broker: Broker) -> list[Found]:
     return sorted(found, key=lambda one: -one.level)
 
 
+NEEDED = frozenset({Finding.GRANTING, Finding.CLOCK, Finding.POLICY, Finding.SWEEP, Finding.LOG, Finding.LOG_WHOLE})
+"""What a broker cannot work without; the other findings wait for people, and ending access must stay within their reach."""
+
+
+def is_ready(view: View, broker: Broker) -> bool:
+    """Say whether this broker can do its work: nothing that it needs asks for somebody to act."""
+    found = [*_own(view, broker), *_heart(view), *_log(view, broker)]
+    return not any(one.level is Level.ACT and one.what in NEEDED for one in found)
+
+
 def _counted(what: Finding, count: int, level: Level) -> Found:
     return Found(what, level if count else Level.WELL, count)
+
+
+def _own(view: View, broker: Broker) -> list[Found]:
+    policies = broker.policies.active_or_none(view)
+    return [
+        Found(Finding.GRANTING, Level.WELL if broker.may_grant.is_set() else Level.ACT),
+        _clock(broker),
+        Found(Finding.POLICY, Level.WELL if policies is not None else Level.ACT),
+    ]
 
 
 def _clock(broker: Broker) -> Found:
@@ -131,11 +149,15 @@ def _log(view: View, broker: Broker) -> list[Found]:
     signed = newest.size if newest is not None else 0
     if signed < size:
         first = view.scalar(select(Event.at).where(Event.idx == signed))
-        late += size - signed if first is not None and first < view.now - UNSIGNED else 0
+        late += size - signed if first is not None and first < view.now - SIGN_WITHIN else 0
     since = view.now - timedelta(days=ALARM_DAYS)
     kinds = (EventType.ALARM_RAISED.value, EventType.SEAL_BROKEN.value, EventType.REGISTER_DIVERGED.value)
     alarms = view.scalar(select(func.count()).where(Event.at >= since, Event.type.in_(kinds)))
-    return [_counted(Finding.LOG, late, Level.ACT), _counted(Finding.ALARMS, alarms, Level.ACT)]
+    return [
+        _counted(Finding.LOG, late, Level.ACT),
+        Found(Finding.LOG_WHOLE, Level.WELL if broker.db.log_whole else Level.ACT),
+        _counted(Finding.ALARMS, alarms, Level.ACT),
+    ]
 
 
 def _records(view: View) -> Found:

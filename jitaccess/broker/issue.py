@@ -388,10 +388,11 @@ def _bounds(grant: Grant, request: AccessRequest, terms: Terms, signed_s: int) -
 
 
 def covered_approvals(broker: Broker, grant_id: str) -> frozenset[str]:
-    """Make sure that the approvals of a grant are under a signed checkpoint; return their event ids. Outside any Tx.
+    """Make sure that the approvals of a grant are under a signed checkpoint, and that signing keeps up (R64); return their event ids.
 
-    Raises UNAVAILABLE while the log cannot take them.
+    Outside any Tx. Raises UNAVAILABLE while the log cannot take them or cannot be signed.
     """
+    broker.checkpoints.keep_up()
     with broker.read() as view:
         events = (
             view.rows(

@@ -212,12 +212,23 @@ class Ticker:
         self._every(settings.sweep.every_s * 2, "notices", lambda: notify.divide(self._broker, self._ways))
         for way in self._ways.values():  # a job for each: a channel that hangs holds up itself alone (T-22)
             self._every(settings.sweep.every_s * 2, f"notices-{way.name}", partial(notify.send, self._broker, way))
-        self._every(REGISTER_EVERY_S, "register", self._register.check)
+        self._watch()
         self._every(HOUSEKEEPING_EVERY_S, "housekeeping", self.housekeeping)
-        self._every(1.0, "clock", self._watch_clock)
         self._every(LOOK_EVERY_S, "reconcile", self._reconciler.run)
         self._scheduler.start()
         self._started.set()
+
+    def watch(self) -> None:
+        """Let this process give grants where a worker ticks beside it; what each process must know for itself is looked at here."""
+        self.permit()
+        self._note_clock()
+        self._watch()
+        self._scheduler.start()
+        self._started.set()
+
+    def _watch(self) -> None:
+        self._every(REGISTER_EVERY_S, "register", self._register.check)
+        self._every(1.0, "clock", self._watch_clock)
 
     def permit(self) -> None:
         """End what is overdue, check the register, and let this process give grants; also where a worker ticks beside it."""

@@ -81,6 +81,7 @@ class Endpoints:
                     return _oauth_error(400, "invalid_target", "This client's tokens are for another resource.")
         grant_id = _grant_behind(broker, form)
         status = reserve(broker)
+        broker.checkpoints.keep_up()
         with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
             broker.keyring.refresh(tx)
             registered = OAuthClient(client)

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import logview
+from jitaccess.broker import health, logview
 from jitaccess.broker import request as requests
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import Ask
@@ -67,8 +67,7 @@ def _entry(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/readyz")
     def readyz() -> tuple[Response, int]:
         with broker.read() as view:
-            broker.policies.active(view)
-        ready = broker.may_grant.is_set()
+            ready = health.is_ready(view, broker)
         return Response("ready\n" if ready else "not yet\n", content_type="text/plain"), 200 if ready else 503
 
     @pages.get("/sign-in")

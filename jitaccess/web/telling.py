@@ -133,6 +133,7 @@ _WELL: Mapping[Finding, str] = {
     Finding.REVOCATIONS: lazy_gettext("No end of access is slow."),
     Finding.STUCK: lazy_gettext("No end of access is stuck."),
     Finding.LOG: lazy_gettext("The log is numbered and signed."),
+    Finding.LOG_WHOLE: lazy_gettext("The stored log is the one that was written."),
     Finding.ALARMS: lazy_gettext("No alarm in the last seven days."),
     Finding.RECORDS: lazy_gettext("Every record of the register is as the log wrote it."),
     Finding.NOTICES: lazy_gettext("Notices arrive."),
@@ -160,6 +161,9 @@ _NOT_WELL: Mapping[Finding, str] = {
     ),
     Finding.STUCK: lazy_gettext("Ends of access that do not succeed: %(count)s. Look at the system and at its log."),
     Finding.LOG: lazy_gettext("Entries of the log that wait too long for their number or signature: %(count)s."),
+    Finding.LOG_WHOLE: lazy_gettext(
+        "Entries of the log are missing or were changed: nothing is given out. Keep the database as it is and verify an export."
+    ),
     Finding.ALARMS: lazy_gettext("Alarms in the last seven days: %(count)s. Read them in the log."),
     Finding.RECORDS: lazy_gettext(
         "Records that were changed or deleted outside the broker: %(count)s. Whom they are about may not act; restore them below."
