@@ -92,7 +92,7 @@ def _read(view: View) -> Mapping[str, ClientFacts]:
             row.backchannel_logout_uri,
             tuple(cast("list[str]", row.post_logout_redirect_uris or [])),
         )
-        for row in view.all(select(Client).where(Client.status == "active"))
+        for row in view.usable(select(Client).where(Client.status == "active"))
     }
 
 

@@ -153,7 +153,7 @@ def _naming_refused(
         return Refused(
             Kind.INVALID, "deputy_time", "Choose a time of at most 90 days that begins within 90 days.", "ends_at"
         )
-    others = view.all(
+    others = view.usable(
         select(Deputation).where(
             Deputation.delegator_id == me.id,
             Deputation.ended_at.is_(None),
@@ -254,7 +254,7 @@ def deputies_of(view: View, persons: frozenset[str], terms: ApprovalTerms) -> fr
     """Return the ids of all who stand in for any of these persons now."""
     if terms.deputies_s is None or not persons:
         return frozenset()
-    found = view.all(
+    found = view.usable(
         select(Deputation).where(
             Deputation.delegator_id.in_(persons), Deputation.ended_at.is_(None), Deputation.ends_at > view.now
         )
@@ -269,7 +269,7 @@ def deputies_of(view: View, persons: frozenset[str], terms: ApprovalTerms) -> fr
 
 def mine(view: View, person_id: str) -> list[Deputation]:
     """Return the deputations that a person gave or took and that are not over, the nearest first."""
-    return view.all(
+    return view.usable(
         select(Deputation)
         .where(
             or_(Deputation.delegator_id == person_id, Deputation.deputy_id == person_id),

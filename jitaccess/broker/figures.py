@@ -267,7 +267,7 @@ def _members_at(view: View, ends: Sequence[datetime]) -> list[Mapping[str, froze
     """Return, for each month's end, person id -> groups, told by the log's events; genesis wrote some without one."""
     now = {
         (row.group_id, row.member_kind, row.member_id)
-        for row in view.all(select(Membership).where(Membership.status == "active"))
+        for row in view.usable(select(Membership).where(Membership.status == "active"))
     }
     told: list[tuple[datetime, tuple[str, str, str], bool]] = []
     for at, kind, leaf in view.rows(select(Event.at, Event.type, Event.leaf).where(Event.type.in_(MEMBERSHIPS))):

@@ -64,7 +64,7 @@ def note_reading(broker: Broker, current: Current, what: str) -> None:
 
 def policy_sets(view: View) -> list[PolicySetRow]:
     """Return the policy sets, newest first."""
-    return view.all(select(PolicySetRow).order_by(PolicySetRow.proposed_at.desc()).limit(20))
+    return view.usable(select(PolicySetRow).order_by(PolicySetRow.proposed_at.desc()).limit(20))
 
 
 def health(view: View) -> dict[str, int]:

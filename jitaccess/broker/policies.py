@@ -44,7 +44,8 @@ class Policies:
 
 
 def _active(view: View) -> PolicySet | None:
-    row = view.first(select(PolicySetRow).where(PolicySetRow.status == "active"))
+    # An old set that was put back, or one that was made active by hand, is left out: it must not stop the one that is.
+    row = next(iter(view.usable(select(PolicySetRow).where(PolicySetRow.status == "active"))), None)
     return None if row is None else compiled(row)
 
 
@@ -101,7 +102,7 @@ def activate(tx: Tx, row: PolicySetRow) -> None:
             Kind.CONFLICT,
             told("These groups are not on the register: %(names)s. Add them first.", names=", ".join(unknown)),
         )
-    for old in tx.all(select(PolicySetRow).where(PolicySetRow.status == "active")):
+    for old in tx.unchecked_all(select(PolicySetRow).where(PolicySetRow.status == "active")):
         retired = tx.record(
             EventType.POLICY_ACTIVATED, subject={"policy": old.id}, body={"digest": old.digest, "now": "retired"}
         )

@@ -312,7 +312,7 @@ def _handled(broker: Broker, target: TargetFacts, finding: Finding, done: Quaran
 
 def open_findings(view: View) -> list[TargetAccount]:
     """Return what is unexplained on any target now, or waits for its owner, newest first."""
-    return view.all(
+    return view.usable(
         select(TargetAccount)
         .where(or_(TargetAccount.finding.is_not(None), TargetAccount.statement.is_not(None)))
         .order_by(TargetAccount.found_at.desc())

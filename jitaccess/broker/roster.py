@@ -201,7 +201,7 @@ def _group_lines(view: View, policies: PolicySet | None) -> list[GroupLine]:
             tuple(rule.id for rule in rules if row.id in rule.groups),
             tuple(rule.id for rule in rules if any(row.id in step.groups for step in rule.terms.steps)),
         )
-        for row in view.all(select(Group))
+        for row in view.usable(select(Group))
     ]
     return sorted(found, key=lambda line: (line.reserved, fold(line.name)))
 
@@ -284,7 +284,7 @@ def targets(view: View, broker: Broker) -> list[TargetLine]:
 
 def clients(view: View, target: str) -> list[Client]:
     """Return the clients registered for a target, by id."""
-    return view.all(select(Client).where(Client.target == target).order_by(Client.id))
+    return view.usable(select(Client).where(Client.target == target).order_by(Client.id))
 
 
 def who_can_reach(view: View, broker: Broker, target: str) -> list[Reach]:

@@ -191,7 +191,7 @@ def signatures(view: View, change_id: str) -> list[ChangeSignature]:
 
 def pending(view: View) -> list[Change]:
     """Return changes that wait for a signature, newest first."""
-    return view.all(
+    return view.usable(
         select(Change)
         .where(Change.status == "pending", Change.approve_by > view.now)
         .order_by(Change.created_at.desc())

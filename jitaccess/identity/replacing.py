@@ -16,7 +16,7 @@ WAITING, STOPPED, FINISHED = "waiting", "vetoed", "finished"
 
 def under_way(view: View) -> list[Recovery]:
     """Return every replacement that has neither ended nor been stopped."""
-    return view.all(select(Recovery).where(Recovery.status == WAITING).order_by(Recovery.started_at))
+    return view.usable(select(Recovery).where(Recovery.status == WAITING).order_by(Recovery.started_at))
 
 
 def by_paper(view: View) -> list[Recovery]:

@@ -12,9 +12,11 @@ from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
+from jitaccess.identity.changes import pending
 from jitaccess.identity.people import may_act
 from jitaccess.store.db import SealBroken
 from jitaccess.store.tables import Event, Grant, Membership, Person
+from tests.support.candidates import document_without, proposed
 from tests.support.world import World
 
 
@@ -159,3 +161,18 @@ def test_a_record_that_is_right_is_not_restored(world: World) -> None:
     with pytest.raises(JitError) as refused, world.broker.begin(LOCAL) as tx:
         restore.restore(tx, "event", "x", {})
     assert refused.value.kind is Kind.INVALID
+
+
+@pytest.mark.covers("R12", "R27")
+def test_a_policy_set_made_active_by_hand_and_a_broken_change_stop_nobody(world: World) -> None:
+    with world.broker.read() as view:
+        active = world.broker.policies.active(view).digest
+    proposed(world, document_without(world, "release-payments"))
+    world.sql("UPDATE policy_set SET status = 'active'")
+    first = world.change("agim", "account.add", world.person("arta"), {"label": "another"})
+    assert not isinstance(first, Refused)
+    hit(world, "UPDATE change SET status = 'pending', required = 1 WHERE id = :id", first.change.id)
+    with world.broker.read() as view:
+        assert world.broker.policies.active(view).digest == active
+        assert pending(view) == []
+    assert world.filed().grant is not None
