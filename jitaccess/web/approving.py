@@ -119,6 +119,15 @@ def _choice() -> Choice:
     return Choice(shorter, _comment(), read, request.form.get("opened", ""))
 
 
+def _chosen() -> dict[str, str]:
+    """Return the fields of the choice that a page was drawn from: what the same page sends to be drawn anew."""
+    return {
+        name: text
+        for name, text in request.form.items()
+        if name in ("opened", "max_duration_s", "comment") or name.startswith("read.")
+    }
+
+
 def _figures(facts: ApprovalFacts) -> list[dict[str, Any]]:
     """Return the figures that have to be read back: ticked, or typed where they are numbers."""
     row = facts.request
@@ -167,6 +176,7 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         comments=written,
         unusual=stands_out,
         opened=opened,
+        chosen=_chosen(),
         ceremony=None
         if ceremony is None
         else json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),

@@ -142,6 +142,7 @@ def _page(broker: Broker, view: View, cards: list[dict[str, Any]], begun: SetCer
         ceremony = begun.ceremony
         shown = {
             "challenge_id": ceremony.challenge_id,
+            "opened": request.form.get("opened", ""),
             "ceremony": json.dumps({"challenge_id": ceremony.challenge_id, "options": ceremony.options}),
             "said": as_json(ApprovalSetStatement.parse(ceremony.statement or b"")),
         }

@@ -1,7 +1,10 @@
 // Passkey ceremonies: the one thing that a page cannot do without a script.
 // form[data-ceremony=URL]: POST URL/begin, let the passkey answer, POST URL/complete, go to data-next.
 // data-register: make a passkey instead of using one; data-confirm-first: confirm with one at hand before (URL/confirm).
-// script.body holds the JSON of begin; script.begun a ceremony that the server began; data-autostart starts it at once.
+// script.body holds the JSON of begin; data-autostart starts at once.
+// script.begun holds a ceremony that the server began and whose statement the page shows: nothing else is ever signed from
+// that page. A prompt that was cancelled may be answered again; a challenge that was sent or is too old sends the form itself
+// to its action, and the page comes back with the new statement.
 "use strict";
 (() => {
   const { startAuthentication, startRegistration, browserSupportsWebAuthnAutofill } = SimpleWebAuthnBrowser;
@@ -51,9 +54,9 @@
   async function run(form) {
     const url = form.dataset.ceremony;
     const register = "register" in form.dataset;
-    let begun = json(form, "begun");
-    if (begun) form.querySelector("script.begun").remove(); // a challenge answers once; a second try begins anew
-    else begun = await post(`${url}/begin`, json(form, "body") || fields(form, false));
+    const shown = json(form, "begun");
+    if (shown && ("spent" in form.dataset || performance.now() > shown.options.timeout)) return redraw(form);
+    let begun = shown ?? (await post(`${url}/begin`, json(form, "body") || fields(form, false)));
     if ("confirmFirst" in form.dataset) {
       const confirmed = await startAuthentication({ optionsJSON: begun.options });
       begun = await post(`${url}/confirm`, { challenge_id: begun.challenge_id, response: confirmed });
@@ -63,7 +66,13 @@
       : await startAuthentication({ optionsJSON: begun.options });
     const body = { challenge_id: begun.challenge_id, response, ...fields(form, true) };
     if (form.elements.token) body.token = form.elements.token.value;
-    done(form, await completed(url, body, begun.options));
+    form.dataset.spent = ""; // a challenge answers once
+    return done(form, await completed(url, body, begun.options));
+  }
+
+  function redraw(form) {
+    form.submit();
+    return new Promise(() => {}); // the page goes
   }
 
   async function completed(url, body, options) {
