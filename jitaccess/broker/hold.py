@@ -20,7 +20,7 @@ from jitaccess.domain.lifecycle import EndCause, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
-from jitaccess.identity.people import Foreseen, foresee, register, staff
+from jitaccess.identity.people import Foreseen, Staff, foresee, register, staff
 from jitaccess.identity.sessions import end_all
 from jitaccess.identity.standing import able_administrators
 from jitaccess.store.db import Tx, View
@@ -60,8 +60,24 @@ def locks_out(view: View, kind: HoldKind, subject_id: str) -> bool:
     """Say whether a hold would leave nobody who can administer the broker."""
     if kind not in (HoldKind.PERSON, HoldKind.PASSKEY, HoldKind.INSTITUTION):
         return False
+    known = staff(view)
+    able = able_administrators(known)
+    if not able or not all(_concerns(known, kind, subject_id, person) for person in able):
+        return False  # somebody whom the hold does not touch stays able: the register need not be read anew
     after = foresee(view, Foreseen(holds=frozenset({(kind.value, subject_id)})))
-    return bool(able_administrators(staff(view))) and not able_administrators(after)
+    return not able_administrators(after)
+
+
+def _concerns(known: Staff, kind: HoldKind, subject_id: str, person_id: str) -> bool:
+    """Say whether a hold of this kind touches a person."""
+    match kind:
+        case HoldKind.PERSON:
+            return person_id == subject_id
+        case HoldKind.INSTITUTION:
+            return known.register.persons[person_id].institution == subject_id
+        case _:
+            account = known.passkeys.get(subject_id, ("", ""))[0]
+            return known.accounts.get(account, ("", False))[0] == person_id
 
 
 def place(
