@@ -68,6 +68,11 @@ LOOK_LIMIT_S = 60.0
 MAX_TOLD = 500
 """Keys, lines and logins that a report holds; a person who makes more of them must not make the report too long to be taken."""
 LOCK_LIMIT_S = 5
+CLOCK_STEP_S = 1.0
+NEVER = float("inf")
+BLANK = {"number": 0, "at_us": 0, "fetched_at": 0}
+RECORD = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,20})-([0-9]{1,20})")
+"""What the record of a login is called: the process of its sshd, when that was started, the certificate's serial."""
 SCOPE = re.compile(r"/(session-[^/\s]+\.scope)(?:/|$)", re.M)
 """The control group that systemd-logind puts each session into."""
 KEY = re.compile(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})")
@@ -160,15 +165,26 @@ class Host:
         self.off_s = 0.0
         self.obeyed = 0
         """The number whose ends have all come to pass here; only this is reported."""
+        self.strange: list[str] = []
+        """What lies among the logins and is no record of one."""
+        self.told: set[str] = set()
+        self.damaged = False
 
     # -- what is known
 
     def state(self) -> dict:
-        """Return what was fetched last."""
-        try:
-            return json.loads(self.state_file.read_text())
-        except FileNotFoundError:
-            return {"number": 0, "at_us": 0, "fetched_at": 0, "live": {}}
+        """Return what was fetched last; nothing where there is nothing that can be read: then nobody may be here, until news come."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                found = json.loads(self.state_file.read_text())
+                if isinstance(found["live"], dict) and all(isinstance(found[key], int) for key in BLANK):
+                    return found
+            except (ValueError, KeyError, TypeError):
+                pass
+            if not self.damaged:
+                say(f"jitaccess: {self.state_file} is damaged; it is fetched anew", loud=True)
+            self.damaged = True
+        return BLANK | {"live": {}}
 
     @contextlib.contextmanager
     def locked(self, kind: int) -> Iterator[None]:
@@ -197,7 +213,7 @@ class Host:
         with self.locked(fcntl.LOCK_SH):
             state = self.state()
             live = state["live"].get(serial)
-            stale = time.time() - state["fetched_at"] > self.config["stale_s"]
+            stale = news_age(state) > self.config["stale_s"]
             if stale and self.config["when_stale"] == "close":
                 say("jitaccess: no news from the broker for too long: logins are refused", loud=True)
                 return ""
@@ -239,6 +255,8 @@ class Host:
                 "number": news["number"],
                 "at_us": news["at_us"],
                 "fetched_at": int(time.time()),
+                "fetched_up": up_s(),
+                "boot": boot(),
                 "live": news.get("live", known["live"]),
             }
             replace(self.state_file, json.dumps(state).encode())
@@ -284,26 +302,32 @@ class Host:
 
     # -- sessions
 
-    def records(self) -> dict[Path, dict]:
-        """Return the logins whose sshd is still there; forget the others."""
-        found = {}
+    def records(self) -> tuple[dict[Path, dict], list[Path]]:
+        """Return the logins whose sshd is still there, and what lies among them that is no record; forget the others."""
+        found, bad = {}, []
         for path in self.logins_folder.iterdir():
             if path.name.startswith("."):  # the lock, and records that are being written
-                if path.name.startswith(".new-") and time.time() - path.stat().st_mtime > 60:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    if path.name.startswith(".new-") and time.time() - path.stat().st_mtime > 60:
+                        path.unlink(missing_ok=True)
                 continue
-            pid, since, _ = path.name.split("-")
-            if started(int(pid)) == since:
-                found[path] = json.loads(path.read_text())
-            else:
-                path.unlink(missing_ok=True)
-        return found
+            name = RECORD.fullmatch(path.name)
+            if name is None:
+                bad.append(path)
+            elif started(int(name[1])) != name[2]:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            elif record := read_record(path):
+                found[path] = record
+            elif path.is_symlink() or path.exists():
+                bad.append(path)
+        return found, bad
 
     def end_sessions(self) -> list[dict]:
         """End what is over or was revoked; return the logins that live. Raises Refused, after all the others, for what does not end."""
         with self.locked(fcntl.LOCK_SH):
             # A login in progress has recorded itself before what we obey was put in place, or sees that it is over.
-            live, records = self.state()["live"], self.records()
+            live, (records, bad) = self.state()["live"], self.records()
         now = time.time()
         staying: list[dict] = []
         failed: list[str] = []
@@ -312,28 +336,44 @@ class Host:
             if known is not None and min(known["ends"], record["ends"]) > now:
                 staying.append(record)
                 continue
-            try:
-                end(int(path.name.partition("-")[0]))
-            except Refused as error:
-                failed.append(f"{record['key_id']}: {error}")
-                continue
-            path.unlink(missing_ok=True)
-            say(f"jitaccess: ended the session of {record['account']}, certificate {record['key_id']}")
+            failed += self.end_one(path, f"{record['account']}, certificate {record['key_id']}")
+        for path in bad:
+            if RECORD.fullmatch(path.name):  # nobody can tell any more who that is
+                failed += self.end_one(path, "somebody whose record cannot be read")
+        self.strange = sorted(path.name for path in bad)
+        for name in set(self.strange) - self.told:
+            say(f"jitaccess: {name!r} among the logins is no record of one", loud=True)
+        self.told = set(self.strange)
         for account in self.config["sole"]:
             if not any(record["account"] == account for record in staying):
-                end_processes_of(account)
+                try:
+                    end_processes_of(account)
+                except (Refused, KeyError) as error:
+                    failed.append(f"{account}: {error}")
         if failed:
             raise Refused("; ".join(failed))
         return staying
 
+    def end_one(self, path: Path, who: str) -> list[str]:
+        """End the session of a record and forget it; return what went wrong."""
+        try:
+            end(int(path.name.partition("-")[0]))
+            path.unlink(missing_ok=True)
+        except (Refused, OSError) as error:
+            return [f"{who}: {error}"]
+        say(f"jitaccess: ended the session of {who}")
+        return []
+
     def settle(self) -> list[dict]:
         """End what is over; return the logins that are reported. Only when all ended is the number in place called obeyed."""
-        number = self.state()["number"]
         try:
+            number = self.state()["number"]
             logins = self.end_sessions()
         except (Refused, OSError, ValueError, KeyError) as error:
             say(f"jitaccess: a session could not be ended: {error}", loud=True)
-            return list(self.records().values())
+            with contextlib.suppress(OSError):
+                return list(self.records()[0].values())
+            return []
         self.obeyed = number
         return logins
 
@@ -351,7 +391,9 @@ class Host:
             "logins": counted(logins),
             "clock_off_s": round(self.off_s, 1),
         }
-        return json.dumps(said | self.looker.seen())
+        seen = self.looker.seen()
+        strange = [f"no record of a login: {name}"[:300] for name in self.strange[:50]]
+        return json.dumps(said | seen | {"wrong": [*seen["wrong"], *strange]})
 
     def once(self) -> bool:
         """Report, fetch, obey, and say so; True when all of it succeeded. What is over ends here, whether the broker is there or not."""
@@ -362,12 +404,53 @@ class Host:
                 self.exchange(logins)
         except (Refused, OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
             say(f"jitaccess: no news: {error}", loud=isinstance(error, Refused))
-            since = self.state()["fetched_at"]
-            if time.time() - since > self.config["stale_s"]:
-                ago = f"for {int(time.time() - since)} seconds" if since else "yet"
+            known = self.state()
+            since, age = known["fetched_at"], news_age(known)
+            if age > self.config["stale_s"]:
+                ago = (
+                    "yet"
+                    if not since
+                    else "for longer than the clock can tell"
+                    if age == NEVER
+                    else f"for {int(age)} seconds"
+                )
                 say(f"jitaccess: no news from the broker {ago} ({self.config['when_stale']})", loud=True)
             return False
         return self.obeyed == self.state()["number"]
+
+
+def read_record(path: Path) -> dict | None:
+    """Return the record of a login; None for what is not exactly that. The broker would take no report with anything else in it."""
+    try:
+        found = json.loads(text_of(path))
+    except ValueError:
+        return None
+    words = {"account": str, "serial": str, "key_id": str, "ends": int}
+    if not isinstance(found, dict) or found.keys() != words.keys():
+        return None
+    sound = all(type(found[key]) is kind and len(str(found[key])) <= 400 for key, kind in words.items())
+    return found if sound and re.fullmatch(r"[0-9]{1,20}", found["serial"]) else None
+
+
+def news_age(state: dict) -> float:
+    """Return how many seconds ago news came, by the clock and by the time since the start of the machine, whichever says more.
+
+    A clock that went back would make old news young: what comes from the future is as old as can be.
+    """
+    age = time.time() - state["fetched_at"]
+    if age < -CLOCK_STEP_S:
+        return NEVER
+    return max(age, up_s() - state.get("fetched_up", 0.0)) if state.get("boot") == boot() else age
+
+
+def up_s() -> float:
+    """Return the seconds since the machine was started, with those that it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot() -> str:
+    """Return what names this start of the machine."""
+    return text_of(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def counted(logins: list[dict]) -> list[dict]:
@@ -456,6 +539,7 @@ def end_processes_of(account: str) -> None:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for one in found:
                 send(one, number)
+    raise Refused(f"processes of {account} do not end")
 
 
 def send(pid: int, number: int) -> None:
@@ -607,7 +691,7 @@ def main(arguments: list[str]) -> int:
                     say(f"jitaccess: {type(error).__name__}: {error}", loud=True)
                 time.sleep(host.config["every_s"])
         case ["state"]:
-            print(json.dumps({**host.state(), "logins": list(host.records().values())}, indent=2))
+            print(json.dumps({**host.state(), "logins": list(host.records()[0].values())}, indent=2))
         case _:
             print(__doc__)
             return 2

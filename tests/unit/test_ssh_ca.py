@@ -2,11 +2,16 @@
 
 import base64
 import importlib.util
+import json
 import os
 import struct
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -327,6 +332,135 @@ def test_what_sshd_says_of_itself_is_compared_with_what_was_set_up() -> None:
 def test_a_process_that_is_not_there_was_never_started() -> None:
     assert HELPER.started(os.getpid()).isdigit()
     assert HELPER.started(2**22 + 1) == ""
+
+
+def host_in(folder: Path, **more: object) -> Any:
+    """Return the helper of a host whose files are in a folder."""
+    for name in ("state", "logins"):
+        (folder / name).mkdir()
+    places = {"state": str(folder / "state"), "logins": str(folder / "logins"), "config": "c"}
+    given = {"broker": "https://x", "target": "t", "host": "h", "principals": {"ops": ["p"]}}
+    return HELPER.Host({**HELPER.DEFAULTS, **given, **places, **more})
+
+
+@contextmanager
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """Give a process that stands for the sshd of a session."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def recorded(host: Any, process: "subprocess.Popen[bytes]", serial: int, text: str | None = None) -> Path:
+    """Write the record of a login, as sshd's question does; return its file."""
+    record = {"account": "ops", "serial": str(serial), "key_id": f"k{serial}", "ends": int(time.time()) + 600}
+    file: Path = host.logins_folder / f"{process.pid}-{HELPER.started(process.pid)}-{serial}"
+    file.write_text(json.dumps(record) if text is None else text)
+    return file
+
+
+def fetched(host: Any, *serials: int, ago: float = 0, **more: object) -> None:
+    """Write what a host fetched so many seconds ago."""
+    live = {
+        str(serial): {
+            "key_id": f"k{serial}",
+            "key": HELPER.fingerprint("AAAA"),
+            "account": "ops",
+            "principal": "p",
+            "ends": int(time.time()) + 600,
+        }
+        for serial in serials
+    }
+    up = {"fetched_up": HELPER.up_s() - ago, "boot": HELPER.boot()}
+    state = {"number": 7, "at_us": 1, "fetched_at": int(time.time() - ago), "live": live}
+    host.state_file.write_text(json.dumps(state | up | more))
+
+
+@pytest.mark.covers("R50")
+@pytest.mark.parametrize("name", ["core", "a-b-c", "1-2", "-1-2-3", "99-12-13.tmp", "x" * 200, "0-0-0"])
+def test_a_stray_file_among_the_logins_stops_no_revocation_and_is_reported(tmp_path: Path, name: str) -> None:
+    host = host_in(tmp_path)
+    fetched(host, 1)
+    (host.logins_folder / name).write_text("x")
+    (host.logins_folder / f"{name}.folder").mkdir()
+    with sleeper() as stays, sleeper() as ends:
+        recorded(host, stays, 1)
+        file = recorded(host, ends, 2)
+        assert [one["serial"] for one in host.settle()] == ["1"]
+        assert ends.wait(10) != 0
+        assert stays.poll() is None
+        assert not file.exists()
+    assert host.obeyed == 7
+    said = json.loads(host.report(host.state(), "n" * 20, []))
+    assert {f"no record of a login: {name}", f"no record of a login: {name}.folder"} <= {*said["wrong"]}
+
+
+@pytest.mark.covers("R50")
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "{}", '{"account": "ops", "serial": "x", "key_id": "k", "ends": 1}', "\x00" * 40]
+)
+def test_a_session_whose_record_cannot_be_read_is_ended(tmp_path: Path, text: str) -> None:
+    host = host_in(tmp_path)
+    fetched(host, 1, 2)
+    with sleeper() as stays, sleeper() as unknown:
+        recorded(host, stays, 1)
+        file = recorded(host, unknown, 2, text)
+        assert [one["serial"] for one in host.settle()] == ["1"]
+        assert unknown.wait(10) != 0
+        assert stays.poll() is None
+        assert not file.exists()
+        assert host.obeyed == 7
+
+
+@pytest.mark.covers("R50")
+@pytest.mark.parametrize("text", ["", "null", "{", '{"number": "x"}'])
+def test_a_host_whose_state_is_damaged_ends_sessions_and_fetches_anew(tmp_path: Path, text: str) -> None:
+    host = host_in(tmp_path)
+    host.state_file.write_text(text)
+    with sleeper() as process:
+        recorded(host, process, 1)
+        assert host.settle() == []
+        assert process.wait(10) != 0
+    assert host.state()["number"] == 0
+
+
+@pytest.mark.covers("R49", "R53")
+@pytest.mark.parametrize(
+    ("ago", "more", "stale"),
+    [
+        (0, {}, False),
+        (299, {}, False),
+        (301, {}, True),
+        (-7200, {"fetched_up": 0.0}, True),
+        (-7200, {"boot": "another"}, True),
+        (120, {"fetched_up": -1e6}, True),
+        (120, {"boot": "another", "fetched_up": -1e6}, False),
+    ],
+    ids=["now", "young", "old", "from the future", "from the future of another start", "clock set back", "restarted"],
+)
+def test_old_news_stay_old_when_the_clock_goes_back(
+    tmp_path: Path, ago: float, more: dict[str, object], stale: bool
+) -> None:
+    host = host_in(tmp_path)
+    fetched(host, 5, ago=ago, **more)
+    assert host.principals("ops", "5", "k5", "AAAA") == ("" if stale else "p")
+
+
+@pytest.mark.covers("R50")
+def test_what_does_not_end_under_an_account_is_said_and_no_end_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = host_in(tmp_path, sole=["nobody"])
+    fetched(host)
+    here = os.stat(f"/proc/{os.getpid()}").st_uid
+    monkeypatch.setattr(HELPER.pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=here or 4_000_000_000))
+    monkeypatch.setattr(HELPER.os, "geteuid", lambda: 1)
+    monkeypatch.setattr(HELPER, "send", lambda pid, number: None)
+    monkeypatch.setattr(HELPER.Path, "stat", lambda path, **more: SimpleNamespace(st_uid=here or 4_000_000_000))
+    monkeypatch.setattr(HELPER, "ROUNDS", 3)
+    assert host.settle() == []
+    assert host.obeyed == 0
+    assert "processes of nobody do not end" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
