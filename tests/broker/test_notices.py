@@ -26,7 +26,7 @@ from jitaccess.settings import Channel, Mail, Notify
 from jitaccess.store.tables import Outbox
 from tests.support.world import Prepared, World, open_world
 from tests.support.worlds import _copy
-from tests.unit.test_notices import SECRET, Receiver, receiver
+from tests.unit.test_outbound import SECRET, Receiver, receiver
 
 __all__ = ["receiver"]
 

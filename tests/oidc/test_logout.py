@@ -347,5 +347,5 @@ def test_an_administrator_sees_what_became_of_each_notice(listening: Listening) 
     treasury.sign_in("agim")
     page = treasury.browser.get("/clients/logouts", base_url=ORIGIN)
     assert page.status_code == 200, page.text
-    for shown in ("status_500", "returned", "Arta Krasniqi", "Treasury payments"):
+    for shown in ("status_500", "handed back", "Arta Krasniqi", "Treasury payments"):
         assert shown in page.text
