@@ -3,7 +3,6 @@
 A key is found only by its `kid` in that set: a token never brings or names its own key, so nothing it says is ever fetched.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -11,6 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from jitaccess.sdk.refusal import TokenRefused
+from jitaccess.sdk.renewal import Renewal
 from jitaccess.sdk.wall import wall_time
 from jitaccess.sdk.wire import exchange
 
@@ -18,8 +18,12 @@ KeySource: TypeAlias = Callable[[str], ECKey | None]
 """kid -> public key, or None when the issuer has no such key now."""
 MAX_AGE_S = 300.0
 """How long a fetched set is used: a retired key is refused at the latest then."""
+RENEW_AFTER = 0.8
+"""From this part of its age on one thread fetches the set anew, while the others use what is there."""
 REFETCH_AFTER_S = 5.0
-"""An unknown kid asks again, but not more often than this."""
+"""An unknown kid asks again, but not sooner than this after the last attempt: anybody can make up kids."""
+PATIENCE_S = 0.5
+"""How long a token whose key is not known waits for another one's fetch."""
 MAX_KEYS = 32
 
 
@@ -65,30 +69,44 @@ class FetchedKeys:
         self._clock = clock
         self._max_age_s = max_age_s
         self._timeout_s = timeout_s
-        self._guard = threading.Lock()
         self._keys: Mapping[str, ECKey] = {}
         self._fetched_at: float | None = None
+        self._asked_at: float | None = None
+        self._renewal = Renewal(clock)
 
     def __call__(self, kid: str) -> ECKey | None:
         """Return the key; raises TokenRefused when the set is too old and cannot be fetched."""
+        age = self._since(self._fetched_at)
         key = self._keys.get(kid)
-        if key is not None and self._age() < self._max_age_s:
-            return key
-        with self._guard:
-            age = self._age()
-            if age >= self._max_age_s or (kid not in self._keys and age >= REFETCH_AFTER_S):
-                self._fetch()
-            return self._keys.get(kid)
+        if age >= self._max_age_s:
+            self._renewal.run(self._fetch, patience_s=2 * self._timeout_s)
+            if self._since(self._fetched_at) >= self._max_age_s:
+                raise TokenRefused("unreachable", "The issuer does not give its keys now, so nothing is accepted.")
+        elif key is None and self._since(self._asked_at) >= REFETCH_AFTER_S:
+            self._try(PATIENCE_S)
+        elif key is not None and age >= RENEW_AFTER * self._max_age_s:
+            self._try(0)
+        return self._keys.get(kid)
 
-    def _age(self) -> float:
-        """Return seconds since the last fetch; a clock that went back counts as long ago."""
-        if self._fetched_at is None:
-            return float("inf")
-        age = self._clock() - self._fetched_at
-        return age if age >= 0 else float("inf")
+    def _try(self, patience_s: float) -> None:
+        """Fetch while what is at hand may still be used: a failure changes nothing."""
+        try:
+            self._renewal.run(self._fetch, patience_s=patience_s)
+        except TokenRefused:
+            return
 
-    def _fetch(self) -> None:
-        status, answer = exchange(self._url, timeout_s=self._timeout_s)
-        if status != 200:
-            raise TokenRefused("unreachable", "The issuer does not give its keys now, so nothing is accepted.")
-        self._keys, self._fetched_at = _read(answer), self._clock()
+    def _since(self, at: float | None) -> float:
+        """Return seconds since a moment; never, or a clock that went back, counts as long ago."""
+        ago = float("inf") if at is None else self._clock() - at
+        return ago if ago >= 0 else float("inf")
+
+    def _fetch(self) -> bool:
+        begun_at = self._clock()
+        try:
+            status, answer = exchange(self._url, timeout_s=self._timeout_s)
+            if status != 200:
+                raise TokenRefused("unreachable", "The issuer does not give its keys now, so nothing is accepted.")
+            self._keys, self._fetched_at = _read(answer), begun_at
+        finally:
+            self._asked_at = self._clock()
+        return True

@@ -1,9 +1,10 @@
 """Has this token ended early? Read from the issuer's Token Status List, kept for a moment (draft-ietf-oauth-status-list-21).
 
-No call to the broker for each token: one small signed list tells of many. A list is used for `refresh_s`, then fetched anew; while the
-broker does not answer the one at hand still counts, until its own `exp` (a minute after it was made) and not a second longer. A token
-without a status, a list of another issuer or address, a bit that is not there: refused. What is fetched stands under the issuer's
-own address; a token can only say which of its lists.
+No call to the broker for each token: one small signed list tells of many. A list is used for `refresh_s`, then one thread fetches it anew
+and the others wait half a second for it at most. While the broker does not answer, the list at hand still counts, at once, until its own
+`exp` (a minute after it was made) and not a second longer; one request in three seconds tries again. A token without a status, a list of
+another issuer or address, a bit that is not there: refused. What is fetched stands under the issuer's own address; a token can only say
+which of its lists.
 """
 
 import base64
@@ -16,6 +17,7 @@ from typing import Any
 
 from jitaccess.sdk.keys import KeySource
 from jitaccess.sdk.refusal import TokenRefused
+from jitaccess.sdk.renewal import Renewal
 from jitaccess.sdk.signed import Signed, text_of, time_of
 from jitaccess.sdk.wall import wall_time
 from jitaccess.sdk.wire import fetch
@@ -23,7 +25,8 @@ from jitaccess.sdk.wire import fetch
 STATUS_TYPES = frozenset({"statuslist+jwt", "application/statuslist+jwt"})
 REFRESH_S = 3.0
 """With half a second at the broker and one in HTTP caches an end is seen within five."""
-RETRY_AFTER_S = 1.0
+PATIENCE_S = 0.5
+"""How long a request waits for another one's fetch while there is a list that may still be used."""
 MAX_SKEW_S = 60
 MAX_LIST_BYTES = 256 * 1024
 MAX_BITS_BYTES = 128 * 1024
@@ -61,7 +64,7 @@ class StatusCheck:
         self._clock = clock
         self._guard = threading.Lock()
         self._lists: dict[str, _Held] = {}
-        self._tried_at: dict[str, float] = {}
+        self._renewals: dict[str, Renewal] = {}
 
     def __call__(self, claims: Mapping[str, Any]) -> None:
         """Return when the token of these verified claims has not ended; raises TokenRefused `inactive`, `no_status` or
@@ -88,12 +91,14 @@ class StatusCheck:
         if held is not None and self._fresh(held):
             return held
         with self._guard:
-            held = self._lists.get(list_id)
-            now = self._clock()
-            if held is None or not self._fresh(held):
-                tried_at = self._tried_at.get(list_id)
-                if tried_at is None or not 0 <= now - tried_at < RETRY_AFTER_S:
-                    held = self._renew(list_id, held)
+            if list_id not in self._renewals and len(self._renewals) >= MAX_LISTS:
+                self._renewals.clear()
+                self._lists.clear()
+            renewal = self._renewals.setdefault(list_id, Renewal(self._clock))
+        usable = held is not None and self._clock() < held.expires_at
+        patience_s = (0.0 if renewal.failing else PATIENCE_S) if usable else 2 * self._timeout_s
+        renewal.run(lambda: self._renew(list_id), patience_s=patience_s)
+        held = self._lists.get(list_id)
         if held is None or self._clock() >= held.expires_at:
             raise TokenRefused("unreachable", "The broker gives no status list now, so nothing is accepted.")
         return held
@@ -103,21 +108,19 @@ class StatusCheck:
         now = self._clock()
         return 0 <= now - held.fetched_at < self._refresh_s and now < held.expires_at
 
-    def _renew(self, list_id: str, held: _Held | None) -> _Held | None:
-        now = self._clock()
-        if len(self._tried_at) >= MAX_LISTS:
-            self._tried_at.clear()
-            self._lists.clear()
-        self._tried_at[list_id] = now
+    def _renew(self, list_id: str) -> bool:
+        """Fetch a list; return whether it is a newer one than at hand."""
+        held = self._lists.get(list_id)
+        if held is not None and self._fresh(held):
+            return True  # another one came just before
         try:
-            fresh = self._fetch(list_id, now)
+            fresh = self._fetch(list_id, self._clock())
         except TokenRefused:
-            return held
+            return False
         if held is not None and fresh.issued_at < held.issued_at:
-            return held  # an older list cannot take back what a newer one said
+            return False  # an older list cannot take back what a newer one said
         self._lists[list_id] = fresh
-        self._tried_at.pop(list_id, None)
-        return fresh
+        return True
 
     def _fetch(self, list_id: str, now: float) -> _Held:
         uri = f"{self._base}{list_id}"
