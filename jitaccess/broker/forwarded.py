@@ -20,7 +20,7 @@ from jitaccess.sdk.tokens import Inputs
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret
 from jitaccess.store.tables import AccessRequest, Grant, Token
-from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
+from jitaccess.tokens.access import PROXIED_TYPE, GrantClaims, SignIn, mint_access
 
 ASSERTION_LIFE_S = 30
 """An assertion belongs to one request; a backend that keeps it may not use it for longer."""
@@ -38,7 +38,7 @@ class Passage:
     ends_at_s: int
     """UTC seconds, exclusive."""
     assertion: str
-    """A JWT of the kind that `jitaccess.sdk.Verifier` takes, for the target's audience."""
+    """A JWT of the kind that `Verifier.verify_proxied` of the SDK takes, for the target's audience."""
 
 
 def passage(view: View, broker: Broker, client: ClientFacts, secret: str) -> Passage | None:
@@ -84,6 +84,7 @@ def _passage(view: View, broker: Broker, client: ClientFacts, token: Token, gran
             sign_in=SignIn(token.auth_at, token.acr, tuple(cast("list[str]", token.amr))),
             now=view.now,
             ttl_s=ASSERTION_LIFE_S,
+            typ=PROXIED_TYPE,
         )
     except JitError:  # less than a second is left
         return None

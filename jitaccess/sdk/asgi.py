@@ -3,7 +3,8 @@
     app = JitAsgiMiddleware(app, Verifier(...), ask_url="https://jit.example/request")
 
 The application finds the VerifiedToken in `scope["jitaccess.token"]`. HTTP and WebSocket are guarded, the start and stop of the server
-(`lifespan`) is handed on, anything else is refused. Nothing passes a WebSocket, in or out, once its token has ended.
+(`lifespan`) is handed on, anything else is refused. What stays open is looked at again every few seconds: nothing passes a WebSocket, in or
+out, once its access has ended, and it is closed; a streamed answer to a bearer token breaks off.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1."""
+LOOK_AGAIN_S = 3.0
+"""With what a status list takes, an early end is seen on an open connection within eight seconds."""
 
 
 class JitAsgiMiddleware:
@@ -39,9 +42,11 @@ class JitAsgiMiddleware:
         entitlement: str | None = None,
         level: Level | None = None,
         clock: Callable[[], float] = wall_time,
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
-        """Take what `Door` takes."""
+        """Take what `Door` takes, and after how many seconds an open connection is looked at again."""
         self._app = app
+        self._look_again_s = look_again_s
         self._door = Door(
             verifier,
             realm=realm,
@@ -61,14 +66,24 @@ class JitAsgiMiddleware:
         if kind not in ("http", "websocket"):
             raise RuntimeError("Only HTTP and WebSocket can be guarded, so nothing else is let in.")
         # Keys and status lists are fetched with blocking calls; other requests must not wait for them.
-        found = await asyncio.to_thread(self._door.enter, self._values(scope))
+        values = self._values(scope)
+        found = await asyncio.to_thread(self._door.enter, values)
         if isinstance(found, Refusal):
             return await _answer(found, scope, send)
         scope = {**scope, TOKEN_KEY: found, DOOR_KEY: self._door}
-        if kind == "websocket" and found is not None:
-            wire = _Watched(found, self._door.clock, receive, send)
-            return await self._app(scope, wire.receive, wire.send)
-        return await self._app(scope, receive, send)
+        if found is None:
+            return await self._app(scope, receive, send)
+        watch = _Watch(self._door, values, self._look_again_s)
+        if kind == "http":
+            # What a proxy hands on is for this one request and cannot be looked at again.
+            streamed = _Streamed(watch, send).send if self._door.token_from == AUTHORIZATION else send
+            return await self._app(scope, receive, streamed)
+        wire = _Watched(found, self._door.clock, watch, receive, send)
+        watching = asyncio.create_task(wire.watch())
+        try:
+            await self._app(scope, wire.receive, wire.send)
+        finally:
+            watching.cancel()
 
     def _values(self, scope: Scope) -> list[str]:
         name = self._door.token_from.lower().encode()
@@ -92,22 +107,73 @@ async def _answer(refusal: Refusal, scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refusal.message})
 
 
-class _Watched:
-    """A WebSocket that carries nothing any more once its token has ended."""
+class AccessEnded(Exception):
+    """The access ended while the answer was on its way; what was still to come is not sent."""
 
-    def __init__(self, token: VerifiedToken, clock: Callable[[], float], receive: Receive, send: Send) -> None:
+
+class _Watch:
+    """Whether the access behind an open connection still stands, looked at every few seconds."""
+
+    def __init__(self, door: Door, values: list[str], every_s: float) -> None:
+        self.every_s = every_s
+        self._door = door
+        self._values = values
+        self._looked_at = asyncio.get_running_loop().time()
+        self._over = False
+
+    async def over(self) -> bool:
+        """Say whether it has ended."""
+        now = asyncio.get_running_loop().time()
+        if not self._over and now - self._looked_at >= self.every_s:
+            self._looked_at = now
+            found = await asyncio.to_thread(self._door.verified, self._values)
+            self._over = not isinstance(found, VerifiedToken)
+        return self._over
+
+
+class _Streamed:
+    """An answer of which nothing is sent any more once its access has ended."""
+
+    def __init__(self, watch: _Watch, send: Send) -> None:
+        self._watch = watch
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        """Send on what goes out; raises AccessEnded after the end, and the server cuts the connection."""
+        if message["type"] == "http.response.body" and message.get("body") and await self._watch.over():
+            raise AccessEnded("This access has ended.")
+        await self._send(message)
+
+
+class _Watched:
+    """A WebSocket that carries nothing any more once its access has ended."""
+
+    def __init__(
+        self, token: VerifiedToken, clock: Callable[[], float], watch: _Watch, receive: Receive, send: Send
+    ) -> None:
         self._token = token
         self._clock = clock
+        self._watch = watch
         self._receive = receive
         self._send = send
-        self._closed = False
+        self._ended = asyncio.Event()
+
+    async def watch(self) -> None:
+        """Look again every few seconds, and close it when the access has ended."""
+        while not await self._over():
+            await asyncio.sleep(max(0.0, min(self._watch.every_s, self._token.expires_at - self._clock())))
 
     async def receive(self) -> Message:
         """Return what came in; after the end, that the connection is gone."""
-        message = await self._receive()
-        if await self._over():
-            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": "This access has ended."}
-        return message
+        incoming, ended = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({incoming, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.is_set() or await self._over():
+                return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": "This access has ended."}
+            return await incoming
+        finally:
+            incoming.cancel()
+            ended.cancel()
 
     async def send(self, message: Message) -> None:
         """Send on what goes out; after the end nothing does."""
@@ -115,8 +181,8 @@ class _Watched:
             await self._send(message)
 
     async def _over(self) -> bool:
-        over = self._clock() >= self._token.expires_at
-        if over and not self._closed:
-            self._closed = True
+        over = self._clock() >= self._token.expires_at or await self._watch.over()
+        if over and not self._ended.is_set():
+            self._ended.set()
             await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "This access has ended."})
         return over

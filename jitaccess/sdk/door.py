@@ -102,9 +102,10 @@ class Door:
     ) -> None:
         """`ask_url` is the page where access is asked for; answers name it.
 
-        Take `token_from="X-Jit-Token"` behind a proxy that asks `/forward-auth`, with a verifier without a status check: such a token
-        lives 30 s and stands in no list. With `required=False` a request without any token goes through and carries none: then each
-        page that needs one says so itself. `entitlement` and `level` hold for everything.
+        Take `token_from="X-Jit-Token"` behind a proxy that asks `/forward-auth`: such a token is of a kind of its own, lives 30 s (60 at
+        most) and stands in no list; an access token is refused there, and such a one in Authorization. With `required=False` a request
+        without any token goes through and carries none: then each page that needs one says so itself. `entitlement` and `level` hold for
+        everything.
         """
         if token_from not in (AUTHORIZATION, PROXIED):
             raise ValueError("token_from is Authorization or X-Jit-Token")
@@ -125,17 +126,27 @@ class Door:
 
     def enter(self, values: Sequence[str]) -> VerifiedToken | Refusal | None:
         """Decide on a request by all values of its header; None is a request without a token where none is required."""
+        found = self.verified(values)
+        if not isinstance(found, VerifiedToken):
+            return found
+        return self.require(found, entitlement=self._entitlement, level=self._level) or found
+
+    def verified(self, values: Sequence[str]) -> VerifiedToken | Refusal | None:
+        """Say whether what a request brought is good now; for a connection that stays open, to be asked again and again."""
         try:
             text = self._only(values)
             if text is None:
                 return self.refuse(NoToken()) if self._required else None
-            token = self._verifier.verify(text)
+            return self.verify(text)
         except TokenRefused as refused:
             return self.refuse(refused)
         except Exception as error:  # a check that breaks lets nobody in, and what broke is not for the client's eyes
             log.error("a token could not be checked: %s", type(error).__name__)
             return self.refuse(TokenRefused("unreachable", "Access cannot be checked now, so nothing is accepted."))
-        return self.require(token, entitlement=self._entitlement, level=self._level) or token
+
+    def verify(self, text: str) -> VerifiedToken:
+        """Verify a token of the kind that belongs into this door's header; raises TokenRefused."""
+        return self._verifier.verify_proxied(text) if self.token_from == PROXIED else self._verifier.verify(text)
 
     def require(
         self, token: VerifiedToken | None, *, entitlement: str | None = None, level: Level | None = None

@@ -21,6 +21,8 @@ from jitaccess.sdk.tokens import DETAILS_TYPE, MAX_LIFE_S, half_hash
 
 ALGORITHM = "ES256"
 ACCESS_TYPE = "at+jwt"
+PROXIED_TYPE = "jit-proxied+jwt"
+"""What a reverse proxy hands on with one request; what takes access tokens does not take it, nor the other way round (RFC 8725 § 3.11)."""
 ID_LIFE_S = 300
 """An ID token says that somebody signed in just now; it is used once, at once."""
 
@@ -95,8 +97,10 @@ def mint_access(
     now: datetime,
     ttl_s: int,
     status: Mapping[str, JsonValue] | None = None,
+    typ: str = ACCESS_TYPE,
 ) -> Minted:
-    """Make one access token; raises GONE when the grant has ended. `status` is its claim (draft-ietf-oauth-status-list-21)."""
+    """Make one access token, or with `typ` what a proxy hands on; raises GONE when the grant has ended. `status` is its claim
+    (draft-ietf-oauth-status-list-21)."""
     expires = expiry(now=now, ends_at=grant.ends_at, ttl_s=ttl_s)
     begins = to_epoch_s(now)
     claims: dict[str, JsonValue] = {
@@ -116,7 +120,7 @@ def mint_access(
     }
     if status is not None:
         claims["status"] = dict(status)
-    return Minted(sign(key, ACCESS_TYPE, claims), jti, from_epoch_s(expires))
+    return Minted(sign(key, typ, claims), jti, from_epoch_s(expires))
 
 
 def mint_id(

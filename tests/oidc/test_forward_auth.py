@@ -19,7 +19,9 @@ from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
 from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, MAX_STARTS, START_COOKIE
 from jitaccess.proof.canonical import b64u_decode
-from jitaccess.sdk import TokenRefused
+from jitaccess.sdk import TokenRefused, VerifiedToken
+from jitaccess.sdk.dev.forgeries import parts, sign
+from jitaccess.sdk.door import Door, Refusal
 from tests.oidc.conftest import Treasury
 from tests.support.world import ORIGIN
 
@@ -124,18 +126,50 @@ def test_who_opened_live_access_goes_through_with_every_header_and_a_signed_one(
     said = {name: answer.headers[name] for name in HEADERS}
     assert said["X-Jit-User"] == proxied.world.person("arta")
     assert (said["X-Jit-Target"], said["X-Jit-Entitlement"]) == ("treasury", "viewer")
-    token = proxied.verifier().verify(said["X-Jit-Token"])
+    token = proxied.verifier().verify_proxied(said["X-Jit-Token"])
     assert (token.subject, token.grant) == (said["X-Jit-User"], said["X-Jit-Grant"])
     assert str(token.ends_at) == said["X-Jit-Ends-At"]
     assert token.expires_at - int(proxied.world.clock.now().timestamp()) <= 30
-    assert proxied.introspect(said["X-Jit-Token"])["active"] is True
+
+
+@pytest.mark.covers("R33")
+def test_what_a_proxy_hands_on_is_no_access_token_and_the_other_way_round(proxied: Treasury) -> None:
+    handed = ask(enter(proxied)).headers["X-Jit-Token"]
+    access = proxied.tokens(proxied.grant())["access_token"]
+    assert proxied.introspect(handed) == {"active": False}
+    bearer = {"Authorization": f"Bearer {handed}"}
+    assert proxied.app.test_client().get("/oidc/userinfo", base_url=ORIGIN, headers=bearer).status_code == 401
+    proxied.call("/oidc/revoke", {"token": handed})
+    verifier = proxied.verifier()
+    opened = {
+        "handed on, in Authorization": Door(verifier).enter([f"Bearer {handed}"]),
+        "handed on, in its header": Door(verifier, token_from="X-Jit-Token").enter([handed]),
+        "access token, in Authorization": Door(verifier).enter([f"Bearer {access}"]),
+        "access token, in the other header": Door(verifier, token_from="X-Jit-Token").enter([access]),
+    }
+    assert {name for name, found in opened.items() if isinstance(found, VerifiedToken)} == {
+        "handed on, in its header",
+        "access token, in Authorization",
+    }
+    refused = [found.code for found in opened.values() if isinstance(found, Refusal)]
+    assert refused == ["wrong_type", "wrong_type"]
+
+
+@pytest.mark.covers("R33", "R34")
+def test_what_a_proxy_hands_on_lives_a_minute_at_most(proxied: Treasury) -> None:
+    text = ask(enter(proxied)).headers["X-Jit-Token"]
+    head, body = parts(text)
+    key, door = proxied.world.broker.keyring.token_key(), Door(proxied.verifier(), token_from="X-Jit-Token")
+    for life_s, let_in in ((60, True), (61, False)):
+        found = door.enter([sign(key, head, body | {"exp": body["iat"] + life_s})])
+        assert isinstance(found, VerifiedToken) is let_in, life_s
 
 
 def test_the_signed_header_is_over_after_half_a_minute(proxied: Treasury) -> None:
     text = ask(enter(proxied)).headers["X-Jit-Token"]
     proxied.world.clock.advance(timedelta(seconds=30))
     with pytest.raises(TokenRefused, match="expired"):
-        proxied.verifier().verify(text)
+        proxied.verifier().verify_proxied(text)
 
 
 @pytest.mark.covers("R42")

@@ -30,7 +30,7 @@ from jitaccess.sdk import Door, Level, TokenRefused, VerifiedToken, Verifier, ww
 from jitaccess.sdk import django as sdk_django
 from jitaccess.sdk import fastapi as sdk_fastapi
 from jitaccess.sdk import flask as sdk_flask
-from jitaccess.sdk.asgi import JitAsgiMiddleware
+from jitaccess.sdk.asgi import AccessEnded, JitAsgiMiddleware
 from jitaccess.sdk.wsgi import JitMiddleware
 from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
 from tests.support.sources import ROOT
@@ -44,7 +44,15 @@ SECRET_TEXT = "password=hunter2"
 Headers = Sequence[tuple[str, str]]
 
 
-def minted(entitlement: str = "releaser", *, audience: str = AUDIENCE, now: datetime = NOW, acr: str = "phr") -> str:
+def minted(
+    entitlement: str = "releaser",
+    *,
+    audience: str = AUDIENCE,
+    now: datetime = NOW,
+    acr: str = "phr",
+    typ: str = "at+jwt",
+    life_s: int = 300,
+) -> str:
     grant = GrantClaims(
         "grant-1", "treasury", entitlement, {"order": "TR-1"}, "a" * 43, "p" * 43, now + timedelta(minutes=30)
     )
@@ -59,7 +67,8 @@ def minted(entitlement: str = "releaser", *, audience: str = AUDIENCE, now: date
         grant=grant,
         sign_in=SignIn(now, acr, ("hwk", "user")),
         now=now,
-        ttl_s=300,
+        ttl_s=life_s,
+        typ=typ,
     ).text
 
 
@@ -293,8 +302,13 @@ def test_a_good_token_comes_to_the_application(front: Callable[..., Answer]) -> 
 @every_front
 def test_behind_a_proxy_only_the_proxys_header_counts(front: Callable[..., Answer]) -> None:
     behind = {"token_from": "X-Jit-Token"}
-    assert front(verifier(), [("X-Jit-Token", minted())], **behind).status == 200
-    for headers in (bearer(minted()), [("X-Jit-Token", f"Bearer {minted()}")], [("X-Jit-Token", minted())] * 2):
+    handed = minted(typ="jit-proxied+jwt", life_s=30)
+    assert front(verifier(), [("X-Jit-Token", handed)], **behind).status == 200
+    wrong = [bearer(handed), bearer(minted())]
+    wrong += [
+        [("X-Jit-Token", text)] for text in (f"Bearer {handed}", minted(), minted(typ="jit-proxied+jwt", life_s=61))
+    ]
+    for headers in (*wrong, [("X-Jit-Token", handed)] * 2):
         answer = front(verifier(), headers, **behind)
         assert (answer.status, answer.seen) == (401, [])
 
@@ -420,6 +434,64 @@ def test_nothing_passes_a_websocket_after_its_token() -> None:
     sent = asgi(app, socket((b"authorization", f"Bearer {minted()}".encode())), said_in)
     assert talk.heard == ["one"]
     assert [m["type"] for m in sent] == ["websocket.accept", "websocket.close"]
+
+
+class Ending:
+    """A status that a test lets end."""
+
+    ended = False
+
+    def __call__(self, claims: Mapping[str, Any]) -> None:
+        if self.ended:
+            raise TokenRefused("inactive", "This access has ended.")
+
+
+@pytest.mark.covers("R34", "R45")
+def test_a_websocket_is_closed_when_its_access_ends_early_even_if_nobody_says_anything() -> None:
+    status, sent, heard = Ending(), [], []
+    verified = verifier(status=status)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        status.ended = True
+        heard.append(await receive())  # nothing ever comes in
+        await send({"type": "websocket.send", "text": "after the end"})
+
+    async def silence() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = JitAsgiMiddleware(application, verified, clock=lambda: NOW.timestamp(), look_again_s=0.01)
+    scope = socket((b"authorization", f"Bearer {minted()}".encode()))
+    asyncio.run(asyncio.wait_for(app(scope, silence, send), 60))
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert [message["type"] for message in heard] == ["websocket.disconnect"]
+
+
+@pytest.mark.covers("R34")
+def test_a_streamed_answer_breaks_off_when_its_access_ends_early() -> None:
+    status, sent = Ending(), []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"before", "more_body": True})
+        status.ended = True
+        await asyncio.sleep(0.02)
+        await send({"type": "http.response.body", "body": b"after", "more_body": True})
+
+    async def nothing() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = JitAsgiMiddleware(application, verifier(status=status), look_again_s=0.01)
+    scope = {"type": "http", "method": "GET", "headers": [(b"authorization", f"Bearer {minted()}".encode())]}
+    with pytest.raises(AccessEnded):
+        asyncio.run(app(scope, nothing, send))
+    assert [message.get("body") for message in sent] == [None, b"before"]
 
 
 def test_a_websocket_route_of_fastapi_asks_for_its_entitlement() -> None:

@@ -21,6 +21,9 @@ from jitaccess.sdk.dev.issuer import DevIssuer
 from jitaccess.sdk.door import AUTHORIZATION, TokenFrom
 from jitaccess.sdk.wall import wall_time
 
+ACCESS, PROXIED = "at+jwt", "jit-proxied+jwt"
+KINDS = frozenset({ACCESS, PROXIED})
+"""Of tokens that open something: one in Authorization, the other in X-Jit-Token, and never the other way round."""
 TIMEOUT_S = 10.0
 LOOK_EVERY_S = 0.2
 MAX_BODY = 64 * 1024
@@ -98,8 +101,18 @@ class Trial:
             entitlement=str(change.pop("entitlement", self.entitlement)),
             now=wall_time(),
             inputs=self.inputs,
+            life_s=300 if self.token_from == AUTHORIZATION else 30,
         )
         return good | change
+
+    @property
+    def typ(self) -> str:
+        """Return the kind of token that belongs into the header."""
+        return ACCESS if self.token_from == AUTHORIZATION else PROXIED
+
+    def minted(self, **change: Any) -> str:
+        """Return a good token with some of its claims changed."""
+        return self.issuer.mint(self.claims(**change), typ=self.typ)
 
     def sent(self, what: str, *tokens: str) -> Sent:
         """Return the request that carries these tokens."""
@@ -167,7 +180,7 @@ def run(trial: Trial) -> Iterator[Finding]:
 
 
 def _good(trial: Trial, name: str, what: str) -> Finding:
-    status = trial.ask(trial.sent(what, trial.issuer.mint(trial.claims())))
+    status = trial.ask(trial.sent(what, trial.minted()))
     if _is_in(status):
         return Finding(name, what, Verdict.HELD, f"let in ({status})")
     advice = (
@@ -192,7 +205,7 @@ def probes(trial: Trial, listening: Listener) -> Iterator[Probe]:
     )
     yield from _for_others(trial)
     yield from _out_of_time(trial)
-    good = trial.issuer.mint(trial.claims())
+    good = trial.minted()
     yield from _forged(trial, forgeries(good, trial.issuer.key, listening.url))
     yield Probe(
         "in_the_address",
@@ -204,7 +217,7 @@ def probes(trial: Trial, listening: Listener) -> Iterator[Probe]:
 
 def _for_others(trial: Trial) -> Iterator[Probe]:
     def minted(**change: Any) -> str:
-        return trial.issuer.mint(trial.claims(**change))
+        return trial.minted(**change)
 
     others: tuple[object, ...] = ("https://other.example", f"{trial.audience}/x", trial.audience[:-1], "", [], None)
     yield Probe(
@@ -233,7 +246,7 @@ def _out_of_time(trial: Trial) -> Iterator[Probe]:
     now = int(wall_time())
 
     def minted(**change: Any) -> str:
-        return trial.issuer.mint(trial.claims(**change))
+        return trial.minted(**change)
 
     past = {"iat": now - 600, "nbf": now - 600}
     yield Probe(
@@ -241,7 +254,12 @@ def _out_of_time(trial: Trial) -> Iterator[Probe]:
         "a token that has expired",
         "Refuse from `exp` on, without any grace: the access is over then.",
         [trial.sent(f"{ago} s ago", minted(**past, exp=now - ago)) for ago in (1, 300)]
-        + [trial.sent("no exp at all", trial.issuer.mint({k: v for k, v in trial.claims().items() if k != "exp"}))],
+        + [
+            trial.sent(
+                "no exp at all",
+                trial.issuer.mint({k: v for k, v in trial.claims().items() if k != "exp"}, typ=trial.typ),
+            )
+        ],
     )
     later = now + LATER_S
     yield Probe(
@@ -268,7 +286,8 @@ FORGED: Mapping[Family, tuple[str, str]] = {
     ),
     Family.OTHER_KIND: (
         "another kind of token of the same issuer (typ)",
-        "Demand the header `typ: at+jwt`: an ID token or a logout token gives no access (RFC 8725 section 3.11).",
+        "Demand the one `typ` that belongs here, at+jwt or behind a proxy jit-proxied+jwt: an ID token or a logout token gives no access "
+        "(RFC 8725 section 3.11).",
     ),
     Family.CUT: ("a token that is cut", "Accept nothing whose signature does not hold."),
     Family.TWIN: (
@@ -285,7 +304,7 @@ def _forged(trial: Trial, found: Sequence[Forgery]) -> Iterator[Probe]:
         if family is Family.OTHER_KIND:
             texts += [
                 (f"typ {typ}", trial.issuer.mint(trial.claims(), typ=typ))
-                for typ in ("JWT", "logout+jwt", "statuslist+jwt")
+                for typ in (*sorted(KINDS - {trial.typ}), "JWT", "logout+jwt", "statuslist+jwt")
             ]
         yield Probe(family.value, what, advice, [trial.sent(name, text) for name, text in texts])
 
@@ -316,7 +335,7 @@ def _fetched(listening: Listener) -> Finding:
 def _ended_in_use(trial: Trial) -> Finding:
     """Let a token end while it is in use."""
     claims = trial.claims()
-    sent = trial.sent("in use", trial.issuer.mint(claims))
+    sent = trial.sent("in use", trial.issuer.mint(claims, typ=trial.typ))
     what = "a token that ends while it is in use"
     if not _is_in(trial.ask(sent)):
         return Finding("ended_in_use", what, Verdict.SHUT, "refused before it ended", "Good tokens must be let in.")
@@ -327,7 +346,7 @@ def _ended_in_use(trial: Trial) -> Finding:
 def _ended_unused(trial: Trial) -> Finding:
     """Let a token end before its first use."""
     claims = trial.claims()
-    sent = trial.sent("never used", trial.issuer.mint(claims))
+    sent = trial.sent("never used", trial.issuer.mint(claims, typ=trial.typ))
     what = "a token whose access ended before its first use"
     advice = "Look every token up in its status list, or ask for introspection: else an end is noticed only at `exp`."
     return _end(trial, claims, Probe("ended", what, advice, [sent]))
