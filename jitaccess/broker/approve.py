@@ -87,7 +87,7 @@ class ApprovalFacts:
     open_steps: tuple[str, ...]
     """Steps that this person may sign now."""
     mine: Approval | None
-    """What this person said already."""
+    """What this person said last."""
     deputation: Deputation | None = None
     """Under which this person would sign, where the right is not the person's own."""
 
@@ -167,7 +167,7 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     me = current.person.id
     involved = me == request.person_id or any(me in people for people in signers.values())
     involved = involved or me in deputies.deputies_of(view, frozenset[str]().union(*signers.values()), approval)
-    mine = next((vote for vote in votes if vote.person_id == me), None)
+    mine = next((vote for vote in reversed(votes) if vote.person_id == me), None)
     if not involved and mine is None and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     steps = (
@@ -654,28 +654,7 @@ def deny(
     wrong = comment_problem(comment, broker.settings.limits.reason_chars)
     if wrong is not None:
         return wrong
-    mine = next((vote for vote in votes_of(tx, request.id) if vote.person_id == current.person.id), None)
-    event = tx.record(
-        EventType.DENIAL_GIVEN,
-        subject={**subject_of(request), "approver": current.person.id},
-        body={"step": step, "signed": False, "after_approval": mine is not None},
-        texts=as_texts(comment),
-    )
-    if mine is None:
-        tx.insert(
-            Approval,
-            event,
-            id=tx.new_id(),
-            request_id=request.id,
-            person_id=current.person.id,
-            account_id=current.account.id,
-            institution=current.person.institution,
-            step=step,
-            verdict=Verdict.DENY.value,
-            given_at=tx.now,
-            deputy_of=deputation.delegator_id if deputation is not None else None,
-            deputation_id=deputation.id if deputation is not None else None,
-        )
+    _store_denial(tx, current, request, step, deputation, comment)
     opened = pace.opened_at(broker, mark, request.id, current.session.id, tx.now)
     if opened is not None:
         pace.note(tx, broker, person_id=current.person.id, request_id=request.id, verdict=Verdict.DENY, opened=opened)
@@ -683,6 +662,33 @@ def deny(
     tell(tx, "request_decided", request.person_id, request.id)
     _hold_if_refused_often(tx, broker, request.person_id)
     return request
+
+
+def _store_denial(
+    tx: Tx, current: Current, request: AccessRequest, step: str, deputation: Deputation | None, comment: str
+) -> None:
+    """Store a refusal as a vote of its own, beside an approval that the same person may have given before (ADR 0050)."""
+    before = any(vote.person_id == current.person.id for vote in votes_of(tx, request.id))
+    event = tx.record(
+        EventType.DENIAL_GIVEN,
+        subject={**subject_of(request), "approver": current.person.id},
+        body={"step": step, "signed": False, "after_approval": before},
+        texts=as_texts(comment),
+    )
+    tx.insert(
+        Approval,
+        event,
+        id=tx.new_id(),
+        request_id=request.id,
+        person_id=current.person.id,
+        account_id=current.account.id,
+        institution=current.person.institution,
+        step=step,
+        verdict=Verdict.DENY.value,
+        given_at=tx.now,
+        deputy_of=deputation.delegator_id if deputation is not None else None,
+        deputation_id=deputation.id if deputation is not None else None,
+    )
 
 
 def _standing(

@@ -12,12 +12,16 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import Kind
 from jitaccess.proof.canonical import b64u_decode, salted_digest
+from jitaccess.proof.statements import Verdict
 from jitaccess.store.db import View
 from jitaccess.store.tables import Event, EventText
 
 COMMENT = "comment"
 """The name of the text in its event."""
-_TYPES = (EventType.APPROVAL_SIGNED.value, EventType.DENIAL_GIVEN.value)
+_VERDICT_OF = {
+    EventType.APPROVAL_SIGNED.value: Verdict.APPROVE.value,
+    EventType.DENIAL_GIVEN.value: Verdict.DENY.value,
+}
 
 
 def comment_problem(comment: str, most: int) -> Refused | None:
@@ -37,16 +41,16 @@ def as_texts(comment: str) -> dict[str, str]:
     return {COMMENT: words} if words else {}
 
 
-def comments_of(view: View, request_id: str) -> Mapping[str, str]:
-    """Return person id -> what that approver wrote about a request; the last word of each."""
+def comments_of(view: View, request_id: str) -> Mapping[tuple[str, str], str]:
+    """Return (person id, verdict) -> what that approver wrote about a request with that verdict."""
     rows = view.rows(
-        select(Event.person_id, Event.leaf, EventText.salt, EventText.text)
+        select(Event.person_id, Event.type, Event.leaf, EventText.salt, EventText.text)
         .join(EventText, EventText.event_id == Event.id)
-        .where(Event.request_id == request_id, Event.type.in_(_TYPES), EventText.name == COMMENT)
+        .where(Event.request_id == request_id, Event.type.in_(_VERDICT_OF), EventText.name == COMMENT)
         .order_by(Event.id)
     )
     return {
-        person: text
-        for person, leaf, salt, text in rows
+        (person, _VERDICT_OF[kind]): text
+        for person, kind, leaf, salt, text in rows
         if json.loads(leaf)["texts"].get(COMMENT) == salted_digest(text, b64u_decode(salt))
     }

@@ -156,7 +156,8 @@ class Desk:
         """Return what approvers wrote, each with its author."""
         found = comments_of(self.view, request_id)
         return [
-            (self.voice.said("%(name)s wrote", name=self.name_of(key)), visible(text)) for key, text in found.items()
+            (self.voice.said("%(name)s wrote", name=self.name_of(key)), visible(text))
+            for (key, _), text in found.items()
         ]
 
     def page(self, path: str) -> str:

@@ -117,10 +117,10 @@ def _refusal(
         return "unknown_step"
     if requester in vote.persons:
         return "requester"
+    if vote.verdict == "deny":
+        return None  # also of a person who approved before: the later word holds
     if any(other.persons & vote.persons for other in counted):
         return "same_person"
-    if vote.verdict == "deny":
-        return None
     if vote.verdict != "approve":
         return "unknown_verdict"
     if step.after is not None and per_step[step.after] < steps[step.after].count:

@@ -461,12 +461,12 @@ class Asked(Sealed, Base):
 
 
 class Approval(Sealed, Base):
-    """One approver's verdict with its evidence."""
+    """One approver's verdict with its evidence; a refusal after an approval is a row of its own (ADR 0050)."""
 
     __tablename__ = "approval"
     LATER = frozenset({"set_id", "deputy_of", "deputation_id"})
     __table_args__ = (
-        UniqueConstraint("request_id", "person_id"),
+        UniqueConstraint("request_id", "person_id", "verdict"),
         Index("approval_given", "verdict", "given_at", "person_id", "request_id"),
     )
     id: Mapped[str] = _key()

@@ -96,13 +96,13 @@ def request_json(row: AccessRequest) -> dict[str, Any]:
     }
 
 
-def vote_json(vote: Approval, written: Mapping[str, str]) -> dict[str, Any]:
+def vote_json(vote: Approval, written: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     """Return a verdict with the comment that its person wrote."""
     return {
         "step": vote.step,
         "verdict": vote.verdict,
         "person_id": vote.person_id,
-        "comment": written.get(vote.person_id, ""),
+        "comment": written.get((vote.person_id, vote.verdict), ""),
     }
 
 

@@ -253,6 +253,17 @@ def test_a_requester_whom_different_approvers_refuse_again_and_again_is_put_on_h
 
 
 @pytest.mark.covers("R26")
+def test_a_refusal_after_an_approval_counts_like_any_other(world: World) -> None:
+    limited(world, denials_before_hold=2)
+    assert refused_by(world, "drita") == [0]
+    filed = world.filed(entitlement="releaser", inputs={"order": "TR-000009", "amount_cents": 5})
+    world.approved("blerim", filed.request.id)
+    deny(world, "blerim", filed.request.id)
+    with world.broker.read() as view:
+        assert len(view.all(select(Hold).where(Hold.subject_id == world.person("arta")))) == 1
+
+
+@pytest.mark.covers("R26")
 def test_one_approver_alone_puts_nobody_on_hold_but_administrators_are_told_once(world: World) -> None:
     limited(world, denials_before_hold=2)
     assert refused_by(world, "drita", "drita", "drita") == [0, 0, 0]

@@ -81,9 +81,13 @@ def test_one_denial_ends_it() -> None:
     assert counted(CHAIN, no("dea", "owner")).denied
 
 
-def test_who_has_approved_no_longer_denies_by_voting_again() -> None:
-    found = counted(TWO, yes("ben"), no("ben"))
-    assert (found.denied, reasons(found)) == (False, ["same_person"])
+def test_who_has_approved_may_still_deny() -> None:
+    found = counted(TWO, yes("ben"), yes("cem"), no("ben"))
+    assert (found.met, found.denied, found.open_steps, reasons(found)) == (False, True, (), [])
+
+
+def test_who_has_approved_does_not_approve_again() -> None:
+    assert reasons(counted(TWO, yes("ben"), yes("ben"))) == ["same_person"]
 
 
 @pytest.mark.parametrize(

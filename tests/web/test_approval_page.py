@@ -199,6 +199,26 @@ def test_denying_on_the_page_is_one_tap_and_offers_the_signature_afterwards(site
     assert "Sign the refusal" not in site.get(f"/approvals/{filed.request.id}").get_data(as_text=True)
 
 
+def test_a_denial_after_an_approval_is_told_as_a_denial_and_is_signed_too(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/api/requests/{filed.request.id}"
+    assert site.as_("blerim").ceremony("blerim", f"{path}/approval", {"comment": "Looks right."}).status_code == 200
+    assert site.form(f"/approvals/{filed.request.id}/deny", comment="The order was cancelled.").status_code == 303
+    page = BeautifulSoup(site.get(f"/approvals/{filed.request.id}").text, "html.parser")
+    said = [" ".join(vote.get_text().split()) for vote in page.select(".vote")]
+    assert [("Looks right." in one, "The order was cancelled." in one, "not signed" in one) for one in said] == [
+        (True, False, False),
+        (False, True, True),
+    ]
+    assert "Sign the refusal" in page.get_text()
+    assert site.ceremony("blerim", f"{path}/denial").status_code == 200
+    votes = site.as_("arta").get(path).json["votes"]
+    assert [(vote["verdict"], vote["comment"]) for vote in votes] == [
+        ("approve", "Looks right."),
+        ("deny", "The order was cancelled."),
+    ]
+
+
 def test_approving_over_the_api_ends_in_a_grant(site: Site) -> None:
     filed = site.world.filed(entitlement="releaser")
     path = f"/api/requests/{filed.request.id}/approval"
