@@ -30,7 +30,7 @@ from jitaccess.identity.people import admins
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import Lease, Person
+from jitaccess.store.tables import Grant, Lease, Person
 
 log = logging.getLogger(__name__)
 CLAIM_FOR = timedelta(seconds=60)
@@ -151,9 +151,19 @@ class Revoker:
         if not tx.intact(lease):
             # The row was changed outside the broker: what it says of place and name might send us to a stranger's account.
             where = self._configured(tx, lease.target) if lease.id in effect.name else None
+        elif "connector" in stored:
+            where = self._renewed(tx, lease.target, connector)
         known = isinstance(lease.proof, dict) and "applied" in lease.proof
         born_by = None if known else apply_by(lease) + LATE_BIRTH
         return Claimed(lease.id, lease.person_id, lease.target, effect, where, born_by)
+
+    def _renewed(self, tx: Tx, target: str, made_with: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """Return the configuration in force where it names the same place: what was made with an old certificate ends with the new one."""
+        present = self._configured(tx, target)
+        kind = self._broker.targets.kinds.get(str(made_with["kind"]))
+        return (
+            present if present is not None and kind is not None and kind.same_place(made_with, present) else made_with
+        )
 
     def _configured(self, tx: Tx, target: str) -> Mapping[str, JsonValue] | None:
         try:
@@ -398,7 +408,7 @@ def close_stuck(tx: Tx, lease_id: str, *, reason: str) -> None:
 
 
 def still_needed(view: View, broker: Broker, new: PolicySet) -> list[str]:
-    """Return the targets with live credentials that a new set removes or points elsewhere (R52)."""
+    """Return the targets with live credentials that a new set removes or points elsewhere, or whose entitlement in use it changes (R52)."""
     rows = view.unchecked_all(
         select(Lease).where(
             Lease.state.in_((*LIVE_LEASES, *ENDING_LEASES)), Lease.connector.not_in(broker.targets.inside())
@@ -408,6 +418,22 @@ def still_needed(view: View, broker: Broker, new: PolicySet) -> list[str]:
     for row in rows:
         facts = new.targets.get(row.target)
         made_at = cast("dict[str, JsonValue]", row.effect).get("connector")
-        if facts is None or (made_at is not None and dict(facts.connector) != made_at):
+        if facts is None:
             moved.add(row.target)
+        elif made_at is not None and row.target not in moved:
+            grant = view.unchecked_get(Grant, row.grant_id)
+            used = grant.entitlement if grant is not None else ""
+            if not _still_there(broker, cast("dict[str, JsonValue]", made_at), facts.connector, used):
+                moved.add(row.target)
     return sorted(moved)
+
+
+def _still_there(
+    broker: Broker, before: Mapping[str, JsonValue], after: Mapping[str, JsonValue], entitlement: str
+) -> bool:
+    """Say whether a lease that was made with one configuration can be ended with another, and its entitlement means the same."""
+    meanings = [
+        cast("Mapping[str, JsonValue]", found.get("entitlements", {})).get(entitlement) for found in (before, after)
+    ]
+    kind = broker.targets.kinds.get(str(before["kind"]))
+    return kind is not None and meanings[0] == meanings[1] and kind.same_place(before, after)

@@ -239,10 +239,13 @@ class Ticker:
         log.info("ready: %d overdue grants ended", overdue)
 
     def _end_overdue(self) -> int:
-        """What fell due while nobody ran ends now, before the first new grant. Errors here stop the start: nothing is granted."""
+        """What fell due while nobody ran ends now, before the first new grant. Errors here stop the start: nothing is granted.
+
+        In the store all of it ends; on targets it is begun, each in a thread of its own: one that hangs must not hold up the start.
+        """
         ended = end_due_grants(self._broker) + end_unused_grants(self._broker)
         expire_requests(self._broker)
-        self._revoker.run()
+        self._revoker.run(wait_s=0)
         return ended
 
     def _every(self, seconds: float, name: str, act: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Protocol, cast
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from jitaccess.proof.canonical import JsonValue
 
@@ -353,9 +353,23 @@ class ConnectorKind:
     """Whether hosts of the target come and fetch (its connectors are a Publisher too), instead of being called."""
     looks: bool = False
     """Whether its connectors are `Looking`: the broker asks them before it plans, and what they say is part of the intent."""
+    place: tuple[str, ...] | None = None
+    """Keys of the configuration that say where something was made: while a lease lives they stay as they are. None: all keys."""
+    grows: tuple[str, ...] = ()
+    """Keys of lists to which may be added while a lease lives, and from which nothing may be taken."""
     enforces: Callable[[Mapping[str, JsonValue]], EnforcesExpiry] | None = None
     """Configuration -> what a target with it ends by itself, where that differs within the kind; `enforces_expiry` is the least."""
 
     def enforced(self, connector: Mapping[str, JsonValue]) -> EnforcesExpiry:
         """Return what a target with this configuration ends by itself."""
         return self.enforces_expiry if self.enforces is None else self.enforces(connector)
+
+    def same_place(self, before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> bool:
+        """Say whether what was made with one configuration can be found and ended with another; entitlements are not looked at."""
+        try:
+            one, two = (self.config.model_validate(dict(found)).model_dump() for found in (before, after))
+        except ValidationError:
+            return dict(before) == dict(after)
+        fixed = ("kind", *self.place) if self.place is not None else {*one, *two} - {"entitlements"}
+        still = all(one.get(key) == two.get(key) for key in fixed)
+        return still and all(part in two[key] for key in self.grows for part in one[key])

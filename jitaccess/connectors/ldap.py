@@ -876,4 +876,5 @@ KIND = ConnectorKind(
     enforces=_enforces,
     shared=True,
     looks=True,
+    place=("host", "port", "leases", "dynamic", "member"),
 )

@@ -784,5 +784,10 @@ def setup(config: MariadbConfig | None) -> str:
 
 
 KIND = ConnectorKind(
-    "mariadb", MariadbConfig, MariadbConnector, setup, enforces_expiry=EnforcesExpiry.LOGINS_AND_SESSIONS
+    "mariadb",
+    MariadbConfig,
+    MariadbConnector,
+    setup,
+    enforces_expiry=EnforcesExpiry.LOGINS_AND_SESSIONS,
+    place=("host", "port"),
 )

@@ -702,4 +702,11 @@ GRANT EXECUTE ON FUNCTION jitaccess.fingerprints(), jitaccess.disable(text) TO {
 """
 
 
-KIND = ConnectorKind("postgresql", PostgresqlConfig, PostgresqlConnector, setup, enforces_expiry=EnforcesExpiry.LOGINS)
+KIND = ConnectorKind(
+    "postgresql",
+    PostgresqlConfig,
+    PostgresqlConnector,
+    setup,
+    enforces_expiry=EnforcesExpiry.LOGINS,
+    place=("host", "port"),
+)

@@ -562,5 +562,11 @@ def _enforces(connector: Mapping[str, JsonValue]) -> EnforcesExpiry:
 
 
 KIND = ConnectorKind(
-    "webhook", WebhookConfig, WebhookConnector, setup, enforces_expiry=EnforcesExpiry.NOTHING, enforces=_enforces
+    "webhook",
+    WebhookConfig,
+    WebhookConnector,
+    setup,
+    enforces_expiry=EnforcesExpiry.NOTHING,
+    enforces=_enforces,
+    place=("url",),
 )

@@ -2,19 +2,21 @@
 
 import copy
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import Field
 from sqlalchemy import func, select
 
-from jitaccess.broker import changes, handover, issue
+from jitaccess.broker import changes, handover, issue, policies
 from jitaccess.broker.cut import STUCK_AFTER, Revoker, end_stale_issuing, isolated, still_needed
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import stuck
-from jitaccess.broker.sweep import end_due_grants
+from jitaccess.broker.sweep import Ticker, end_due_grants
 from jitaccess.broker.targets import APPLY_LIMIT, LATE_BIRTH
-from jitaccess.connectors.contract import Effect, Given, Unreachable, is_own_account
+from jitaccess.connectors.contract import Effect, Given, KindConfig, Unreachable, is_own_account
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.demo.cast import FOUNDERS
 from jitaccess.domain.events import EventType
@@ -224,6 +226,24 @@ def test_a_hanging_target_delays_no_other(world: World) -> None:
     assert lease(world, slow).state == LeaseState.REVOKED
 
 
+@pytest.mark.covers("R59", "T-22")
+def test_a_start_waits_for_no_target_that_hangs(sqlite_world: World) -> None:
+    world, hanging = sqlite_world, FakeConnector()
+    key = with_target(world, hanging)
+    hanging.faults["cut"] = "hang"
+    world.advance(timedelta(seconds=600))
+    ticker = Ticker(world.broker)
+    started = threading.Thread(target=ticker.permit)
+    started.start()
+    started.join(15)
+    assert not started.is_alive(), "half of what a sweep that was asked for waits for targets"
+    assert world.broker.may_grant.is_set()
+    assert lease(world, key).state == LeaseState.REVOKING
+    hanging.released.set()
+    ticker.stop()
+    assert lease(world, key).state == LeaseState.REVOKED
+
+
 @pytest.mark.covers("R51")
 def test_a_row_changed_by_sql_never_says_where_to_call_or_what_to_delete(sqlite_world: World) -> None:
     world, fake = sqlite_world, FakeConnector()
@@ -419,6 +439,68 @@ def test_a_target_with_live_credentials_is_neither_removed_nor_pointed_elsewhere
     world.advance(timedelta(seconds=700))
     world.sweep()
     assert needed(world, document) == []
+
+
+class PlacedConfig(KindConfig):
+    """A target of which the place is its audience and its hosts."""
+
+    kind: str
+    audience: str
+    initiate_login: str | None = None
+    root_ca: str = "old.pem"
+    hosts: list[str] = Field(default_factory=lambda: ["one"])
+    entitlements: dict[str, str] = Field(default_factory=dict)
+
+
+@pytest.mark.covers("R51", "R52")
+def test_what_is_no_place_may_change_while_credentials_live_and_they_end_with_what_is_in_force(
+    sqlite_world: World,
+) -> None:
+    world, fake, used = sqlite_world, FakeConnector(), list[str]()
+    template = fake_kind(fake, "token", config=PlacedConfig)
+    kind = replace(
+        template, place=("audience",), grows=("hosts",), open=lambda found, _: used.append(found.root_ca) or fake
+    )
+    world.use_kind(kind)
+    document = _active(world)
+    entitlements = list(document["targets"]["treasury"]["entitlements"])
+    _activate(world, document, entitlements=dict.fromkeys(entitlements, "as ever"))
+    found = opened(world, granted(world))
+    assert isinstance(found, Opened)
+    with world.broker.read() as view:
+        mine = view.require(Grant, found.lease.grant_id).entitlement
+    others = {name: "as ever" if name == mine else "other" for name in entitlements} | {"new": "more"}
+    document = _active(world)
+    connector = document["targets"]["treasury"]["connector"]
+    for harmless in ({"root_ca": "new.pem"}, {"hosts": ["two", "one"]}, {"entitlements": others}):
+        assert _with(world, document, connector | harmless) == [], harmless
+    gone = {name: text for name, text in others.items() if name != mine}
+    for moved in ({"audience": "https://else.example"}, {"hosts": ["two"]}, {"entitlements": gone}):
+        assert _with(world, document, connector | moved) == ["treasury"], moved
+    _activate(world, document, root_ca="new.pem")
+    used.clear()
+    world.advance(timedelta(seconds=700))
+    world.sweep()
+    assert lease(world, found.lease.id).state == LeaseState.REVOKED
+    assert used == ["new.pem"], "the old file may be gone"
+
+
+def _active(world: World) -> dict[str, Any]:
+    with world.broker.read() as view:
+        return copy.deepcopy(dict(world.broker.policies.active(view).document))
+
+
+def _activate(world: World, document: dict[str, Any], **connector: Any) -> None:
+    changed = copy.deepcopy(document)
+    changed["targets"]["treasury"]["connector"].update(connector)
+    with world.broker.begin(SYSTEM) as tx:
+        policies.activate(tx, policies.propose(tx, PolicySet.from_document(changed), by="test"))
+
+
+def _with(world: World, document: dict[str, Any], connector: dict[str, Any]) -> list[str]:
+    changed = copy.deepcopy(document)
+    changed["targets"]["treasury"]["connector"] = connector
+    return needed(world, changed)
 
 
 def needed(world: World, document: dict[str, Any]) -> list[str]:

@@ -12,7 +12,17 @@ from pydantic import Field
 
 from jitaccess.broker.targets import Targets, secret_files
 from jitaccess.clock import SystemClock
-from jitaccess.connectors import ENTRY_POINTS, OWN, config_models, kinds_at, load_kinds
+from jitaccess.connectors import (
+    ENTRY_POINTS,
+    OWN,
+    config_models,
+    kinds_at,
+    ldap,
+    load_kinds,
+    mariadb,
+    postgresql,
+    webhook,
+)
 from jitaccess.connectors.contract import (
     KindConfig,
     LeaseSpec,
@@ -23,10 +33,12 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.connectors.fake import FakeConfig, FakeConnector, fake_kind
+from jitaccess.connectors.ssh_ca.config import SshCaConfig
 from jitaccess.errors import JitError
 from jitaccess.policy.load import load
 from jitaccess.policy.problems import PolicyErrors
 from jitaccess.policy.schema import json_schema
+from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.ids import new_id, new_secret
 from tests.support.policy_sets import MONDAY, document, rule, text
 from tests.support.sources import ROOT
@@ -176,3 +188,44 @@ def test_a_target_has_one_connector_for_each_configuration() -> None:
         targets.at("a", {"kind": "gone"})
     with pytest.raises(JitError):
         targets.at("a", {"kind": "fake", "wrong": 1})
+
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1RnKyvcFGQXSjBSTWkzRkWbjDeFDoBTrgDsO2JLSk0"
+SSH = SshCaConfig.model_validate(
+    {
+        "kind": "ssh_ca",
+        "secret": "authority",
+        "hosts": [{"name": "db1", "key": PUBLIC_KEY}],
+        "entitlements": {"operator": {"principal": "operator", "account": "ops"}},
+    }
+)
+HOST: JsonValue = {"name": "db2", "port": 22, "key": PUBLIC_KEY}
+
+
+@pytest.mark.covers("R52")
+@pytest.mark.parametrize(
+    ("example", "harmless", "moved"),
+    [
+        (postgresql.EXAMPLE, {"root_ca": "/new.pem", "user": "other", "secret": "other"}, {"host": "other.example"}),
+        (mariadb.EXAMPLE, {"root_ca": "/new.pem", "account_host": "10.%"}, {"port": 3307}),
+        (ldap.EXAMPLE, {"root_ca": "/new.pem", "secret": "other"}, {"leases": "ou=other,dc=example"}),
+        (ldap.EXAMPLE, {"tls": "starttls"}, {"dynamic": False}),
+        (webhook.EXAMPLE, {"root_ca": "/new.pem", "timeout_s": 3}, {"url": "https://other.example/"}),
+        (
+            SSH,
+            {"hosts": [*(one.model_dump() for one in SSH.hosts), HOST]},
+            {"hosts": [HOST]},
+        ),
+        (SSH, {"silent_after_s": 30}, {"secret": "other"}),
+    ],
+)
+def test_each_kind_says_which_of_its_keys_are_the_place(
+    example: KindConfig, harmless: dict[str, JsonValue], moved: dict[str, JsonValue]
+) -> None:
+    before = example.model_dump(mode="json")
+    kind = load_kinds()[str(before["kind"])]
+    assert kind.same_place(before, before | harmless)
+    assert not kind.same_place(before, before | moved)
+    spelt_out = {key: value for key, value in before.items() if value != type(example).model_fields[key].default}
+    assert kind.same_place(before, spelt_out), "what is left out is what it is by default"
+    assert not kind.same_place(before, before | {"nonsense": 1})

@@ -31,4 +31,6 @@ KIND = ConnectorKind(
     enforces=_enforces,
     gives=(Given(GIVEN, told("Your public key: the line in your .pub file"), MAX_LINE),),
     publishes=True,
+    place=("secret",),
+    grows=("hosts",),
 )
