@@ -34,6 +34,7 @@ from jitaccess.connectors.contract import (
     LeaseSpec,
     Looking,
     NotDone,
+    NotReady,
     Unreachable,
     Unusable,
 )
@@ -618,6 +619,9 @@ def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused
     except (NotDone, Unreachable) as error:
         log.warning("apply of lease %s was not done (%s)", lease.id, type(error).__name__)
         _settle(broker, current, lease.id, LeaseState.FAILED)
+        if isinstance(error, NotReady):
+            text = told("The owner of this system has to put something right first; jitaccess targets probe says what.")
+            return Refused(Kind.UNAVAILABLE, "target_not_ready", text)
         return Refused(Kind.UNAVAILABLE, "target_refused", "The target made nothing. Try again.")
     except Exception as error:  # a target may fail in any way, and then nobody knows what it made: revoke it
         log.warning("apply of lease %s is uncertain (%s)", lease.id, type(error).__name__)

@@ -35,6 +35,10 @@ class NotDone(Exception):
     """Proof that a target call made nothing; any other error leaves it uncertain."""
 
 
+class NotReady(NotDone):
+    """Nothing was made, and trying again does not help: the target's owner has to put something right, which `probe` names."""
+
+
 class Unreachable(Exception):
     """The target cannot be reached now: no call of a batch was begun, and trying single ones would not help."""
 

@@ -1,7 +1,7 @@
 """A target in memory that misbehaves when told to: for tests and fault drills, never for people.
 
-Faults: `fail` (an error before anything), `lost_reply` (done, then an error), `not_done` (NotDone), `unreachable`, `hang` (waits for
-`released`).
+Faults: `fail` (an error before anything), `lost_reply` (done, then an error), `not_done` (NotDone), `not_ready` (NotReady),
+`unreachable`, `hang` (waits for `released`).
 """
 
 import threading
@@ -21,6 +21,7 @@ from jitaccess.connectors.contract import (
     KindConfig,
     LeaseSpec,
     NotDone,
+    NotReady,
     Proofs,
     Quarantined,
     Secret,
@@ -63,6 +64,8 @@ class FakeConnector:
             raise ConnectionError(f"the target refused {verb}")
         if fault == "not_done":
             raise NotDone(verb)
+        if fault == "not_ready":
+            raise NotReady(verb)
         if fault == "unreachable":
             raise Unreachable(verb)
         if fault == "hang":

@@ -19,8 +19,10 @@ CREATE TABLE IF NOT EXISTS jitaccess.lease (
   account VARCHAR(80) PRIMARY KEY,
   ends_at DATETIME(6) NULL COMMENT 'UTC',
   print CHAR(64) NOT NULL DEFAULT '' COMMENT 'digest of what the password was born with',
-  ended BOOLEAN NOT NULL DEFAULT FALSE
+  ended BOOLEAN NOT NULL DEFAULT FALSE,
+  role VARCHAR(255) NULL COMMENT 'what it was given'
 ) ENGINE = InnoDB;
+ALTER TABLE jitaccess.lease ADD COLUMN IF NOT EXISTS role VARCHAR(255) NULL COMMENT 'what it was given';
 CREATE TABLE IF NOT EXISTS jitaccess.leftover (
   id BIGINT AUTO_INCREMENT PRIMARY KEY,
   account VARCHAR(255) NOT NULL COMMENT 'who had made it',
@@ -91,6 +93,22 @@ CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.theirs(
 ) RETURNS BOOLEAN DETERMINISTIC NO SQL SQL SECURITY DEFINER
 RETURN IF(definer NOT LIKE '%@_%', FIND_IN_SET(TRIM(TRAILING '@' FROM definer), roles), FIND_IN_SET(SUBSTRING_INDEX(definer, '@', 1), names)) > 0 //
 
+-- The roles that these leases were given; where that was not written down yet, all that are lent.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.given(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)
+RETURNS TEXT CHARACTER SET utf8mb4 READS SQL DATA SQL SECURITY DEFINER
+RETURN (SELECT COALESCE(GROUP_CONCAT(DISTINCT IF(l.role IS NULL AND l.print <> '', jitaccess.lent(), l.role)), '')
+  FROM jitaccess.lease l WHERE FIND_IN_SET(l.account, names)) //
+
+-- One thing that runs as a role; NULL when there is none.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.runs_as(role_ VARCHAR(255) CHARACTER SET utf8mb4)
+RETURNS TEXT CHARACTER SET utf8mb4 READS SQL DATA SQL SECURITY DEFINER
+RETURN (SELECT CONCAT(LOWER(thing.kind), ' ', thing.db, '.', thing.name) FROM (
+    SELECT 'event' AS kind, db, name FROM mysql.event WHERE jitaccess.theirs(definer, '', role_)
+    UNION ALL SELECT type, db, name FROM mysql.proc WHERE jitaccess.theirs(definer, '', role_)
+    UNION ALL SELECT 'trigger', TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE jitaccess.theirs(DEFINER, '', role_)
+    UNION ALL SELECT 'view', TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE jitaccess.theirs(DEFINER, '', role_)
+  ) thing LIMIT 1) //
+
 -- End the sessions of these accounts; left_: how many there were. Inside somebody's routine a session goes by the name of the routine's
 -- definer in the process list; performance_schema goes on to show who logged in. events: end the threads of events too.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.hunt(
@@ -131,7 +149,8 @@ BEGIN
   END IF;
 END //
 
--- Drop the code of these leases; its text is kept in jitaccess.leftover. What runs with the rights of a lent role counts as theirs.
+-- Drop the code of these leases; its text is kept in jitaccess.leftover. What runs as the role that they were given counts as theirs: when
+-- the first of its leases that still live was made, nothing did (see make).
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.forget_events(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4, OUT gone INT)
 SQL SECURITY DEFINER
 BEGIN
@@ -215,7 +234,7 @@ END //
 CREATE OR REPLACE DEFINER = <<keeper>> EVENT jitaccess.tick ON SCHEDULE EVERY 1 SECOND ON COMPLETION PRESERVE ENABLE
 DO CALL jitaccess.expire() //
 
--- Make the account of a lease. Error 31001 proves that nothing was made. A make that is overtaken by cut or bury undoes itself: both write
+-- Make the account of a lease. Error 31001 proves that nothing was made; 31004 in its text says that the owner has to act. A make that is overtaken by cut or bury undoes itself: both write
 -- `ended` before they lock, and this reads it after it unlocked.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.make(
   account VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
@@ -243,23 +262,31 @@ BEGIN
     IF taken THEN
       DELETE FROM jitaccess.lease WHERE lease.account = account AND NOT ended;
     END IF;
-    SET said = CONCAT('nothing was made: ', code, IF(code = 31001, CONCAT(' ', said), ''));
+    SET said = CONCAT('nothing was made: ', code, IF(code IN (31001, 31004), CONCAT(' ', said), ''));
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = said;
   END;
   CALL jitaccess.guard_names(account);
   IF @@GLOBAL.event_scheduler <> 'ON' OR NOT EXISTS (
     SELECT 1 FROM mysql.event WHERE event.db = 'jitaccess' AND event.name = 'tick' AND event.status = 'ENABLED'
   ) THEN
-    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'the server does not end accounts: event_scheduler or the event is off';
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = 'the server does not end accounts: event_scheduler or the event is off';
   END IF;
   IF all_seen AND NOT @@performance_schema THEN
-    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'the server does not show all sessions: performance_schema is off';
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = 'the server does not show all sessions: performance_schema is off';
   END IF;
   SELECT UTC_TIMESTAMP(6) >= deadline OR UTC_TIMESTAMP(6) >= ends OR NOT FIND_IN_SET(role_, jitaccess.lent()) INTO wrong;
   IF wrong OR wrong IS NULL THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = 'too late, or not a role that may be lent';
   END IF;
-  INSERT INTO jitaccess.lease (account, ends_at, print) VALUES (account, ends, SHA2(verifier, 256));
+  -- Nobody can tell afterwards who made what runs as a role. So there is nothing when it is lent, and what comes then is a leftover.
+  IF NOT EXISTS (SELECT 1 FROM jitaccess.lease l WHERE l.role = role_) THEN
+    SET said = jitaccess.runs_as(role_);
+    IF said IS NOT NULL THEN
+      SET said = LEFT(CONCAT(said, ' runs as the role ', role_, ' since before: give it another definer'), 400);
+      SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = said;
+    END IF;
+  END IF;
+  INSERT INTO jitaccess.lease (account, ends_at, print, role) VALUES (account, ends, SHA2(verifier, 256), role_);
   SET taken = TRUE;
   CALL jitaccess.run(CONCAT(
     'CREATE USER ', name, ' IDENTIFIED VIA mysql_native_password USING ', QUOTE(verifier), IF(secured, ' REQUIRE SSL', ''),
@@ -291,7 +318,7 @@ END //
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.cut(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin) SQL SECURITY DEFINER
 BEGIN
   DECLARE open_, gone INT DEFAULT 0;
-  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.lent();
+  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.given(names);
   CALL jitaccess.guard_names(names);
   UPDATE jitaccess.lease SET ended = TRUE WHERE FIND_IN_SET(account, names);
   FOR one IN (
@@ -315,7 +342,7 @@ END //
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.clean(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin) SQL SECURITY DEFINER
 BEGIN
   DECLARE gone INT DEFAULT 0;
-  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.lent();
+  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.given(names);
   CALL jitaccess.guard_names(names);
   CALL jitaccess.forget(names, roles, gone);
   FOR one IN (SELECT User, Host, JSON_VALUE(Priv, '$.is_role') AS role_ FROM mysql.global_priv WHERE FIND_IN_SET(User, names)) DO
@@ -353,7 +380,7 @@ BEGIN
   SELECT User, Host, Db, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv;
   SELECT User, Host, Role, Admin_option FROM mysql.roles_mapping;
   SELECT User, Host, Proxied_user, Proxied_host FROM mysql.proxies_priv;
-  SELECT account, ends_at, print, ended FROM jitaccess.lease;
+  SELECT account, ends_at, print, ended, role FROM jitaccess.lease;
   SELECT USER AS user, COUNT(*) AS sessions FROM (
     SELECT p.ID, COALESCE(t.PROCESSLIST_USER, p.USER) AS USER
     FROM information_schema.PROCESSLIST p LEFT JOIN performance_schema.threads t ON t.PROCESSLIST_ID = p.ID

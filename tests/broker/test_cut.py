@@ -298,12 +298,13 @@ def test_a_lease_whose_issuer_died_is_ended_and_can_be_opened_anew(world: World)
     assert isinstance(opened(world, grant), Opened)
 
 
-@pytest.mark.parametrize("fault", ["not_done", "unreachable"])
+@pytest.mark.parametrize("fault", ["not_done", "not_ready", "unreachable"])
 def test_a_target_that_proves_that_it_made_nothing_leaves_nothing_to_revoke(world: World, fault: str) -> None:
     fake, grant = outside(world), granted(world)
     fake.faults["apply"] = fault
     refused = opened(world, grant)
     assert isinstance(refused, Refused)
+    assert refused.code == ("target_not_ready" if fault == "not_ready" else "target_refused")
     assert only_lease(world).state == LeaseState.FAILED
     fake.faults.clear()
     assert isinstance(opened(world, grant), Opened)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from jitaccess.connectors.contract import (
     Effect,
     Inventory,
     NotDone,
+    NotReady,
     Secret,
     Unreachable,
 )
@@ -271,6 +273,59 @@ def test_code_left_behind_runs_for_nobody_and_its_text_is_kept(bench: Any, conne
     bench.server.run("DELETE FROM app.thing WHERE id = 7", "DROP TABLE app.mine")
 
 
+@pytest.mark.covers("R50", "R54")
+@pytest.mark.parametrize(
+    ("made", "gone"),
+    [
+        ("VIEW app.official AS SELECT note FROM app.thing", "VIEW app.official"),
+        ("FUNCTION app.official() RETURNS INT RETURN 1", "FUNCTION app.official"),
+        ("EVENT app.official ON SCHEDULE EVERY 1 HOUR DO SELECT 1", "EVENT app.official"),
+        (
+            "TRIGGER app.official BEFORE INSERT ON app.thing FOR EACH ROW SET NEW.note = NEW.note",
+            "TRIGGER app.official",
+        ),
+    ],
+)
+def test_a_role_that_something_of_the_owners_runs_as_is_not_lent_and_nothing_of_it_is_dropped(
+    bench: Any, connector: Connector, made: str, gone: str
+) -> None:
+    bench.server.run(f"CREATE DEFINER = app_write {made}")
+    try:
+        before = bench.accounts()
+        with pytest.raises(NotReady, match="official runs as the role app_write since before"):
+            born(bench, connector)
+        assert bench.accounts() == before
+        assert any("app.official runs as it, since before" in line for line in connector.probe())
+    finally:
+        bench.server.run(f"DROP {gone}")  # it is still there
+    effect, _ = born(bench, connector)
+    end(connector, effect)
+
+
+@pytest.mark.covers("R50")
+def test_what_a_lease_left_as_its_role_holds_no_other_up_and_another_roles_end_drops_nothing_of_it(
+    bench: Any, connector: Connector
+) -> None:
+    bench.server.run("CREATE ROLE app_read", "GRANT SELECT ON app.* TO app_read")
+    bench.server.run("GRANT app_read TO jit_keeper@localhost WITH ADMIN OPTION")
+    roles = {"writer": {"role": "app_write"}, "reader": {"role": "app_read"}}
+    both = open_connector(bench, {**bench.config(), "entitlements": roles})
+    first, credential = born(bench, both)
+    with bench.login(credential) as session:
+        session.run("CREATE DEFINER = CURRENT_ROLE FUNCTION app.as_role() RETURNS INT RETURN 1")
+    assert any("made since it was lent" in line for line in both.probe())
+    second, _ = born(bench, both)
+    reader = both.plan(replace(spec_of(bench), entitlement="reader"))
+    both.apply(reader, soon())
+    end(both, reader)
+    assert bench.server.run("SELECT 1 FROM mysql.proc WHERE name = 'as_role'") == [(1,)]
+    end(both, first)
+    assert bench.server.run("SELECT 1 FROM mysql.proc WHERE name = 'as_role'") == []
+    end(both, second)
+    both.close()
+    bench.server.run("DROP ROLE app_read")
+
+
 @pytest.mark.covers("R50", "R51")
 def test_rights_given_by_hand_in_other_databases_go_with_the_account(bench: Any, connector: Connector) -> None:
     effect, credential = born(bench, connector)
@@ -355,11 +410,11 @@ def test_roles_events_and_definers_without_an_account_are_seen(bench: Any, conne
     assert "runs event app.robot" in seen["role app_write"].rights
     assert "runs event app.mine" in seen["root@localhost"].rights
     assert "INSERT on app.*" in seen["role app_write"].rights
-    assert any("runs event app.robot; the next revocation" in line for line in connector.probe())
+    assert any("not lent while event app.robot runs as it, since before" in line for line in connector.probe())
     assert connector.quarantine(name, remove=True).done
     assert bench.server.run("SELECT 1 FROM mysql.proc WHERE name = 'orphan'") == []
-    assert bench.server.run("SELECT name FROM mysql.event WHERE db = 'app'") == [("mine",)]
-    bench.server.run("DROP EVENT app.mine")
+    assert bench.server.run("SELECT name FROM mysql.event WHERE db = 'app'") == [("mine",), ("robot",)]
+    bench.server.run("DROP EVENT app.mine", "DROP EVENT app.robot")
 
 
 @pytest.mark.covers("R57")
