@@ -5,7 +5,7 @@ the sealed record of who was asked narrow it. Nothing here lowers a count: a lim
 says so; escalation brings more people. The wait is reckoned within what the requester signed, never from a row's own time alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -29,7 +29,6 @@ from jitaccess.proof.quorum import Step, Tally, Vote
 from jitaccess.proof.statements import FilingStatement
 from jitaccess.store.db import Tx, View
 from jitaccess.store.find import Count
-from jitaccess.store.ids import shuffled
 from jitaccess.store.tables import AccessRequest, Approval, Asked, Outbox
 
 DEFAULT_PENDING_S = 3600
@@ -45,6 +44,20 @@ WAITING = Count(
     ).where(AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > bindparam("now"))
 )
 """Requests that wait: of one person, and for one target."""
+WITHDRAWN = Count(
+    select(func.count()).where(
+        AccessRequest.person_id == bindparam("person_id"),
+        AccessRequest.state == RequestState.WITHDRAWN.value,
+        AccessRequest.decided_at > bindparam("since"),
+    )
+)
+"""Requests that one person took back lately: they count like waiting ones, or taking back would be a way around every limit."""
+WITHDRAWN_COUNTS = timedelta(hours=1)
+LOT = "lot"
+"""What the order of a lot is derived for, under the seal key."""
+LOT_LASTS_S = 86_400
+COUNTED_AT_ONCE = 500
+"""People whose notices one read counts."""
 NAMED_AT_MOST = 50
 """Ids of people that an event's body lists; the sealed row lists all."""
 
@@ -147,11 +160,12 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
         return None  # it does not wait, and asks nobody
     limits = broker.settings.limits
     mine, theirs = view.count(WAITING, now=view.now, person_id=person_id, target=target)
-    if mine >= limits.open_per_requester:
+    (withdrawn,) = view.count(WITHDRAWN, person_id=person_id, since=view.now - WITHDRAWN_COUNTS)
+    if mine + withdrawn >= limits.open_per_requester:
         return Refused(
             Kind.RATE_LIMITED,
             "too_many_open",
-            "You have as many requests waiting as is allowed. Withdraw one, or wait until one is answered.",
+            "You have as many requests waiting, or withdrawn within the hour, as is allowed. Wait until one is answered.",
         )
     if theirs >= limits.open_per_target:
         return Refused(
@@ -162,7 +176,7 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
     signers = could_sign(terms.approval, register=register(view), requester=person_id)
     for step in terms.approval.steps:
         people = signers[step.name]
-        if step.after is None and people and people <= _busy(view, broker, people):
+        if step.after is None and people and all(part <= _busy(view, broker, part) for part in _parts(people)):
             return Refused(
                 Kind.RATE_LIMITED,
                 "approvers_busy",
@@ -171,11 +185,16 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
     return None
 
 
+def _parts(people: frozenset[str]) -> Iterator[frozenset[str]]:
+    """Give people in parts that are counted at once."""
+    order = sorted(people)
+    for start in range(0, len(order), COUNTED_AT_ONCE):
+        yield frozenset(order[start : start + COUNTED_AT_ONCE])
+
+
 def _busy(view: View, broker: Broker, people: frozenset[str]) -> frozenset[str]:
-    """Return who of them is at a limit: requests asked about and still waiting, or requests told of within the hour."""
+    """Return who of a part is at a limit: requests asked about and still waiting, or requests told of within the hour."""
     limits = broker.settings.limits
-    if len(people) > NAMED_AT_MOST:
-        return frozenset()  # so many people are not all at a limit; counting them all would cost more than it spares
     wanted = (Outbox.kind == "approval_wanted", Outbox.person_id.in_(sorted(people)))
     told = select(Outbox.person_id, func.count(Outbox.subject_id.distinct())).group_by(Outbox.person_id)
     lately = told.where(*wanted, Outbox.created_at > view.now - timedelta(hours=1))
@@ -214,7 +233,8 @@ def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vot
         ))  # fmt: skip
         if before is None:  # 2
             now = signers_of(step, approval, register=people, requester=request.person_id, waited_s=0) & able
-            total += _ask(tx, broker, request, step, *_first(approval, step, now, people), number=0)
+            order = _drawn_order(broker, request, step, now)
+            total += _ask(tx, broker, request, step, *_first(approval, step, order, people), number=0)
             before = by_step(asked_of(tx, request.id)).get(step.name, frozenset())
         groups = approval.escalated(step.name, waited)
         added = frozenset(p for group in groups for p in people.members(group)) & able - before  # 3
@@ -233,15 +253,24 @@ def _free(
     return frozenset(p for p in able - signed if people.persons[p].institution not in institutions)
 
 
-def _first(approval: ApprovalTerms, step: Step, able: frozenset[str], people: RegisterView) -> tuple[str, list[str]]:
-    """Return how a step asks at first, and whom: everybody, or as many as the terms draw.
+def _drawn_order(broker: Broker, request: AccessRequest, step: Step, able: frozenset[str]) -> list[str]:
+    """Return the able in the order of the lot: the same all day (UTC) for one person, right and step (ADR 0051).
+
+    Nobody without the seal key can foresee it, and whoever withdraws and asks again meets the same people.
+    """
+    day = to_epoch_s(request.created_at) // LOT_LASTS_S
+    about = f"{request.person_id}/{request.target}/{request.entitlement}/{step.name}"
+    return sorted(able, key=lambda person: broker.db.seals.make(LOT, about, day, "", person))
+
+
+def _first(approval: ApprovalTerms, step: Step, order: list[str], people: RegisterView) -> tuple[str, list[str]]:
+    """Return how a step asks at first, and whom: everybody, or as many of an order as the terms draw.
 
     With distinct institutions the lot falls on different ones first, so that those who were drawn can meet the step by themselves.
     """
     wanted = approval.reach_of(step.name).people
-    if wanted is None or wanted >= len(able):
-        return "everybody", sorted(able)
-    order = shuffled(able)
+    if wanted is None or wanted >= len(order):
+        return "everybody", sorted(order)
     if "institution" in approval.distinct:
         seen: set[str] = set()
         heads: list[str] = []
@@ -256,8 +285,11 @@ def _first(approval: ApprovalTerms, step: Step, able: frozenset[str], people: Re
 def _ask(
     tx: Tx, broker: Broker, request: AccessRequest, step: Step, how: str, people: list[str], *, number: int
 ) -> int:
-    """Record who is asked (4), and write their notices; those above a limit get theirs later."""
-    busy = _busy(tx, broker, frozenset(people))
+    """Record who is asked (4), and write their notices and their deputies'; those above a limit get theirs later."""
+    approval = Terms.from_document(request.terms).approval
+    lent = deputies_of(tx, frozenset(people), approval) if approval is not None else frozenset[str]()
+    told = {*people} | (lent - {request.person_id})
+    busy = frozenset[str]().union(*(_busy(tx, broker, part) for part in _parts(frozenset(told))))
     body: dict[str, JsonValue] = {"step": step.name, "how": how, "people": len(people), "kept_back": len(busy)}
     if len(people) <= NAMED_AT_MOST:
         body["ids"] = [*people]
@@ -272,12 +304,8 @@ def _ask(
         people=[*people],
         asked_at=tx.now,
     )
-    for person in people:
+    for person in sorted(told):
         tell(tx, "approval_wanted", person, request.id, after=KEPT_BACK if person in busy else None)
-    approval = Terms.from_document(request.terms).approval
-    lent = deputies_of(tx, frozenset(people), approval) if approval is not None else frozenset[str]()
-    for person in sorted(lent - {*people, request.person_id}):
-        tell(tx, "approval_wanted", person, request.id)
     return len(people)
 
 

@@ -9,7 +9,6 @@ base64url; only its SHA-256 is ever stored (R8, R13).
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterable
 from datetime import datetime
 
 from jitaccess.clock import to_epoch_us
@@ -48,13 +47,6 @@ def new_secret() -> str:
 def new_bytes(length: int) -> bytes:
     """Return random bytes for salts, nonces, challenges and keys."""
     return secrets.token_bytes(length)
-
-
-def shuffled(names: Iterable[str]) -> list[str]:
-    """Return names in an order that nobody can foresee: for drawing by lot."""
-    order = sorted(names)
-    secrets.SystemRandom().shuffle(order)
-    return order
 
 
 def hash_secret(secret: str) -> str:

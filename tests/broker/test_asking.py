@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from jitaccess.broker import approve, notify
+from jitaccess.broker import approve, asking, notify, request
 from jitaccess.broker.approve import Choice
 from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.clock import from_epoch_s
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
+from jitaccess.proof.quorum import Step
 from jitaccess.store.tables import AccessRequest, Asked, Event, Hold, Outbox
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
@@ -81,6 +83,30 @@ def test_only_those_who_were_drawn_are_told_and_the_others_may_sign_from_their_l
     grant = world.approved("drita", filed.request.id).grant
     assert grant is not None
     assert isinstance(open_lease(world.broker, world.current("arta"), grant.id), Opened)
+
+
+def withdraw(world: World, request_id: str) -> None:
+    arta = world.current("arta")
+    with world.broker.begin(arta.actor, lock=[(AccessRequest, request_id)]) as tx:
+        request.withdraw(tx, world.broker, arta, request_id)
+
+
+@pytest.mark.covers("R22", "R26")
+def test_withdrawing_and_asking_again_draws_the_same_people_until_the_day_is_over(world: World) -> None:
+    more_heads(world, "milan", "besa")
+    swap(world, lot(people=1, others="may_not_sign"))
+    drawn: list[set[str]] = []
+    for number in range(8):
+        filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        drawn.append(keys_of(world, told(world, filed.request.id)))
+        withdraw(world, filed.request.id)
+    assert len(drawn[0]) == 1
+    assert drawn == [drawn[0]] * 8
+    orders = set()
+    for day in range(24):
+        row = AccessRequest(person_id="p", target="t", entitlement="e", created_at=from_epoch_s(day * 86_400))
+        orders.add(tuple(asking._drawn_order(world.broker, row, Step("s", 1, ("g",)), frozenset("abc"))))
+    assert len(orders) > 1, "another day draws anew"
 
 
 @pytest.mark.covers("R22")
@@ -185,6 +211,31 @@ def test_one_requester_has_a_bounded_number_of_requests_waiting(world: World) ->
     world.filed()
     world.advance(timedelta(hours=1))
     world.filed(entitlement="releaser", inputs=other)
+
+
+@pytest.mark.covers("R26")
+def test_withdrawn_requests_count_for_an_hour_like_waiting_ones(world: World) -> None:
+    limited(world, open_per_requester=2)
+    for number in range(2):
+        filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        withdraw(world, filed.request.id)
+    other = {"order": "TR-000431", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "too_many_open")
+    world.advance(timedelta(hours=1))
+    world.filed(entitlement="releaser", inputs=other)
+
+
+@pytest.mark.covers("R26")
+def test_a_large_group_of_approvers_has_the_same_limits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "COUNTED_AT_ONCE", 2)
+    monkeypatch.setattr(asking, "NAMED_AT_MOST", 2)
+    more_heads(world, "milan", "besa", "agim")
+    limited(world, messages_per_approver_hour=1)
+    first = world.filed(entitlement="releaser")
+    asked = told(world, first.request.id)
+    assert len(asked) > 2, "several parts are counted"
+    other = {"order": "TR-000431", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "approvers_busy")
 
 
 @pytest.mark.covers("R26")

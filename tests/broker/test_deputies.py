@@ -1,5 +1,6 @@
 """A deputy signs in somebody's place: named by signature, counted as both, checked again at issue, ended by a hold of either."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -261,3 +262,21 @@ def test_a_deputy_refuses_with_one_tap_too(world: World) -> None:
         )
     assert isinstance(signed, Approval)
     assert ApprovalStatement.parse(signed.statement or b"").deputy_of == world.person("blerim")
+
+
+@pytest.mark.covers("R26")
+def test_the_deputy_of_several_is_told_within_the_same_limits(world: World) -> None:
+    swap(world, lending)
+    named(world)
+    settings = world.broker.settings
+    limits = settings.limits.model_copy(update={"messages_per_approver_hour": 1})
+    for number in range(2):
+        world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        world.broker = replace(world.broker, settings=settings.model_copy(update={"limits": limits}))
+        with world.broker.begin(LOCAL) as tx:  # somebody who is free, so that the next request is taken
+            if number == 0:
+                people.add_member(tx, group_id="treasury-heads", member_id=world.person("milan"))
+    with world.broker.read() as view:
+        agim = select(Outbox).where(Outbox.person_id == world.person("agim"), Outbox.kind == "approval_wanted")
+        rows = view.all(agim.order_by(Outbox.created_at, Outbox.id))
+        assert [row.next_at > view.now for row in rows] == [False, True]
