@@ -264,9 +264,12 @@ def _beat(tx: Tx, target: str) -> None:
 
 
 def _act(broker: Broker, connector: Connector, target: TargetFacts, finding: Finding, leases: _Leases) -> None:
-    """Do what the policy says: `alarm` nothing more, `hold` lock, `remove` delete; leftovers of ours always go."""
+    """Do what the policy says: `alarm` nothing more, `hold` lock, `remove` delete; leftovers of ours always go.
+
+    Only an account that nothing explains is removed: one that was known and has more rights now is at most locked.
+    """
     wanted = str(target.reconcile.get("unknown_account", "alarm"))
-    remove = finding.what is What.LEFTOVER or wanted == "remove"
+    remove = finding.what is What.LEFTOVER or (wanted == "remove" and finding.what in (What.NEW, What.RESURRECTED))
     if wanted == "alarm" and finding.what is not What.LEFTOVER:
         return
     if finding.account in leases.explained:

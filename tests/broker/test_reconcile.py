@@ -196,6 +196,17 @@ def test_a_role_that_the_signed_policy_lends_may_come_later(sqlite_world: World)
     assert [one.what for one in judge(named=frozenset())] == [What.NEW]
 
 
+@pytest.mark.covers("R57")
+def test_a_group_that_gives_more_is_never_removed(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    fake.accounts["app_owner"] = Account("app_owner", frozenset({"SELECT"}), enabled=False)
+    look(world.broker, facts(world, unknown_account="remove"))
+    fake.accounts["app_owner"] = Account("app_owner", frozenset({"SELECT", "INSERT"}), enabled=False)
+    looked = look(world.broker, facts(world, unknown_account="remove"))
+    assert whats(looked) == {"app_owner": What.RAISED}
+    assert "app_owner" in fake.accounts
+
+
 @pytest.mark.covers("R57", "T-18")
 def test_a_live_account_with_more_rights_or_a_later_end_is_found_and_its_access_ended(sqlite_world: World) -> None:
     world, fake = sqlite_world, outside(sqlite_world)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,102 @@ def test_a_superuser_that_nobody_can_log_in_with_is_found_too(bench: Any, connec
         )
         assert Finding("shadow", What.NEW, ("NOLOGIN", "SUPERUSER")) in found
     assert "app_read" not in {one.account for one in found}
+
+
+@contextmanager
+def without_the_owners_functions(bench: Any) -> Iterator[Any]:
+    """Give the owner's connection to a server whose owner left the optional part of the setup out."""
+    with bench.owner() as owner:
+        owner.execute("ALTER SCHEMA jitaccess RENAME TO put_away")
+        try:
+            yield owner
+        finally:
+            owner.execute("DROP SCHEMA IF EXISTS jitaccess CASCADE; ALTER SCHEMA put_away RENAME TO jitaccess")
+
+
+@pytest.mark.covers("R50", "R57")
+def test_functions_that_a_lease_writes_in_the_owners_place_are_found_and_never_run(
+    bench: Any, connector: Connector
+) -> None:
+    trap = "LANGUAGE plpgsql SECURITY INVOKER AS $$ BEGIN CREATE ROLE trojan LOGIN CREATEROLE; RETURN; END $$"
+    effect, credential = born(bench, connector)
+    with without_the_owners_functions(bench) as owner:
+        with bench.login(credential) as session:
+            session.connection.execute(
+                "CREATE SCHEMA jitaccess; GRANT USAGE ON SCHEMA jitaccess TO PUBLIC; CREATE FUNCTION "
+                f"jitaccess.fingerprints() RETURNS TABLE (name text, fingerprint text) {trap}; "
+                f"CREATE FUNCTION jitaccess.disable(account text) RETURNS void {trap}"
+            )
+        owner.execute("CREATE ROLE shadow LOGIN SUPERUSER")
+        seen = connector.observe()
+        held = connector.quarantine("shadow", remove=False)
+        owner.execute("DROP ROLE shadow")
+        said = [line for line in connector.probe() if line.startswith("danger")]
+        end(connector, effect)
+    assert "trojan" not in bench.accounts()
+    assert "keys" not in seen.coverage
+    assert not held.done
+    extra = seen.accounts[effect.name].rights - connector.expects(effect, soon()).rights
+    assert "owner of the schema jitaccess" in extra
+    assert "owner of the routine jitaccess.fingerprints" in extra
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    "weakened",
+    [
+        "ALTER FUNCTION jitaccess.fingerprints() SECURITY INVOKER",
+        "ALTER FUNCTION jitaccess.fingerprints() RESET search_path",
+        "ALTER FUNCTION jitaccess.fingerprints() OWNER TO app_write",
+        "GRANT CREATE ON SCHEMA jitaccess TO app_write",
+        "GRANT EXECUTE ON FUNCTION jitaccess.fingerprints() TO PUBLIC",
+    ],
+)
+@pytest.mark.covers("R57")
+def test_a_function_that_others_could_have_written_is_not_called(
+    bench: Any, connector: Connector, weakened: str
+) -> None:
+    with bench.owner() as owner:
+        owner.execute(weakened)
+        try:
+            assert "keys" not in connector.observe().coverage
+            assert any(line.startswith("danger: jitaccess.fingerprints") for line in connector.probe())
+        finally:
+            owner.execute(
+                "ALTER FUNCTION jitaccess.fingerprints() OWNER TO CURRENT_USER; "
+                "ALTER FUNCTION jitaccess.fingerprints() SECURITY DEFINER SET search_path = pg_catalog, pg_temp; "
+                "REVOKE ALL ON FUNCTION jitaccess.fingerprints() FROM PUBLIC; "
+                "REVOKE CREATE ON SCHEMA jitaccess FROM app_write"
+            )
+    assert "keys" in connector.observe().coverage
+
+
+@pytest.mark.covers("R57")
+def test_a_strangers_things_are_never_touched_and_the_owner_is_told_what_to_run(
+    bench: Any, connector: Connector
+) -> None:
+    with bench.owner() as owner:
+        owner.execute(
+            "CREATE ROLE payroll LOGIN PASSWORD 'kept'; GRANT CREATE, USAGE ON SCHEMA data TO payroll; "
+            "CREATE TABLE data.salaries (id int); INSERT INTO data.salaries VALUES (1); "
+            "ALTER TABLE data.salaries OWNER TO payroll; "
+            "CREATE FUNCTION data.tax() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION data.tax() OWNER TO payroll"
+        )
+        (password,) = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'payroll'").fetchone()
+        told = connector.quarantine("payroll", remove=True)
+        assert told.done, "it is locked"
+        assert not bench.can_log_in("payroll")
+        look = (
+            "SELECT relnamespace::regnamespace::text, relowner::regrole::text FROM pg_class WHERE relname = 'salaries'"
+        )
+        assert owner.execute(look).fetchone() == ("data", "payroll")
+        assert owner.execute("SELECT count(*), max(data.tax()) FROM data.salaries").fetchone() == (1, 1)
+        assert owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'payroll'").fetchone() == (password,)
+        assert "DROP ROLE" in told.statement
+        owner.execute(told.statement)
+        assert owner.execute("SELECT count(*), max(data.tax()) FROM data.salaries").fetchone() == (1, 1)
+        owner.execute("DROP TABLE data.salaries; DROP FUNCTION data.tax()")
+    assert "payroll" not in bench.accounts()
 
 
 # ---------------------------------------------------------------- the way there

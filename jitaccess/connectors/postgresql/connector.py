@@ -1,0 +1,307 @@
+"""The verbs of the contract on one PostgreSQL server."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import cast
+
+import psycopg
+from psycopg import sql
+
+from jitaccess.connectors.contract import (
+    Account,
+    Credential,
+    Effect,
+    Inventory,
+    LeaseSpec,
+    NotDone,
+    Proofs,
+    Quarantined,
+    Secret,
+    Surroundings,
+    Unreachable,
+    is_own_account,
+)
+from jitaccess.connectors.postgresql.config import PostgresqlConfig
+from jitaccess.connectors.postgresql.inventory import accounts
+from jitaccess.connectors.postgresql.leftovers import neutralise, traces
+from jitaccess.connectors.postgresql.lines import (
+    CHUNK,
+    PROTOCOL_16,
+    UNCERTAIN_CLASSES,
+    Connection,
+    Lines,
+    end_sessions,
+    ident,
+    roles_of,
+    run,
+    stamp,
+)
+from jitaccess.connectors.postgresql.owners import disable, fingerprints
+from jitaccess.connectors.postgresql.probe import findings
+from jitaccess.told import told
+
+
+def _own(name: str) -> str:
+    """Return a name that a lease made; anything else is a defect or an attack, and nothing is done to it."""
+    if not is_own_account(name):
+        raise ValueError("not the name of a lease's account")
+    return name
+
+
+def _in_comment(name: str) -> str:
+    """Return a name that cannot end the comment in which it stands."""
+    return "".join(letter if letter.isprintable() and letter not in "*/" else "?" for letter in name)
+
+
+def _lock(connection: Connection, account: str, statement: sql.Composed) -> None:
+    """Lock a role of somebody else and end its sessions."""
+    oids = roles_of(connection, [account])
+    if oids:
+        run(connection, statement)
+        end_sessions(connection, [*oids.values()])
+
+
+def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), CHUNK):
+        yield names[start : start + CHUNK]
+
+
+class PostgresqlConnector:
+    """One PostgreSQL server."""
+
+    def __init__(self, config: PostgresqlConfig, around: Surroundings) -> None:
+        self._config = config
+        self._around = around
+        self._lines = Lines(config, around)
+
+    # -- making
+
+    def plan(self, spec: LeaseSpec) -> Effect:
+        """Plan one login role with memberships."""
+        meaning = self._config.entitlements[spec.entitlement]
+        return Effect(
+            "postgresql",
+            spec.account,
+            {
+                "roles": [*meaning.roles],
+                "connection_limit": meaning.connection_limit,
+                "valid_until": spec.ends_at.astimezone(UTC).isoformat(),
+            },
+        )
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Create the role, grant the memberships and check the deadline on the server, in one transaction."""
+        _own(effect.name)
+        password = self._around.draw()
+        with self._lines.line() as connection:
+            verifier = connection.pgconn.encrypt_password(password.encode(), effect.name.encode(), b"scram-sha-256")
+            born = sql.SQL(
+                "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT "
+                "CONNECTION LIMIT {limit} PASSWORD {verifier} VALID UNTIL {until}; {grants}; "
+                "SELECT 1 / (clock_timestamp() < {deadline}::timestamptz)::int"
+            ).format(
+                role=ident(effect.name),
+                limit=sql.Literal(cast(int, effect.detail["connection_limit"])),
+                verifier=sql.Literal(verifier.decode()),
+                until=sql.Literal(str(effect.detail["valid_until"])),
+                grants=sql.SQL("; ").join(
+                    sql.SQL("GRANT {} TO {}").format(ident(role), ident(effect.name))
+                    for role in cast("list[str]", effect.detail["roles"])
+                ),
+                deadline=stamp(deadline),
+            )
+            try:
+                run(connection, born)
+            except psycopg.Error as error:
+                # The server undid all of it, unless it was stopping or the line broke: then nobody knows.
+                if error.sqlstate is None or error.sqlstate.startswith(UNCERTAIN_CLASSES):
+                    raise
+                raise NotDone(f"the server refused with {error.sqlstate}") from None
+        return Credential(
+            secret=Secret(password),
+            username=effect.name,
+            command=self._command(effect.name),
+            note=told("Paste the password when psql asks for it."),
+        )
+
+    def _command(self, user: str) -> str:
+        config = self._config
+        parts = {"host": config.host, "port": str(config.port), "dbname": config.database, "user": user}
+        parts["sslmode"] = "disable" if config.tls == "none" else "verify-full"
+        if config.root_ca:
+            parts["sslrootcert"] = config.root_ca
+        return f'psql "{psycopg.conninfo.make_conninfo(**parts)}"'
+
+    def bury(self, effect: Effect) -> None:
+        """Take the name: a birth in progress is waited for, a later one fails on the name."""
+        _own(effect.name)
+        with self._lines.line() as connection, suppress(psycopg.errors.DuplicateObject):
+            run(connection, sql.SQL("CREATE ROLE {} NOLOGIN CONNECTION LIMIT 0").format(ident(effect.name)))
+
+    # -- ending
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """Lock the logins, end the sessions, roll prepared transactions back, read back."""
+        names = [_own(effect.name) for effect in effects]
+        with self._lines.line() as connection:
+            return self._cut(connection, names)
+
+    def _cut(self, connection: Connection, names: Sequence[str]) -> Proofs:
+        oids = roles_of(connection, names)
+        for part in _chunks(sorted(oids)):
+            locked = [
+                sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0").format(ident(name)) for name in part
+            ]
+            run(connection, sql.SQL("; ").join(locked))
+        if oids:
+            end_sessions(connection, [*oids.values()])
+            self._roll_back_prepared(connection, [*oids])
+        found = run(
+            connection, sql.SQL("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) AND rolcanlogin"), [[*names]]
+        )
+        if found:
+            raise RuntimeError("a role can still log in")
+        return {name: {"login": "locked" if name in oids else "absent", "sessions": 0, "prepared": 0} for name in names}
+
+    def _roll_back_prepared(self, connection: Connection, names: Sequence[str]) -> None:
+        """Roll back prepared transactions: they keep locks and rights, and only their own role may, in their database."""
+        look = sql.SQL("SELECT database, owner, gid FROM pg_prepared_xacts WHERE owner = ANY(%s)")
+        for database, owner, gid in run(connection, look, [[*names]]):
+            self._join(connection, owner)
+            with self._lines.line(database) as other:
+                run(other, sql.SQL("SET ROLE {}").format(ident(owner)))
+                run(other, sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+                run(other, sql.SQL("RESET ROLE"))
+        if run(connection, look, [[*names]]):
+            raise RuntimeError("a prepared transaction is left")
+
+    def _join(self, connection: Connection, name: str) -> None:
+        """Make the broker a member of a role, so that it may act for it; the membership goes with the role."""
+        how = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= PROTOCOL_16 else ""
+        run(
+            connection,
+            sql.SQL("GRANT {} TO {}" + how).format(ident(name), ident(self._config.user)),
+        )
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Neutralise what was left behind, take rights away in every database, drop the roles, read back."""
+        names = [_own(effect.name) for effect in effects]
+        with self._lines.line() as connection:
+            return self._clean(connection, names)
+
+    def _clean(self, connection: Connection, names: Sequence[str]) -> Proofs:
+        oids = roles_of(connection, names)
+        kept: dict[str, int] = {}
+        for name, databases in traces(connection, oids).items():
+            self._join(connection, name)
+            kept[name] = 0
+            for database in sorted({database or self._config.database for database in databases}):
+                with self._lines.line(database) as other:
+                    kept[name] += neutralise(other, name, oids[name], self._config.quarantine)
+        for part in _chunks(sorted(oids)):
+            run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, part))))
+        if roles_of(connection, names):
+            raise RuntimeError("a role is still there")
+        end_sessions(connection, [*oids.values()])  # one that was logging in while its role was being locked
+        return {name: {"account": "absent", **({"kept": kept[name]} if name in kept else {})} for name in names}
+
+    # -- looking
+
+    def expects(self, effect: Effect, ends_at: datetime) -> Account:
+        """Return the role with its memberships and no other right."""
+        rights = frozenset(f"member of {role}" for role in cast("list[str]", effect.detail["roles"]))
+        return Account(effect.name, rights, expires_at=ends_at)
+
+    def observe(self) -> Inventory:
+        """List roles with attributes, memberships, sessions, ends, and in which databases they own or may do something."""
+        with self._lines.line() as connection:
+            seen = accounts(connection)
+            prints = fingerprints(connection)
+        coverage = {"accounts", "attributes", "memberships", "expiry", "sessions", "owned objects", "grants"}
+        if prints:
+            coverage.add("keys")
+        found = {
+            name: Account(
+                name,
+                frozenset(one.rights),
+                one.sessions,
+                one.enabled,
+                one.expires_at,
+                prints.get(name, ""),
+                frozenset(one.owns),
+            )
+            for name, one in seen.items()
+        }
+        return Inventory(found, frozenset(coverage), own=self._config.user)
+
+    def quarantine(self, account: str, *, remove: bool) -> Quarantined:
+        """Lock a role and end its sessions; `remove`: drop it, if that takes nothing along but the role.
+
+        A role that a lease made is ended as one. A stranger is never looked through for leftovers: what it owns or was granted may be the
+        application's, so it stays locked, and the owner is told what to run. It keeps its password: who was locked by mistake is unlocked.
+        """
+        if account in (self._config.user, self._config.quarantine):
+            return Quarantined(False)
+        lock = sql.SQL("ALTER ROLE {} NOLOGIN;").format(ident(account))
+        with self._lines.line() as connection:
+            try:
+                if is_own_account(account):
+                    self._cut(connection, [account])
+                    if remove:
+                        self._clean(connection, [account])
+                    return Quarantined(True)
+                _lock(connection, account, lock)
+            except psycopg.errors.InsufficientPrivilege:
+                if not disable(connection, account):
+                    return Quarantined(
+                        False, f"DROP ROLE {ident(account).as_string()};" if remove else lock.as_string()
+                    )
+                end_sessions(connection, [*roles_of(connection, [account]).values()])
+            return Quarantined(True, self._drop_stranger(connection, account) if remove else "")
+
+    def _drop_stranger(self, connection: Connection, account: str) -> str:
+        """Drop a role that owns nothing, was granted nothing and has no members; else return what the owner would have to run."""
+        oids = roles_of(connection, [account])
+        if not oids:
+            return ""
+        drop = sql.SQL("DROP ROLE {};").format(ident(account)).as_string()
+        places = traces(connection, oids).get(account, set())
+        members = run(connection, sql.SQL("SELECT 1 FROM pg_auth_members WHERE roleid = %s LIMIT 1"), [oids[account]])
+        if not places and not members:
+            try:
+                run(connection, sql.SQL("DROP ROLE {}").format(ident(account)))
+            except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DependentObjectsStillExist):
+                return drop
+            return ""
+        hand_over = sql.SQL("REASSIGN OWNED BY {0} TO {1}; DROP OWNED BY {0};")
+        text = hand_over.format(ident(account), ident(self._config.quarantine)).as_string()
+        wheres = sorted({place or self._config.database for place in places})
+        return " ".join([*(f"/* in the database {_in_comment(place)} */ {text}" for place in wheres), drop])
+
+    # -- the broker's own account
+
+    def probe(self) -> tuple[str, ...]:
+        """Compare the broker's own role with what it needs."""
+        with self._lines.line() as connection:
+            return tuple(findings(connection, self._config))
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        """Set the new password as a verifier; with the old one, or with the new one when that was done before."""
+        for secret in (old, new):
+            try:
+                connection = self._lines.connect(secret)
+            except psycopg.OperationalError:
+                continue
+            with connection:
+                user = self._config.user
+                verifier = connection.pgconn.encrypt_password(new.reveal().encode(), user.encode(), b"scram-sha-256")
+                change = sql.SQL("ALTER ROLE {} PASSWORD {}").format(ident(user), sql.Literal(verifier.decode()))
+                run(connection, change)
+            self._lines.connect(new).close()
+            return
+        raise Unreachable("the server takes neither the old nor the new secret of the broker")
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._lines.close()

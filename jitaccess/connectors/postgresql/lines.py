@@ -1,0 +1,162 @@
+"""Connections to one server, and the few ways in which statements are sent over them."""
+
+import os
+import select as poll
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from jitaccess.connectors.contract import Secret, Surroundings, Unreachable
+from jitaccess.connectors.postgresql.config import PostgresqlConfig
+
+CONNECT_LIMIT_S = 5
+CALL_LIMIT_S = 20.0
+"""A connection that is not done by then is closed under its caller: a server that hangs holds no thread for ever."""
+STATEMENT_LIMIT_MS = 10_000
+LOCK_LIMIT_MS = 3_000
+SESSIONS_GONE_LIMIT_S = 5.0
+LOOK_AGAIN_S = 0.005
+CHUNK = 100
+"""Roles a statement."""
+KEEP_IDLE = 4
+UNCERTAIN_CLASSES = ("08", "57P")
+"""SQLSTATEs after which nobody knows whether the transaction committed: the connection broke, the server is stopping."""
+PROTOCOL_16 = 160_000
+Connection = psycopg.Connection[TupleRow]
+
+
+def ident(*names: str) -> sql.Identifier:
+    return sql.Identifier(*names)
+
+
+def stamp(at: datetime) -> sql.Literal:
+    """Return a time as text: a Literal of a datetime carries a cast that CREATE ROLE does not take."""
+    return sql.Literal(at.astimezone(UTC).isoformat())
+
+
+class Lines:
+    """Connections to one server; a few to the database where people log in are kept for the next call."""
+
+    def __init__(self, config: PostgresqlConfig, around: Surroundings) -> None:
+        self._config = config
+        self._around = around
+        self._idle: list[Connection] = []
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def line(self, database: str | None = None) -> Iterator[Connection]:
+        """Give a connection with a limit on all of its use; after an error it is closed, else kept. Raises Unreachable."""
+        name = database or self._config.database
+        connection = (self._take() if name == self._config.database else None) or self._connect(name)
+        watch = threading.Timer(CALL_LIMIT_S, _shut, (connection,))
+        watch.daemon = True
+        watch.start()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            watch.cancel()
+        with self._guard:
+            if name == self._config.database and not connection.closed and len(self._idle) < KEEP_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _take(self) -> Connection | None:
+        """Return a kept connection that the server has not closed meanwhile."""
+        while True:
+            with self._guard:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if not connection.closed and not poll.select([connection.fileno()], [], [], 0)[0]:
+                return connection
+            connection.close()
+
+    def _connect(self, database: str) -> Connection:
+        failure: psycopg.Error | None = None
+        for secret in self._around.secrets(self._config.secret):
+            try:
+                return self.connect(secret, database)
+            except psycopg.Error as error:
+                failure = error
+        raise Unreachable("the server cannot be reached or refuses the broker") from failure
+
+    def connect(self, secret: Secret, database: str | None = None) -> Connection:
+        """Open a connection with this secret of the broker's own."""
+        config = self._config
+        settings = {
+            "search_path": "pg_catalog,pg_temp",
+            "statement_timeout": STATEMENT_LIMIT_MS,
+            "lock_timeout": LOCK_LIMIT_MS,
+            "idle_in_transaction_session_timeout": STATEMENT_LIMIT_MS,
+        }
+        local = config.tls == "none"
+        return psycopg.connect(
+            host=config.host,
+            port=config.port,
+            dbname=database or config.database,
+            user=config.user,
+            password=secret.reveal(),
+            sslmode="disable" if local else "verify-full",
+            sslrootcert="" if local else config.root_ca or "system",
+            gssencmode="disable",
+            require_auth="scram-sha-256",
+            connect_timeout=CONNECT_LIMIT_S,
+            options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+            application_name="jitaccess",
+            autocommit=True,
+            prepare_threshold=None,
+        )
+
+    def close(self) -> None:
+        """Close what is kept."""
+        with self._guard:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+
+
+def _shut(connection: Connection) -> None:
+    """Break a connection under a caller that waits on it."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+def run(connection: Connection, statement: sql.Composable, values: Sequence[object] | None = None) -> list[TupleRow]:
+    """Run a statement, or a string of them as one transaction of the server; return the last rows."""
+    cursor = connection.execute(cast(Any, statement), values)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall() if cursor.description is not None else []
+
+
+def roles_of(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return name -> oid of those roles that exist."""
+    rows = run(connection, sql.SQL("SELECT rolname, oid FROM pg_roles WHERE rolname = ANY(%s)"), [list(names)])
+    return {str(name): int(oid) for name, oid in rows}
+
+
+def end_sessions(connection: Connection, oids: Sequence[int]) -> None:
+    """End every session of these roles, whatever role they set, and wait until none is left; raises when one stays.
+
+    A login in progress shows only once it is through: so the look is repeated until nothing is there, and again after the role is gone.
+    """
+    end = sql.SQL(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = ANY(%s) AND pid <> pg_backend_pid()"
+    )
+    for _ in range(int(SESSIONS_GONE_LIMIT_S / LOOK_AGAIN_S)):
+        if run(connection, end, [[*oids]])[0][0] == 0:
+            return
+        time.sleep(LOOK_AGAIN_S)
+    raise RuntimeError("a session does not end")
