@@ -12,7 +12,8 @@ import pytest
 
 from jitaccess.broker.compare import Finding, What, compare
 from jitaccess.broker.issue import Opened
-from jitaccess.connectors.contract import Connector, Credential, Effect, Secret, Unreachable
+from jitaccess.connectors.contract import CallFailed, Connector, Credential, Effect, Secret, Unreachable
+from jitaccess.connectors.postgresql import prepared
 from jitaccess.domain.lifecycle import LeaseState
 from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
 from tests.support.living import hand_over, lease, living
@@ -147,7 +148,9 @@ def test_a_definers_function_left_behind_runs_with_no_more_rights(bench: Any, co
             "SELECT n.nspname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             "WHERE c.relname = 'mine'"
         ).fetchall()
-    assert rows == [(first.name, "jit_quarantine")], "data is kept, out of everybody's way"
+    ((place, keeper),) = rows
+    assert place.startswith(f"{first.name}-")
+    assert keeper == "jit_quarantine", "data is kept, out of everybody's way"
 
 
 @pytest.mark.covers("R50")
@@ -205,6 +208,144 @@ def test_a_prepared_transaction_ends_with_its_person(bench: Any, connector: Conn
     with bench.owner() as owner:
         assert owner.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone() == (0,)
     assert effect.name not in bench.accounts()
+
+
+def place_of(owner: Any, table: str) -> tuple[str, str]:
+    """Return schema and owner of a table."""
+    look = "SELECT relnamespace::regnamespace::text, relowner::regrole::text FROM pg_class WHERE relname = %s"
+    ((place, keeper),) = owner.execute(look, [table]).fetchall()
+    return place.strip('"'), keeper.strip('"')
+
+
+@pytest.mark.covers("R50")
+def test_partitions_are_kept_with_their_rows_also_those_of_the_applications_table(
+    bench: Any, connector: Connector
+) -> None:
+    effect, credential = born(bench, connector)
+    with bench.owner() as owner:
+        owner.execute(
+            "CREATE TABLE data.orders (id int, day int) PARTITION BY RANGE (day); ALTER TABLE data.orders OWNER TO app_write"
+        )
+        with bench.login(credential) as session:
+            session.connection.execute(
+                "CREATE TABLE data.orders_1 PARTITION OF data.orders FOR VALUES FROM (0) TO (100); "
+                "CREATE TABLE data.mine_p (id int) PARTITION BY RANGE (id); "
+                "CREATE TABLE data.mine_p1 PARTITION OF data.mine_p FOR VALUES FROM (0) TO (10); "
+                "INSERT INTO data.mine_p VALUES (1)"
+            )
+        owner.execute("INSERT INTO data.orders VALUES (1, 5)")
+        end(connector, effect)
+        assert owner.execute("SELECT count(*) FROM data.orders").fetchone() == (1,)
+        assert place_of(owner, "orders_1")[1] == "jit_quarantine"
+        place, _ = place_of(owner, "mine_p")
+        assert owner.execute(f'SELECT count(*) FROM "{place}".mine_p').fetchone() == (1,)
+        owner.execute("DROP TABLE data.orders")
+
+
+@pytest.mark.covers("R50")
+def test_an_extension_stays_with_the_columns_that_others_made_of_it(bench: Any, connector: Connector) -> None:
+    with bench.owner() as owner:
+        offered = "SELECT name FROM pg_available_extension_versions WHERE trusted AND name <> 'plpgsql'"
+        trusted = {name for (name,) in owner.execute(offered).fetchall()}
+    if "citext" not in trusted:
+        assert trusted == set(), "the wheel brings none that a person could make"
+        return
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE SCHEMA ex; CREATE EXTENSION citext SCHEMA ex; GRANT USAGE ON SCHEMA ex TO PUBLIC; "
+            "CREATE FUNCTION data.code() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        )
+    with bench.owner() as owner:
+        owner.execute("CREATE TABLE data.people (id int, of ex.citext); INSERT INTO data.people VALUES (1, 'a@b')")
+        end(connector, effect)
+        assert owner.execute("SELECT of::text FROM data.people").fetchone() == ("a@b",)
+        keeper = owner.execute("SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'citext'").fetchone()
+        assert keeper == ("jit_quarantine",)
+        assert owner.execute("SELECT count(*) FROM pg_proc WHERE proname = 'code'").fetchone() == (0,)
+        owner.execute("DROP TABLE data.people; DROP EXTENSION citext")
+    assert effect.name not in bench.accounts()
+
+
+@pytest.mark.covers("R50", "R51")
+def test_what_would_take_the_applications_column_along_is_left_and_named(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE FUNCTION data.twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2'; "
+            "CREATE TABLE data.own_sums (id int, twice int GENERATED ALWAYS AS (data.twice(id)) STORED); "
+            "INSERT INTO data.own_sums VALUES (21)"
+        )
+    with bench.owner() as owner:
+        owner.execute("CREATE TABLE data.sums (id int, twice int GENERATED ALWAYS AS (data.twice(id)) STORED)")
+        connector.cut([effect])
+        with pytest.raises(CallFailed) as raised:
+            connector.clean([effect])
+        assert raised.value.code == "would_lose 1: data.sums.twice"
+        assert not bench.can_log_in(effect.name)
+        assert place_of(owner, "own_sums") == ("data", effect.name), "all of it is undone"
+        owner.execute("ALTER TABLE data.sums ALTER COLUMN twice DROP EXPRESSION")
+        connector.clean([effect])
+        place, _ = place_of(owner, "own_sums")
+        assert owner.execute(f'SELECT twice FROM "{place}".own_sums').fetchone() == (42,)
+        owner.execute("DROP TABLE data.sums")
+    assert effect.name not in bench.accounts()
+
+
+@pytest.mark.covers("R50", "R51")
+def test_no_name_that_somebody_chose_keeps_a_lease_from_being_cleaned(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    other, others = born(bench, connector)
+    with bench.owner() as owner:
+        owner.execute("CREATE SCHEMA IF NOT EXISTS data2; GRANT USAGE, CREATE ON SCHEMA data2 TO app_write")
+    with bench.login(others) as session:
+        session.connection.execute(f'CREATE SCHEMA "{effect.name}"')
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE TABLE data.same (id int PRIMARY KEY); CREATE TABLE data2.same (id int PRIMARY KEY); "
+            "CREATE TYPE data.kind AS ENUM ('a'); CREATE TYPE data2.kind AS ENUM ('b'); "
+            "CREATE TABLE data.one (id int CONSTRAINT key PRIMARY KEY); "
+            "CREATE TABLE data2.two (id int CONSTRAINT key PRIMARY KEY); CREATE TABLE data2._one (id int)"
+        )
+    connector.cut([effect])
+    assert connector.clean([effect])[effect.name]["kept"] == 7
+    end(connector, other)
+    with bench.owner() as owner:
+        rows = owner.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relname IN ('same', 'one')"
+        ).fetchall()
+        assert rows == [("jit_quarantine",)]
+        owner.execute("DROP SCHEMA data2 CASCADE")
+
+
+@pytest.mark.covers("R50", "R51", "R57")
+def test_a_transaction_prepared_as_a_lent_role_is_counted_found_and_rolled_back_where_that_is_configured(
+    bench: Any, connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = "BEGIN; LOCK TABLE data.thing IN SHARE ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'as the role'"
+    monkeypatch.setattr(prepared, "OLD_S", 0)
+    for configured in (False, True):
+        sure = open_connector(bench, {**bench.config(), "roll_back_prepared": configured})
+        effect, credential = born(bench, sure)
+        with bench.login(credential) as session:
+            session.connection.execute("SET ROLE app_write")
+            session.connection.execute(prepare)
+        found = any("transaction prepared at" in right for right in sure.observe().accounts["app_write"].rights)
+        proof = sure.cut([effect])[effect.name]
+        sure.clean([effect])
+        sure.close()
+        with bench.owner() as owner:
+            (left,) = owner.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone()
+            if left:
+                owner.execute("ROLLBACK PREPARED 'as the role'")
+            members = owner.execute(
+                "SELECT count(*) FROM pg_auth_members WHERE roleid = 'app_write'::regrole AND member = 'jit_broker'::regrole"
+            ).fetchone()
+            (version,) = owner.execute("SELECT current_setting('server_version_num')::int").fetchone()
+        assert found
+        assert left == (0 if configured else 1)
+        assert proof.get("prepared_by_lent_roles", 0) == left, "the proof says what is there"
+        assert members == (1 if version >= 160_000 else 0,), "the broker is no longer the role than it takes"
 
 
 @pytest.mark.covers("R57")

@@ -36,6 +36,8 @@ class PostgresqlConfig(KindConfig):
     secret: SecretName
     quarantine: Name = "jit_quarantine"
     """The rightless role that keeps what people leave behind."""
+    roll_back_prepared: bool = False
+    """True where no application prepares transactions as a role that entitlements lend: those are rolled back when a lease ends."""
     entitlements: dict[str, Meaning]
 
     @model_validator(mode="after")

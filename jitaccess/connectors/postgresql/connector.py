@@ -24,7 +24,7 @@ from jitaccess.connectors.contract import (
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.inventory import accounts
-from jitaccess.connectors.postgresql.leftovers import neutralise, traces
+from jitaccess.connectors.postgresql.leftovers import Leaver, neutralise, traces
 from jitaccess.connectors.postgresql.lines import (
     CHUNK,
     PROTOCOL_16,
@@ -38,7 +38,9 @@ from jitaccess.connectors.postgresql.lines import (
     stamp,
 )
 from jitaccess.connectors.postgresql.owners import disable, fingerprints
+from jitaccess.connectors.postgresql.prepared import prepared_by_lent_roles
 from jitaccess.connectors.postgresql.probe import findings
+from jitaccess.proof.canonical import JsonValue
 from jitaccess.told import told
 
 
@@ -87,6 +89,7 @@ class PostgresqlConnector:
                 "roles": [*meaning.roles],
                 "connection_limit": meaning.connection_limit,
                 "valid_until": spec.ends_at.astimezone(UTC).isoformat(),
+                "starts_at": spec.starts_at.astimezone(UTC).isoformat(),
             },
         )
 
@@ -145,9 +148,11 @@ class PostgresqlConnector:
         """Lock the logins, end the sessions, roll prepared transactions back, read back."""
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
-            return self._cut(connection, names)
+            proofs = self._cut(connection, names)
+            lent = self._lent_prepared(connection, effects)
+        return {name: proof | lent.get(name, {}) for name, proof in proofs.items()}
 
-    def _cut(self, connection: Connection, names: Sequence[str]) -> Proofs:
+    def _cut(self, connection: Connection, names: Sequence[str]) -> dict[str, dict[str, JsonValue]]:
         oids = roles_of(connection, names)
         for part in _chunks(sorted(oids)):
             locked = [
@@ -176,6 +181,38 @@ class PostgresqlConnector:
         if run(connection, look, [[*names]]):
             raise RuntimeError("a prepared transaction is left")
 
+    def _lent_prepared(self, connection: Connection, effects: Sequence[Effect]) -> dict[str, dict[str, JsonValue]]:
+        """Count transactions that were prepared while the lease lived as a role that it could set; roll them back where that is configured.
+
+        The server writes down the role that was set, not who logged in: they may as well be an application's.
+        """
+        found = prepared_by_lent_roles(connection, effects)
+        if found and self._config.roll_back_prepared:
+            for database, owner, gid in sorted({xact for xacts in found.values() for xact in xacts}):
+                with suppress(
+                    psycopg.errors.InsufficientPrivilege
+                ):  # a role that the broker cannot give itself: counted
+                    self._roll_back_as(connection, owner, database, gid)
+            found = prepared_by_lent_roles(connection, effects)
+        return {name: {"prepared_by_lent_roles": len(xacts)} for name, xacts in found.items()}
+
+    def _roll_back_as(self, connection: Connection, owner: str, database: str, gid: str) -> None:
+        """Roll a prepared transaction back as its role, which the broker is for no longer than that."""
+        modern = connection.info.server_version >= PROTOCOL_16
+        names = (ident(owner), ident(self._config.user))
+        run(
+            connection,
+            sql.SQL("GRANT {} TO {}" + (" WITH INHERIT FALSE, SET TRUE" if modern else "")).format(*names),
+        )
+        try:
+            with self._lines.line(database) as other:
+                run(other, sql.SQL("SET ROLE {}").format(ident(owner)))
+                run(other, sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+                run(other, sql.SQL("RESET ROLE"))
+        finally:
+            back = sql.SQL("REVOKE {} FROM {}" + (" GRANTED BY {}" if modern else ""))
+            run(connection, back.format(*names, *([names[1]] if modern else [])))
+
     def _join(self, connection: Connection, name: str) -> None:
         """Make the broker a member of a role, so that it may act for it; the membership goes with the role."""
         how = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= PROTOCOL_16 else ""
@@ -196,9 +233,10 @@ class PostgresqlConnector:
         for name, databases in traces(connection, oids).items():
             self._join(connection, name)
             kept[name] = 0
+            leaver = Leaver(name, oids[name], self._config.quarantine, f"{name}-{self._around.draw()[:8]}")
             for database in sorted({database or self._config.database for database in databases}):
                 with self._lines.line(database) as other:
-                    kept[name] += neutralise(other, name, oids[name], self._config.quarantine)
+                    kept[name] += neutralise(other, leaver)
         for part in _chunks(sorted(oids)):
             run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, part))))
         if roles_of(connection, names):

@@ -7,10 +7,13 @@ from psycopg import sql
 
 from jitaccess.connectors.postgresql.lines import Connection, run
 from jitaccess.connectors.postgresql.owners import impostors
+from jitaccess.connectors.postgresql.prepared import stale
 
 
 @dataclass(slots=True)
 class Seen:
+    """What was seen of one role."""
+
     rights: set[str]
     owns: set[str]
     enabled: bool
@@ -22,6 +25,7 @@ ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
 
 def accounts(connection: Connection) -> dict[str, Seen]:
+    """Return name -> what was seen, for every role but the server's own `pg_` ones."""
     rows = run(
         connection,
         sql.SQL(
@@ -65,7 +69,8 @@ def accounts(connection: Connection) -> dict[str, Seen]:
                 found.owns.add(f"{count} of {what}{place}")
             else:
                 found.rights.add(f"grants on {count} of {what}{place}")
-    for name, things in impostors(connection).items():
-        if name in seen:
-            seen[name].rights |= things
+    for more in (impostors(connection), stale(connection)):
+        for name, things in more.items():
+            if name in seen:
+                seen[name].rights |= things
     return seen

@@ -34,6 +34,7 @@ Connection = psycopg.Connection[TupleRow]
 
 
 def ident(*names: str) -> sql.Identifier:
+    """Return a name, or schema and name, quoted."""
     return sql.Identifier(*names)
 
 

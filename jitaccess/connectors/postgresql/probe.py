@@ -12,6 +12,7 @@ from jitaccess.connectors.postgresql.owners import suspicions
 
 
 def findings(connection: Connection, config: PostgresqlConfig) -> Iterator[str]:
+    """Compare the broker's own role, the keeping role and the lent roles with what is needed."""
     seen = accounts(connection)
     own, keeper = seen[config.user], seen.get(config.quarantine)
     modern = connection.info.server_version >= PROTOCOL_16
