@@ -10,9 +10,9 @@ Every name goes through `psycopg.sql`. No statement runs with another search pat
 from jitaccess.connectors.contract import ConnectorKind, EnforcesExpiry
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.connector import PostgresqlConnector
-from jitaccess.connectors.postgresql.setup import setup
+from jitaccess.connectors.postgresql.setup import EXAMPLE, setup
 
-__all__ = ["KIND", "PostgresqlConfig", "PostgresqlConnector"]
+__all__ = ["EXAMPLE", "KIND", "PostgresqlConfig", "PostgresqlConnector"]
 
 KIND = ConnectorKind(
     "postgresql",
