@@ -19,7 +19,7 @@ export function verifier(issuer, audience) {
       const rules = { typ: 'statuslist+jwt', subject: uri, requiredClaims: ['exp'] }
       const { payload } = await check(await answer.text(), rules)
       const packed = Buffer.from(payload.status_list.lst, 'base64url')
-      held = { bits: inflateSync(packed, { maxOutputLength: 131_072 }), until: Date.now() + 3_000 }
+      held = { bits: inflateSync(packed, { maxOutputLength: 131_072 }), until: Math.min(Date.now() + 3_000, payload.exp * 1_000) }
       lists.set(uri, held)
     }
     if (!Number.isInteger(idx) || !(idx >= 0 && idx < held.bits.length * 8)) refuse('no status')
@@ -31,6 +31,7 @@ export function verifier(issuer, audience) {
     const requiredClaims = ['exp', 'iat', 'sub', 'jti', 'status', 'authorization_details']
     const { payload } = await check(token, { audience, typ: 'at+jwt', requiredClaims })
     const [access] = payload.authorization_details // target, entitlement, inputs, grant, ends_at
+    if (payload.exp - payload.iat > 900) refuse('lives too long')
     if (payload.aud !== audience || access.type !== 'jit_access' || payload.exp > access.ends_at) refuse('not for this system')
     if (await ended(payload.status.status_list)) refuse('this access has ended')
     return { person: payload.sub, ...access }

@@ -37,7 +37,15 @@ OWN = Reach((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")), l
 """The broker's own address comes from its settings and from nobody else."""
 FORGED_NOTICE = "eyJhbGciOiJub25lIn0.eyJldmVudHMiOnt9fQ."
 """A logout token that says nothing and that nobody signed: refused by whoever checks, harmless where nobody does."""
-CLAIMED = {"X-Jit-User": "nobody", "X-Jit-Entitlement": "everything", "X_Jit_User": "nobody"}
+CLAIMED = {
+    "X-Jit-User": "nobody",
+    "X_Jit_User": "nobody",
+    "X-Jit_User": "nobody",
+    "X_Jit-User": "nobody",
+    "X-Jit-Entitlement": "everything",
+    "X-Jit_Entitlement": "everything",
+}
+"""What somebody without access may send: every spelling that a backend may take for the proxy's own word."""
 
 
 class Step(StrEnum):

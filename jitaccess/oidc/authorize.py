@@ -40,7 +40,9 @@ from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Challenge, Grant
 
-MAX_PARAMETERS = 20
+MAX_PARAMETERS = 50
+MAX_REQUEST_CHARS = 8 * 1024
+"""Of all names and values together: as much as the page can carry to the ceremony and back."""
 DETAILS = "authorization_details"
 MAX_PARAMETER_CHARS = 1024
 _KEPT = (
@@ -55,6 +57,9 @@ _KEPT = (
     "acr_values",
     "authorization_details",
 )
+_USED = frozenset({*_KEPT, "prompt", "max_age", "resource", "response_mode"})
+"""What is read strictly. Whatever else an application sends is its own affair: RFC 6749 section 3.1 has it ignored."""
+_PROMPTS = frozenset({"none", "login", "consent", "select_account"})
 _DETAIL_KEYS = frozenset({"type", "target", "entitlement"})
 _UNSUPPORTED = {"request": "request_not_supported", "request_uri": "request_uri_not_supported"}
 
@@ -90,13 +95,15 @@ def read_request(
 ) -> Asked | Back:
     """Check an authorization request; `current` is the session from which it comes, where there is one.
 
-    1 bounded, printable, nothing twice · 2 the client and its address, exactly; until here an error stays on our page ·
-    3 the rest; errors go back to the client with `state` and `iss`. Raises INVALID for 1 and 2.
+    1 bounded; what is used is printable and stands once, what is not used may be as it likes · 2 the client and its address, exactly; until
+    here an error stays on our page · 3 the rest; errors go back to the client with `state` and `iss`. Raises INVALID for 1 and 2.
     """
-    values = {name: found[0] for name, found in arguments.lists() if len(found) == 1 and found[0]}
-    twice = [name for name, found in arguments.lists() if len(found) != 1]
-    odd = [name for name, value in values.items() if len(value) > MAX_PARAMETER_CHARS or not _plain(name, value)]
-    if twice or odd or len(values) > MAX_PARAMETERS:  # 1
+    sent = list(arguments.items(multi=True))
+    large = len(sent) > MAX_PARAMETERS or sum(len(name) + len(value) for name, value in sent) > MAX_REQUEST_CHARS
+    values = {name: found[0] for name, found in arguments.lists() if found[0]}
+    twice = [name for name, found in arguments.lists() if name in _USED and len(found) != 1]
+    odd = [name for name in _USED & values.keys() if not _plain(name, values[name])]
+    if large or twice or odd:  # 1
         raise JitError(Kind.INVALID, "The system that sent you here asked in a wrong way. Tell its operators.")
     client = Provider(broker, view).query_client(values.get("client_id", ""))
     if client is None:  # 2
@@ -125,7 +132,8 @@ def read_request(
         return _back(broker, address, values, "interaction_required", "Opening access always takes a passkey.")
     if current is not None and unmet(values.get("acr_values"), acr_of(current.passkey)):
         return _unmet(broker, address, values)
-    return Asked(client, parameters, values.get("login_hint"), entitlement)
+    hints = arguments.getlist("login_hint")
+    return Asked(client, parameters, hints[0] if len(hints) == 1 else None, entitlement)
 
 
 def _not_possible(view: View, broker: Broker, client: OAuthClient, values: Mapping[str, str]) -> tuple[str, str] | None:
@@ -135,6 +143,10 @@ def _not_possible(view: View, broker: Broker, client: OAuthClient, values: Mappi
     if "max_age" in values and not values["max_age"].isdecimal():
         return "invalid_request", "max_age must be whole seconds."
     prompts = values.get("prompt", "").split()
+    if not _PROMPTS.issuperset(
+        prompts
+    ):  # Initiating User Registration 1.0 section 4.1: what is not in prompt_values_supported
+        return "invalid_request", "prompt asks for something that is not supported."
     if "none" in prompts and len(prompts) > 1:
         return "invalid_request", "prompt=none cannot stand with another."
     if "resource" in values and values["resource"] != audience_of(view, broker, client.facts.target):
@@ -163,8 +175,9 @@ def _unmet(broker: Broker, address: str, values: Mapping[str, str]) -> Back:
 
 
 def _plain(name: str, value: str) -> bool:
-    """Say whether a value can stand anywhere; JSON needs its quotes and is read strictly."""
-    return value.isascii() and value.isprintable() and (name == DETAILS or not set(value) & set('"\\'))
+    """Say whether a value that is used can stand anywhere; what is JSON, or may be, keeps its quotes."""
+    quotes = name in (DETAILS, "state", "nonce") or not set(value) & set('"\\')
+    return len(value) <= MAX_PARAMETER_CHARS and value.isascii() and value.isprintable() and quotes
 
 
 def named_entitlement(details: str, target: str) -> str | None:

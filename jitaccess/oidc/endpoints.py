@@ -51,7 +51,10 @@ from jitaccess.web.limits import client_address
 MAX_FORM_BYTES = 32 * 1024
 MAX_FIELD_CHARS = 16 * 1024
 MAX_FIELDS = 20
-MAX_QUERY_CHARS = 8 * 1024
+MAX_QUERY_CHARS = 24 * 1024
+"""An authorization request as it stands in an address: each character of it may take three."""
+JWKS_MAX_AGE_S = 60
+"""A retired key may be taken for so long after a cache gave it, beside what a verifier keeps by itself (300 s in the SDK)."""
 _OAUTH_ERRORS = {
     Kind.GONE: (400, "invalid_grant"),
     Kind.CONFLICT: (400, "invalid_grant"),
@@ -190,7 +193,12 @@ class Endpoints:
 
     def posted(self) -> BaseResponse:
         """Take an authorization request that was sent as a form (OpenID Connect Core section 3.1.2.1): the page shows it."""
-        return redirect(f"/oidc/authorize?{urlencode(_form())}", 303)
+        if request.mimetype != "application/x-www-form-urlencoded":
+            raise JitError(Kind.INVALID, "Send application/x-www-form-urlencoded.")
+        query = urlencode(list(request.form.items(multi=True)))
+        if len(query) > MAX_QUERY_CHARS:
+            raise JitError(Kind.TOO_LARGE, "This is too large.")
+        return redirect(f"/oidc/authorize?{query}", 303)
 
     def page(self) -> BaseResponse | str:
         """Show exactly which access would be opened, for which system; changes nothing."""
@@ -213,7 +221,7 @@ class Endpoints:
                 entries=entries,
                 person=person,
                 now=view.now,
-                query=request.query_string.decode(),
+                query=urlencode({**asked.parameters, **({"login_hint": asked.login_hint} if asked.login_hint else {})}),
             )
 
     def ask(self) -> BaseResponse:
@@ -323,7 +331,7 @@ class Endpoints:
         """Give the public keys that verify now."""
         with self.broker.read() as view:
             self.broker.keyring.refresh(view)
-        return jsonify(self.broker.keyring.jwks())
+        return _public(jsonify(self.broker.keyring.jwks()), max_age_s=JWKS_MAX_AGE_S)
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -353,11 +361,11 @@ def blueprint(broker: Broker) -> Blueprint:
     return found
 
 
-def _public(answer: Response) -> Response:
-    """Let everybody read an answer that names nobody, also scripts of other sites, and keep it for a second."""
+def _public(answer: Response, *, max_age_s: int = HTTP_MAX_AGE_S) -> Response:
+    """Let everybody read an answer that names nobody, also scripts of other sites, and keep it for a moment."""
     answer.headers["Access-Control-Allow-Origin"] = "*"
     answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    answer.headers["Cache-Control"] = f"public, max-age={HTTP_MAX_AGE_S}"
+    answer.headers["Cache-Control"] = f"public, max-age={max_age_s}"
     return answer
 
 

@@ -31,7 +31,7 @@ def metadata(broker: Broker) -> dict[str, JsonValue]:
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
         "acr_values_supported": [ACR_HARDWARE, ACR_SYNCED],
-        "prompt_values_supported": ["none", "login"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "claims_supported": [
             "iss",
             "sub",

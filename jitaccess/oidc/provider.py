@@ -225,14 +225,15 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
             "scope": issued.scope,
             "authorization_details": [dict(issued.details)],
         }
-        if "openid" in (scope or "").split():
+        scopes = issued.scope.split()
+        if "openid" in scopes:
             person = user.found.grant.person_id
             answer["id_token"] = mint_id(
                 self.broker.keyring.token_key(),
                 issuer=self.broker.site.origin,
                 client_id=client.client_id,
                 person_id=person,
-                name=register(self.view).persons[person].name,
+                name=register(self.view).persons[person].name if "profile" in scopes else None,
                 sid=user.family,
                 nonce=user.nonce,
                 access_token=issued.access.text,

@@ -129,20 +129,20 @@ def mint_id(
     issuer: str,
     client_id: str,
     person_id: str,
-    name: str,
+    name: str | None,
     nonce: str | None,
     access_token: str,
     sign_in: SignIn,
     now: datetime,
     sid: str | None = None,
 ) -> str:
-    """Make the ID token that goes with an access token (OpenID Connect Core section 2). `sid` names this sign-in for logout."""
+    """Make the ID token that goes with an access token (OpenID Connect Core section 2). `sid` names this sign-in for logout; `name`
+    is for who asked for the scope profile, None for everybody else."""
     begins = to_epoch_s(now)
     claims: dict[str, JsonValue] = {
         "iss": issuer,
         "aud": client_id,
         "sub": person_id,
-        "name": name,
         "iat": begins,
         "exp": begins + ID_LIFE_S,
         "auth_time": to_epoch_s(sign_in.at),
@@ -150,6 +150,8 @@ def mint_id(
         "amr": [*sign_in.amr],
         "at_hash": half_hash(access_token),
     }
+    if name is not None:
+        claims["name"] = name
     if nonce is not None:
         claims["nonce"] = nonce
     if sid is not None:

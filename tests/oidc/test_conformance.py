@@ -139,8 +139,16 @@ def test_scopes_that_are_not_known_are_left_out(treasury: Treasury, scope: str) 
         {"ui_locales": "sq sr-Latn"},
         {"claims_locales": "sq"},
         {"extra": "foobar"},
-        {"id_token_hint": "eyJ"},
+        {"id_token_hint": "eyJ" * 400},
+        {"claims": '{"userinfo": {"name": null}}'},
+        {"login_hint": "Çlirim"},
+        {"login_hint": "x" * 2000},
+        {"ui_locales": "sq\n"},
+        {"state": '{"a": "b\\\\c"}'},
+        {"nonce": '"n"'},
+        {"prompt": "select_account consent"},
     ],
+    ids=lambda wish: next(iter(wish)),
 )
 def test_what_only_wishes_for_the_page_changes_nothing(treasury: Treasury, wish: dict[str, str]) -> None:
     grant = treasury.grant()
@@ -148,6 +156,59 @@ def test_what_only_wishes_for_the_page_changes_nothing(treasury: Treasury, wish:
     assert treasury.page(challenge, **wish).status_code == 200
     code = parse_qs(urlsplit(treasury.authorize(grant, challenge, **wish)).query)["code"][0]
     assert treasury.redeem(code, verifier).status_code == 200
+
+
+def test_state_comes_back_letter_by_letter(treasury: Treasury) -> None:
+    state = '{"a": "b\\\\c", "d": [1, 2]}'
+    _, challenge = verifier_pair()
+    assert parse_qs(urlsplit(treasury.authorize(treasury.grant(), challenge, state=state)).query)["state"] == [state]
+    assert parse_qs(urlsplit(treasury.page(challenge, state=state, prompt="none").location).query)["state"] == [state]
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        ({"request": "e" * 1500}, "request_not_supported"),
+        ({"request_uri": "https://app.example/" + "r" * 1500}, "request_uri_not_supported"),
+        ({"prompt": "create"}, "invalid_request"),
+        ({"prompt": "login anything"}, "invalid_request"),
+        ({"max_age": "-1"}, "invalid_request"),
+    ],
+)
+def test_what_is_not_supported_goes_back_to_the_client_also_when_it_is_long(
+    treasury: Treasury, sent: dict[str, str], error: str
+) -> None:
+    answer = treasury.page("x" * 43, **sent)
+    found = parse_qs(urlsplit(answer.location).query)
+    assert (found["error"], found["state"], found["iss"]) == ([error], ["state-1"], [ORIGIN])
+
+
+def test_what_is_used_is_read_strictly_and_the_whole_is_bounded(treasury: Treasury) -> None:
+    _, challenge = verifier_pair()
+    for wrong in ({"state": "x" * 1025}, {"nonce": "é"}, {"scope": 'openid "x"'}, {"extra": "x" * 9000}):
+        assert treasury.page(challenge, **wrong).status_code == 400, wrong
+    twice = f"/oidc/authorize?{treasury.query(challenge)}"
+    assert treasury.browser.get(f"{twice}&state=other", base_url=ORIGIN).status_code == 400
+    assert treasury.browser.get(f"{twice}&extra=a&extra=b", base_url=ORIGIN).status_code == 200
+    assert treasury.browser.get(twice + "".join(f"&x{n}=1" for n in range(60)), base_url=ORIGIN).status_code == 400
+
+
+def test_the_id_token_names_a_person_only_where_the_profile_was_asked_for(treasury: Treasury) -> None:
+    for scope, named in (("openid", False), ("openid profile", True)):
+        verifier, challenge = verifier_pair()
+        code = parse_qs(urlsplit(treasury.authorize(treasury.grant(), challenge, scope=scope)).query)["code"][0]
+        tokens = treasury.redeem(code, verifier).json
+        claims = treasury.verifier().verify_id_token(
+            tokens["id_token"], client_id=treasury.credential.client_id, nonce="nonce-1"
+        )
+        assert ("name" in claims) is named, scope
+
+
+def test_the_keys_may_be_kept_for_as_long_as_the_reference_says(treasury: Treasury) -> None:
+    answer = treasury.app.test_client().get("/.well-known/jwks.json", base_url=ORIGIN)
+    assert answer.headers["Cache-Control"] == "public, max-age=60"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Set-Cookie" not in answer.headers
 
 
 def test_discovery_holds_what_a_client_needs(treasury: Treasury) -> None:

@@ -1,12 +1,13 @@
 """Does every place that takes a JWT refuse every known forgery, without fetching anything that a token names?
 
-One list of attacks (`jitaccess.sdk.dev.forgeries`), eight consumers: the SDK's verifiers of access tokens, ID tokens and status lists; the
-broker's introspection, revocation, userinfo, sign-out and client authentication.
+One list of attacks (`jitaccess.sdk.dev.forgeries`), ten consumers: the SDK's verifiers of access tokens, ID tokens, logout tokens and
+status lists, a developer's own list among them; the broker's introspection, revocation, userinfo, sign-out and client authentication.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,12 +16,14 @@ from joserfc.jwk import ECKey
 
 from jitaccess.broker.status import signed_list
 from jitaccess.domain.values import LOCAL
-from jitaccess.sdk import ClientKey, TokenRefused
+from jitaccess.sdk import ClientKey, LogoutVerifier, TokenRefused
 from jitaccess.sdk.client import ASSERTION_TYPE
 from jitaccess.sdk.dev.forgeries import Listener, forgeries, listener, parts, sign
+from jitaccess.sdk.dev.issuer import DevIssuer
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
 from jitaccess.sdk.status import read_list
+from jitaccess.tokens.access import mint_logout
 from jitaccess.tokens.keys import Purpose, retire_due, rotate
 from tests.oidc.conftest import Treasury, open_treasury
 from tests.support.world import ORIGIN, World
@@ -54,6 +57,7 @@ class Place:
 
     treasury: Treasury
     key: ECKey
+    folder: Path
     addresses: int = 0
 
     def consumers(self) -> dict[str, Consumer]:
@@ -72,6 +76,16 @@ class Place:
         def status_list(text: str) -> object:
             return read_list(Signed(static_keys(jwks)), text.encode(), issuer=ORIGIN, uri=uri, now=now)
 
+        dev = DevIssuer.open(self.folder, 8765)
+        moment = treasury.world.clock.now()
+        notice = mint_logout(
+            broker_key, issuer=ORIGIN, client_id=client_id, person_id="p", sid="s", jti="notice-1", now=moment
+        )
+
+        def dev_list(text: str) -> object:
+            keys = static_keys(dev.jwks())
+            return read_list(Signed(keys), text.encode(), issuer=dev.issuer, uri=dev.list_uri, now=now)
+
         return {
             "Verifier.verify": Consumer(lambda: access, broker_key, quietly(verifier.verify)),
             "Verifier.verify_id_token": Consumer(
@@ -80,6 +94,12 @@ class Place:
                 quietly(lambda text: verifier.verify_id_token(text, client_id=client_id, nonce="nonce-1")),
             ),
             "StatusCheck": Consumer(lambda: listed, broker_key, quietly(status_list)),
+            "dev status list": Consumer(lambda: dev.status_list(now), dev.key, quietly(dev_list)),
+            "LogoutVerifier": Consumer(
+                lambda: notice,
+                broker_key,
+                quietly(lambda text: LogoutVerifier(ORIGIN, client_id, jwks, clock=lambda: now).verify(text)),
+            ),
             "/oidc/introspect": Consumer(lambda: access, broker_key, self.introspects),
             "/oidc/userinfo": Consumer(lambda: access, broker_key, self.shows),
             "/oidc/logout": Consumer(lambda: id_token, broker_key, self.signs_out),
@@ -124,12 +144,12 @@ class Place:
 
 
 @pytest.fixture
-def place(sqlite_world: World) -> Place:
+def place(sqlite_world: World, tmp_path: Path) -> Place:
     """Give a treasury with a key of its own."""
     key = ECKey.generate_key("P-256", {"kid": "treasury-1"})
     treasury = open_treasury(sqlite_world, key=key)
     treasury.sign_in("arta")
-    return Place(treasury, key)
+    return Place(treasury, key, tmp_path / "dev")
 
 
 @pytest.fixture
@@ -146,6 +166,8 @@ def listening(place: Place) -> Iterator[Listener]:
         "Verifier.verify",
         "Verifier.verify_id_token",
         "StatusCheck",
+        "dev status list",
+        "LogoutVerifier",
         "/oidc/introspect",
         "/oidc/userinfo",
         "/oidc/logout",
