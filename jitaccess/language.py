@@ -163,6 +163,11 @@ def _months(language: Language) -> dict[str, int]:
     return {name.rstrip("."): number for number, name in _month_names(language).items()}
 
 
+def decimal_text(number: float, language: Language, *, places: int = 3) -> str:
+    """Return a number with so many places behind the language's decimal sign."""
+    return format_decimal(number, format="#,##0." + "0" * places, locale=language.value)
+
+
 def number_text(number: int, language: Language) -> str:
     """Return a whole number with the language's separators."""
     return format_decimal(number, locale=language.value)

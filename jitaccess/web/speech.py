@@ -13,7 +13,17 @@ from flask_babel import Babel
 
 from jitaccess.domain.wording import meaning, term, word
 from jitaccess.identity.preferences import NOTHING_CHOSEN, Preferences
-from jitaccess.language import CATALOGUES, DEFAULT_ZONE, Language, catalogue, minute_text, named, negotiate, number_text
+from jitaccess.language import (
+    CATALOGUES,
+    DEFAULT_ZONE,
+    Language,
+    catalogue,
+    decimal_text,
+    minute_text,
+    named,
+    negotiate,
+    number_text,
+)
 from jitaccess.settings import Language as LanguageSettings
 from jitaccess.told import retold
 from jitaccess.web import display
@@ -72,6 +82,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")
+    app.add_template_filter(lambda number: decimal_text(number, language_now()), "decimal")
 
     @app.context_processor
     def names() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from flask import Flask
-from flask_babel import gettext, lazy_gettext
+from flask_babel import gettext, lazy_gettext, ngettext
 
 from jitaccess.broker.compare import What
 from jitaccess.broker.health import Finding, Found, Level
@@ -137,7 +137,6 @@ _WELL: Mapping[Finding, str] = {
     Finding.ALARMS: lazy_gettext("No alarm in the last seven days."),
     Finding.RECORDS: lazy_gettext("Every record of the register is as the log wrote it."),
     Finding.NOTICES: lazy_gettext("Notices arrive."),
-    Finding.ADMINISTRATORS: lazy_gettext("There are %(count)s administrators."),
     Finding.SINGLE_PASSKEY: lazy_gettext("Everybody who has a passkey has a second one."),
     Finding.NO_PASSKEY: lazy_gettext("Everybody has a passkey."),
     Finding.INDISPENSABLE: lazy_gettext("No rule depends on one person alone."),
@@ -183,6 +182,8 @@ _NOT_WELL: Mapping[Finding, str] = {
 
 def finding(found: Found) -> str:
     """Return a finding of health as one sentence."""
+    if found.what is Finding.ADMINISTRATORS and found.level is Level.WELL:
+        return str(ngettext("There is %(num)s administrator.", "There are %(num)s administrators.", found.count))
     words = _WELL if found.level is Level.WELL else _NOT_WELL
     return str(words[found.what]) % {"count": found.count}
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from babel.messages.mofile import read_mo
 
-from jitaccess.language import Language, catalogue
+from jitaccess.language import Language, catalogue, decimal_text
 from jitaccess.told import retold, told
 from tests.support import catalogues
 from tests.support.catalogues import TRANSLATED, as_mo, as_po, missing, path_of, read, sentences_of, template, updated
@@ -58,6 +58,27 @@ def test_translations_keep_placeholders_and_outer_blanks(language: Language) -> 
             if not whole or "%(" in stray or not outer:
                 wrong.append((ids[0], form))
     assert wrong == []
+
+
+UNWANTED = {
+    Language.SQ: r"broker|guxon|veto tuaj|juaj është aty|ndërtuar ende|në vetë serverin",
+    Language.SR: r"[Bb]roker|stavi(te)? veto|pod vetom|nekoga obustavi|Obustavi sve iz|pristup je tu|je šta je|izgrađen|Zamenjeno|"
+    "samom serveru",
+}
+"""What the glossary says otherwise: the broker has one name, people are not suspended like machines, a veto is lodged."""
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_the_words_are_those_of_the_glossary(language: Language) -> None:
+    wrong = []
+    for message in read(language):
+        forms = [message.string] if isinstance(message.string, str) else list(message.string)
+        wrong += [form for form in forms if message.id and re.search(UNWANTED[language], form)]
+    assert wrong == []
+
+
+def test_a_broken_second_has_the_languages_decimal_sign() -> None:
+    assert [decimal_text(0.28, language) for language in Language] == ["0.280", "0,280", "0,280"]
 
 
 def test_a_sentence_is_spoken_in_each_language_from_the_compiled_files() -> None:
