@@ -144,6 +144,7 @@ class SshBench:
         self.run_sshd()
         self.run_helper()
         self.wait_for(lambda: bool(self.board.read().reports), "the host reports")
+        self.wait_for((self.place / "state" / "state.json").exists, "the host keeps what it was told")
 
     def _make_account(self) -> None:
         home = self.place / "home"
