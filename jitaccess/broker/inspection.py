@@ -19,11 +19,10 @@ from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.identity.people import register
 from jitaccess.store.db import View
 from jitaccess.store.ids import new_secret
-from jitaccess.store.tables import AccessRequest, Approval, Event, EventText, Grant, Lease
+from jitaccess.store.tables import AccessRequest, Approval, Event, EventText, Grant, Lease, Veto
 
 PAGE = 25
 MOST_SAMPLED = 200
-MOST_EXPORTED = 10_000
 CHUNK = 500
 STATES = (
     *(state.value for state in RequestState),
@@ -48,6 +47,30 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One verdict on a request."""
+
+    step: str
+    person_id: str
+    verdict: str
+    """approve | deny"""
+    deputy_of: str | None = None
+    """In whose place it was given."""
+    signed: bool = True
+    """False for a refusal that still waits for its signature; it counts all the same."""
+    max_duration_s: int | None = None
+    """The shorter time that this approver signed; None where it is what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """One veto."""
+
+    person_id: str
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One request with what became of it."""
 
@@ -62,8 +85,8 @@ class Line:
     state: str
     decided_at: datetime | None
     policy_digest: str
-    approvals: tuple[tuple[str, str, str], ...]
-    """(step, approver's id, verdict) in the order given."""
+    approvals: tuple[Said, ...]
+    """In the order given."""
     grant_id: str | None = None
     grant_state: str | None = None
     opened_at: datetime | None = None
@@ -72,6 +95,7 @@ class Line:
     cause: str | None = None
     revoked_at: datetime | None = None
     """When the last credential was read back as gone."""
+    vetoes: tuple[Stopped, ...] = ()
 
 
 def lines(view: View, wanted: Filter, *, before: str = "", most: int = PAGE) -> list[Line]:
@@ -82,15 +106,15 @@ def lines(view: View, wanted: Filter, *, before: str = "", most: int = PAGE) -> 
     return _completed(view, view.rows(statement).all())
 
 
-def every_line(view: View, wanted: Filter) -> Iterator[Line]:
-    """Give all requests that match, newest first, in chunks; at most `MOST_EXPORTED`."""
-    before, given = "", 0
-    while given < MOST_EXPORTED:
-        found = lines(view, wanted, before=before, most=min(CHUNK, MOST_EXPORTED - given))
+def every_line(broker: Broker, wanted: Filter) -> Iterator[Line]:
+    """Give all requests that match, newest first; in chunks, each in a read of its own, so that none lasts long."""
+    before = ""
+    while True:
+        with broker.read() as view:
+            found = lines(view, wanted, before=before, most=CHUNK)
         yield from found
         if len(found) < CHUNK:
             return
-        given += len(found)
         before = found[-1].request_id
 
 
@@ -130,17 +154,43 @@ def _filtered(view: View, wanted: Filter, columns: Select[*tuple[Any, ...]]) -> 
     return statement
 
 
+def _said(view: View, rows: Sequence[Any]) -> dict[str, list[Said]]:
+    """Return request id -> its verdicts, in the order given."""
+    asked = {row.id: row.duration_s for row in rows}
+    given = (
+        select(
+            Approval.request_id, Approval.step, Approval.person_id, Approval.verdict, Approval.deputy_of,
+            Approval.signed_at, Approval.statement,
+        )
+        .where(Approval.request_id.in_(list(asked)))
+        .order_by(Approval.given_at, Approval.id)
+    )  # fmt: skip
+    found: dict[str, list[Said]] = {}
+    for key, step, person, verdict, deputy_of, signed_at, statement in view.rows(given):
+        signed_s = int(json.loads(statement)["max_duration_s"]) if statement is not None else asked[key]
+        shorter = signed_s if signed_s < asked[key] else None
+        found.setdefault(key, []).append(Said(step, person, verdict, deputy_of, signed_at is not None, shorter))
+    return found
+
+
+def _stopped(view: View, grants: Sequence[str]) -> dict[str, list[Stopped]]:
+    """Return grant id -> its vetoes."""
+    given = select(Veto.grant_id, Veto.person_id, Veto.signed_at).where(Veto.grant_id.in_(grants))
+    found: dict[str, list[Stopped]] = {}
+    for key, person, signed_at in view.rows(given.order_by(Veto.given_at, Veto.id)):
+        found.setdefault(key, []).append(Stopped(person, signed_at is not None))
+    return found
+
+
 def _completed(view: View, rows: Sequence[Any]) -> list[Line]:
-    """Add verdicts and revocations, each in one read."""
-    votes: dict[str, list[tuple[str, str, str]]] = {}
+    """Add verdicts, vetoes and revocations, each in one read."""
+    votes: dict[str, list[Said]] = {}
+    stopped: dict[str, list[Stopped]] = {}
     gone: dict[str, datetime] = {}
     if rows:
-        given = select(Approval.request_id, Approval.step, Approval.person_id, Approval.verdict).order_by(
-            Approval.given_at
-        )
-        for key, step, person, verdict in view.rows(given.where(Approval.request_id.in_([row.id for row in rows]))):
-            votes.setdefault(key, []).append((step, person, verdict))
+        votes = _said(view, rows)
         grants = [row.grant_id for row in rows if row.grant_id is not None]
+        stopped = _stopped(view, grants)
         revoked = (
             select(Lease.grant_id, func.max(Lease.revoked_at))
             .where(Lease.grant_id.in_(grants))
@@ -152,6 +202,7 @@ def _completed(view: View, rows: Sequence[Any]) -> list[Line]:
             row.id, row.created_at, row.person_id, row.target, row.entitlement, row.inputs, row.duration_s, row.reason or "",
             row.state, row.decided_at, row.policy_digest, tuple(votes.get(row.id, ())), row.grant_id, row.grant_state,
             row.starts_at, row.ends_at, row.ended_at, row.cause, gone.get(row.grant_id or ""),
+            tuple(stopped.get(row.grant_id or "", ())),
         )
         for row in rows
     ]  # fmt: skip

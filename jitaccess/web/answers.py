@@ -140,6 +140,12 @@ class Vote(Answered):
     step: str
     verdict: Literal["approve", "deny"]
     person_id: str
+    deputy_of: str | None
+    """In whose place it was given."""
+    signed: bool
+    """False for a refusal that still waits for its signature; it counts all the same."""
+    max_duration_s: int | None
+    """The time that was signed, in seconds; null while nothing is signed."""
     comment: str
 
 

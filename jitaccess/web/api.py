@@ -4,6 +4,7 @@ Every change is a POST with a JSON body from our own origin; `begin` answers {ch
 {challenge_id, response}. Thin: parse, call a verb, answer.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,6 +103,9 @@ def vote_json(vote: Approval, written: Mapping[tuple[str, str], str]) -> dict[st
         "step": vote.step,
         "verdict": vote.verdict,
         "person_id": vote.person_id,
+        "deputy_of": vote.deputy_of,
+        "signed": vote.signed_at is not None,
+        "max_duration_s": int(json.loads(vote.statement)["max_duration_s"]) if vote.statement is not None else None,
         "comment": written.get((vote.person_id, vote.verdict), ""),
     }
 

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
-from flask import Blueprint, Response, abort, render_template, request
+from flask import Blueprint, Response, abort, render_template, request, stream_with_context
 
 from jitaccess.broker import inspection, logview
 from jitaccess.broker.context import Broker
@@ -21,6 +22,7 @@ from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, exports, telling
 from jitaccess.web.doors import current
+from jitaccess.web.speech import zone_now
 
 DEFAULT_SAMPLE = 10
 LONGEST_SEED = 64
@@ -76,23 +78,24 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/audit/export.csv")
     def as_csv() -> Response:
+        """Every request that matches, as it is read: however many there are."""
         _reader(broker, "export")
         wanted, _ = _filter()
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
-            rows = [exports.cells(line, names) for line in inspection.every_line(view, wanted)]
-        return exports.download(
-            exports.as_csv(exports.heads(), rows), "text/csv; charset=utf-8", "jitaccess-requests.csv"
-        )
+        rows = (exports.cells(line, names) for line in inspection.every_line(broker, wanted))
+        parts = stream_with_context(exports.csv_lines(exports.heads(), rows))
+        return exports.download(parts, "text/csv; charset=utf-8", "jitaccess-requests.csv")
 
     @pages.get("/audit/export.json")
     def as_json() -> Response:
+        """The same as JSON; it ends with `"complete": true`, so that a file that was cut off is no JSON."""
         _reader(broker, "export")
         wanted, _ = _filter()
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
             newest = broker.checkpoints.latest(view)
-            body = {
+            about: dict[str, Any] = {
                 "format": "jitaccess-requests/1",
                 "instance": broker.site.instance_id,
                 "read_at": to_epoch_s(view.now),
@@ -101,11 +104,10 @@ def blueprint(broker: Broker) -> Blueprint:
                     name: to_epoch_s(value) if isinstance(value, datetime) else value
                     for name, value in asdict(wanted).items()
                 },
-                "complete": inspection.count(view, wanted) <= inspection.MOST_EXPORTED,
-                "requests": [exports.document(line, names) for line in inspection.every_line(view, wanted)],
             }
-        text = json.dumps(body, ensure_ascii=False, indent=1)
-        return exports.download(text, "application/json", "jitaccess-requests.json")
+        documents = (exports.document(line, names) for line in inspection.every_line(broker, wanted))
+        parts = stream_with_context(exports.json_lines(about, documents))
+        return exports.download(parts, "application/json", "jitaccess-requests.json")
 
     @pages.get("/audit/pictures")
     def pictures() -> str:
@@ -141,21 +143,21 @@ def _filter() -> tuple[Filter, dict[str, str]]:
         name: request.args.get(name, "").strip()[:64]
         for name in ("target", "entitlement", "person", "state", "cause", "from", "to")
     }
-    start, end = _day(given["from"]), _day(given["to"])
+    start, end = _day(given["from"]), _day(given["to"], after=1)
     wanted = Filter(
-        given["target"], given["entitlement"], given["person"], given["state"], given["cause"], start,
-        end + timedelta(days=1) if end is not None else None,
+        given["target"], given["entitlement"], given["person"], given["state"], given["cause"], start, end,
     )  # fmt: skip
     return wanted, {name: text for name, text in given.items() if text}
 
 
-def _day(text: str) -> datetime | None:
-    """Return the first instant of a day (UTC) written `2026-11-23`; raises INVALID."""
+def _day(text: str, *, after: int = 0) -> datetime | None:
+    """Return the first instant of a day written `2026-11-23`, or of so many days after it, in the reader's zone; raises INVALID."""
     if not text:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
+        first = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone_now()))
+        return (first + timedelta(days=after)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise JitError(Kind.INVALID, "Write a day as 2026-11-23.") from error
 
 

@@ -7,20 +7,21 @@ they look at (OWASP, CSV injection). JSON carries the values as they are. RFC 41
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain
 from typing import cast
 
 from flask import Response
 
-from jitaccess.broker.inspection import Line
+from jitaccess.broker.inspection import Line, Said, Stopped
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.wording import word
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.tables import TargetAccount
 from jitaccess.told import told
 from jitaccess.web import telling
-from jitaccess.web.display import time_text
+from jitaccess.web.display import duration_text, time_text
 from jitaccess.web.speech import language_now, say, zone_now
 
 COLUMN_WORDS: Mapping[str, str] = {
@@ -44,13 +45,18 @@ COLUMN_WORDS: Mapping[str, str] = {
     "cause": told("why it ended"),
     "credentials_gone": told("credentials gone"),
     "policy": told("policy digest"),
+    "vetoes": told("vetoes"),
 }
 """The heads of the CSV columns, for readers; JSON keeps the codes, for machines."""
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
 COLUMNS = (
     "request", "filed", "person", "person_id", "target", "entitlement", "inputs", "duration_s", "reason", "state",
-    "decided", "verdicts", "grant", "grant_state", "opened", "ends", "ended", "cause", "credentials_gone", "policy",
+    "decided", "verdicts", "grant", "grant_state", "opened", "ends", "ended", "cause", "credentials_gone", "policy", "vetoes",
 )  # fmt: skip
+MOMENTS = ("filed", "decided", "opened", "ends", "ended", "credentials_gone")
+"""The columns that hold a time in words; after `COLUMNS` the same once more as ISO 8601, for whoever sorts and reckons."""
+BOM = "\ufeff"
+"""Begins a CSV file: spreadsheets take it for the 8-bit letters of the machine without it (RFC 3629 section 6)."""
 
 
 def neutral(cell: str) -> str:
@@ -58,23 +64,54 @@ def neutral(cell: str) -> str:
     return f"'{cell}" if cell.lstrip(" ").startswith(DANGEROUS) or cell.startswith(DANGEROUS) else cell
 
 
-def as_csv(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as CSV with a header; every cell is neutral and quoted."""
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow([neutral(head) for head in heads])
-    for row in rows:
+def csv_lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Give rows as the lines of a CSV file with a header, after a byte order mark; every cell is neutral and quoted."""
+    yield BOM
+    for row in chain([heads], rows):
+        out = io.StringIO()
+        writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
         writer.writerow([neutral(cell) for cell in row])
-    return out.getvalue()
+        yield out.getvalue()
+
+
+def as_csv(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return the same as one text."""
+    return "".join(csv_lines(heads, rows))
 
 
 def heads() -> list[str]:
-    """Return the heads of `COLUMNS` in the reader's language."""
-    return [say(COLUMN_WORDS[column]) for column in COLUMNS]
+    """Return the heads of `COLUMNS` and `MOMENTS` in the reader's language."""
+    words = [say(COLUMN_WORDS[column]) for column in COLUMNS]
+    return words + [f"{say(COLUMN_WORDS[column])} (ISO 8601)" for column in MOMENTS]
+
+
+def _iso(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else ""
+
+
+def _unsigned(signed: bool) -> list[str]:
+    return [] if signed else [say(told("not signed"))]
+
+
+def _verdict(said: Said, names: Mapping[str, str]) -> str:
+    """Return a verdict as `line: Blerim Gashi approve (shortened to 10 min)`."""
+    more: list[str] = []
+    if said.deputy_of is not None:
+        more.append(say(told("in the place of %(name)s", name=names.get(said.deputy_of, said.deputy_of))))
+    if said.max_duration_s is not None:
+        more.append(say(told("shortened to %(duration)s", duration=duration_text(said.max_duration_s))))
+    more += _unsigned(said.signed)
+    text = f"{said.step}: {names.get(said.person_id, said.person_id)} {say(word(said.verdict))}"
+    return f"{text} ({', '.join(more)})" if more else text
+
+
+def _veto(stopped: Stopped, names: Mapping[str, str]) -> str:
+    name = names.get(stopped.person_id, stopped.person_id)
+    return " ".join([name, *(f"({text})" for text in _unsigned(stopped.signed))])
 
 
 def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one request as the cells of `COLUMNS`."""
+    """Return one request as the cells of `COLUMNS` and `MOMENTS`."""
 
     def at(moment: datetime | None) -> str:
         return time_text(to_epoch_s(moment), language_now(), zone_now()) if moment is not None else ""
@@ -91,9 +128,7 @@ def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
         line.reason,
         say(word(line.state)),
         at(line.decided_at),
-        "; ".join(
-            f"{step}: {names.get(person, person)} {say(word(verdict))}" for step, person, verdict in line.approvals
-        ),
+        "; ".join(_verdict(said, names) for said in line.approvals),
         line.grant_id or "",
         say(word(line.grant_state or "")),
         at(line.opened_at),
@@ -102,7 +137,14 @@ def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
         say(word(line.cause or "")),
         at(line.revoked_at),
         line.policy_digest,
-    )
+        "; ".join(_veto(stopped, names) for stopped in line.vetoes),
+        *(
+            _iso(moment)
+            for moment in (
+                line.filed_at, line.decided_at, line.opened_at, line.ends_at, line.ended_at, line.revoked_at
+            )
+        ),
+    )  # fmt: skip
 
 
 def document(line: Line, names: Mapping[str, str]) -> dict[str, JsonValue]:
@@ -124,8 +166,20 @@ def document(line: Line, names: Mapping[str, str]) -> dict[str, JsonValue]:
         "state": line.state,
         "decided_at": at(line.decided_at),
         "verdicts": [
-            {"step": step, "person_id": person, "person": names.get(person), "verdict": verdict}
-            for step, person, verdict in line.approvals
+            {
+                "step": said.step,
+                "person_id": said.person_id,
+                "person": names.get(said.person_id),
+                "verdict": said.verdict,
+                "deputy_of": said.deputy_of,
+                "signed": said.signed,
+                "max_duration_s": said.max_duration_s,
+            }
+            for said in line.approvals
+        ],
+        "vetoes": [
+            {"person_id": stopped.person_id, "person": names.get(stopped.person_id), "signed": stopped.signed}
+            for stopped in line.vetoes
         ],
         "grant": line.grant_id,
         "grant_state": line.grant_state,
@@ -183,8 +237,18 @@ def account_document(row: TargetAccount) -> dict[str, JsonValue]:
     }
 
 
-def download(text: str, content_type: str, name: str) -> Response:
-    """Return text as a file to keep."""
+def json_lines(about: Mapping[str, JsonValue], documents: Iterable[Mapping[str, JsonValue]]) -> Iterator[str]:
+    """Give one JSON object: what is said about the export, its `requests`, and at the end that nothing is missing."""
+    yield json.dumps(about, ensure_ascii=False, indent=1).removesuffix("\n}") + ',\n "requests": ['
+    between = "\n"
+    for found in documents:
+        yield between + json.dumps(found, ensure_ascii=False)
+        between = ",\n"
+    yield '\n ],\n "complete": true\n}\n'
+
+
+def download(text: str | Iterator[str], content_type: str, name: str) -> Response:
+    """Return text, or its parts as they come, as a file to keep."""
     response = Response(text, content_type=content_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response

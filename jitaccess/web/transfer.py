@@ -44,6 +44,8 @@ def compress(response: Response) -> Response:
         return response
     if request.path.startswith(("/api/", *SECRET_PAGES)):
         return response
+    if response.is_streamed and request.endpoint != "static":
+        return response  # it goes out as it is read; compressing would gather all of it first
     response.vary.add("Accept-Encoding")
     if request.accept_encodings["gzip"] <= 0:
         return response

@@ -44,7 +44,7 @@ def test_requests_come_newest_first_with_what_became_of_them(busy: World) -> Non
         ("viewer", "APPROVED", "ACTIVE"),
         ("releaser", "APPROVED", "ENDED"),
     ]
-    assert [(step, verdict) for step, _, verdict in found[2].approvals] == [("line", "approve"), ("owner", "approve")]
+    assert [(said.step, said.verdict) for said in found[2].approvals] == [("line", "approve"), ("owner", "approve")]
     assert found[2].cause == "returned"
 
 
@@ -66,7 +66,7 @@ def test_requests_come_newest_first_with_what_became_of_them(busy: World) -> Non
 def test_filters_narrow(busy: World, wanted: Filter, count: int) -> None:
     with busy.broker.read() as view:
         assert len(inspection.lines(view, wanted)) == inspection.count(view, wanted) == count
-        assert len(list(inspection.every_line(view, wanted))) == count
+    assert len(list(inspection.every_line(busy.broker, wanted))) == count
 
 
 def test_pages_go_on_where_the_last_ended(busy: World) -> None:

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitaccess.broker.inspection import Line
+from jitaccess.broker.inspection import Line, Said, Stopped
 from jitaccess.web import exports
 
 LINE = Line(
@@ -23,7 +24,11 @@ LINE = Line(
     state="APPROVED",
     decided_at=None,
     policy_digest="d",
-    approvals=(("line", "p2", "approve"),),
+    approvals=(
+        Said("line", "p2", "approve", deputy_of="p3", max_duration_s=300),
+        Said("owner", "p4", "deny", signed=False),
+    ),
+    vetoes=(Stopped("p4", False),),
 )
 
 
@@ -55,13 +60,36 @@ def test_csv_is_read_back_as_it_was_written(row: list[str]) -> None:
 
 
 def test_a_request_is_told_whole_in_csv_and_json() -> None:
-    cells = dict(zip(exports.COLUMNS, exports.cells(LINE, {"p1": "Arta", "p2": "Blerim"}), strict=True))
+    columns = [*exports.COLUMNS, *(f"{name}_iso" for name in exports.MOMENTS)]
+    cells = dict(zip(columns, exports.cells(LINE, {"p1": "Arta", "p2": "Blerim"}), strict=True))
+    assert len(exports.heads()) == len(columns)
     assert cells["person"] == "Arta"
     assert cells["filed"] == "23 Nov 2026, 09:00:00 UTC"
-    assert cells["verdicts"] == "line: Blerim approve"
-    assert cells["decided"] == cells["grant"] == ""
-    assert exports.as_csv(exports.COLUMNS, [tuple(cells.values())]).count("'=HYPERLINK") == 1
+    assert cells["filed_iso"] == "2026-11-23T09:00:00Z"
+    assert cells["verdicts"] == (
+        "line: Blerim approve (in the place of p3, shortened to 5 min); owner: p4 deny (not signed)"
+    )
+    assert cells["vetoes"] == "p4 (not signed)"
+    assert cells["decided"] == cells["decided_iso"] == cells["grant"] == ""
+    assert exports.as_csv(columns, [tuple(cells.values())]).count("'=HYPERLINK") == 1
     document = exports.document(LINE, {"p1": "Arta"})
     assert document["reason"] == LINE.reason
     assert document["filed_at"] == 1_795_424_400
     assert document["decided_at"] is None
+    assert [(one["deputy_of"], one["signed"], one["max_duration_s"]) for one in document["verdicts"]] == [
+        ("p3", True, 300),
+        (None, False, None),
+    ]
+    assert document["vetoes"] == [{"person_id": "p4", "person": None, "signed": False}]
+
+
+def test_an_export_as_json_is_one_object_that_ends_with_its_completeness() -> None:
+    for documents in ([], [{"request": "r1"}, {"request": "r2"}]):
+        text = "".join(exports.json_lines({"format": "f"}, iter(documents)))
+        assert json.loads(text) == {"format": "f", "requests": documents, "complete": True}
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads("".join(list(exports.json_lines({"format": "f"}, iter(documents)))[:-1]))
+
+
+def test_a_spreadsheet_learns_that_the_file_is_utf_8() -> None:
+    assert exports.as_csv(["emri"], [["Gjinë"]]).encode()[:3] == b"\xef\xbb\xbf"

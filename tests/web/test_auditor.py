@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import re
+from datetime import timedelta
 
 import pytest
 
+from jitaccess.broker import inspection
 from tests.web.conftest import Site
 
 PAGES = ["/audit", "/audit/sample", "/audit/pictures", "/audit/export.csv", "/audit/export.json"]
@@ -57,7 +59,7 @@ def test_the_sample_shows_its_seed_and_a_link_to_itself(site: Site) -> None:
 def test_the_exports_hold_every_request_and_no_formula(site: Site) -> None:
     approved = site.world.released(reason="=cmd|' /C calc'!A0")
     site.as_("jelena")
-    rows = list(csv.DictReader(io.StringIO(site.get("/audit/export.csv").get_data(as_text=True), newline="")))
+    rows = list(csv.DictReader(io.StringIO(site.get("/audit/export.csv").data.decode("utf-8-sig"), newline="")))
     assert [row["request"] for row in rows] == [approved.request.id]
     assert rows[0]["reason"] == "'=cmd|' /C calc'!A0"
     assert rows[0]["signatures"].count("approve") == 2
@@ -76,6 +78,32 @@ def test_filters_are_part_of_the_address_and_a_wrong_day_is_told(site: Site) -> 
     assert approved.request.id in site.get("/audit?person=arta&from=2026-11-23&to=2026-11-23").get_data(as_text=True)
     assert approved.request.id not in site.get("/audit?from=2026-11-24").get_data(as_text=True)
     assert "Write a day as" in site.get("/audit?from=yesterday").get_data(as_text=True)
+
+
+def test_an_export_is_whole_however_many_requests_there_are(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "CHUNK", 2)
+    ids = {site.world.filed(entitlement="releaser", inputs={"order": f"TR-00000{n}", "amount_cents": 5}).request.id
+           for n in range(5)}  # fmt: skip
+    site.as_("jelena")
+    rows = list(csv.DictReader(io.StringIO(site.get("/audit/export.csv").data.decode("utf-8-sig"), newline="")))
+    assert {row["request"] for row in rows} == ids
+    assert len(rows) == 5
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows[0]["filed (ISO 8601)"])
+    assert {found["request"] for found in site.get("/audit/export.json").json["requests"]} == ids
+
+
+def test_a_day_of_the_filter_is_a_day_where_the_reader_is(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser").request
+    site.as_("jelena")
+    at = filed.created_at
+    for zone, day in (
+        ("Pacific/Kiritimati", at + timedelta(hours=14)),
+        ("Pacific/Pago_Pago", at - timedelta(hours=11)),
+    ):
+        assert site.form("/settings", zone=zone, language="en").status_code in (200, 303)
+        there, next_day = f"{day:%Y-%m-%d}", f"{day + timedelta(days=1):%Y-%m-%d}"
+        assert filed.id in site.get(f"/audit?from={there}&to={there}").text
+        assert filed.id not in site.get(f"/audit?from={next_day}").text
 
 
 def test_pictures_come_with_their_tables(site: Site) -> None:

@@ -114,7 +114,7 @@ def test_what_nothing_explains_is_taken_along_in_words_and_in_codes(site: Site, 
     look(broker, treasury)
     site.as_("jelena")
     table = site.get("/watch/accounts.csv")
-    (row,) = csv.DictReader(io.StringIO(table.text, newline=""))
+    (row,) = csv.DictReader(io.StringIO(table.data.decode("utf-8-sig"), newline=""))
     assert (row["system"], row["account"]) == ("treasury", "'=cmd()")
     assert row["what is wrong"] == "An account that the broker did not make, and nothing explains it."
     assert row["what is more than is known"] == "CREATEDB; SUPERUSER"
