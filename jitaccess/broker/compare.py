@@ -97,7 +97,8 @@ def compare(
         if name == seen.own or name in ending:
             continue
         if name in explained:
-            finding = _of_lease(account, explained[name], enforced=enforced and "expiry" in seen.coverage)
+            ends = enforced and "expiry" in seen.coverage
+            finding = _of_lease(account, explained[name], known.get(name), enforced=ends)
         elif name in excepted:
             finding = _of_exception(account, excepted[name], known.get(name))
         else:
@@ -108,13 +109,19 @@ def compare(
     return found
 
 
-def _of_lease(account: Account, expected: Account, *, enforced: bool) -> Finding | None:
+def _of_lease(account: Account, expected: Account, known: Remembered | None, *, enforced: bool) -> Finding | None:
     if extra := account.rights - expected.rights:
         return Finding(account.name, What.RAISED, tuple(sorted(extra)))
     late = account.expires_at is None or (expected.expires_at is not None and account.expires_at > expected.expires_at)
     if enforced and late:
         return Finding(account.name, What.EXPIRY)
+    if _other_key(account, known):
+        return Finding(account.name, What.KEY_CHANGED)
     return None
+
+
+def _other_key(account: Account, known: Remembered | None) -> bool:
+    return known is not None and known.fingerprint != "" and account.fingerprint not in ("", known.fingerprint)
 
 
 def _of_exception(account: Account, allowed: Excepted, known: Remembered | None) -> Finding | None:
@@ -123,7 +130,7 @@ def _of_exception(account: Account, allowed: Excepted, known: Remembered | None)
     rights = allowed.rights if allowed.rights is not None else (known.rights if known is not None else account.rights)
     if extra := account.rights - rights:
         return Finding(account.name, What.RAISED, tuple(sorted(extra)))
-    if known is not None and known.fingerprint and account.fingerprint not in ("", known.fingerprint):
+    if _other_key(account, known):
         return Finding(account.name, What.KEY_CHANGED)
     return None
 

@@ -210,10 +210,15 @@ def _settle_others(
     known: Mapping[str, TargetAccount],
     found: set[str],
 ) -> None:
-    """Remember what is right as it is now, and close the findings that are no more."""
+    """Remember what is right as it is now, and close the findings that are no more.
+
+    Of a live lease's account, what proves its person is remembered from the first look on.
+    """
     for name, account in seen.accounts.items():
         if name not in found and name not in leases.explained and name not in leases.ending and name != seen.own:
             _remember(tx, target, account, known.get(name))
+        elif name in leases.explained and name not in known and account.fingerprint:
+            _remember(tx, target, account, None)
     for name, row in known.items():
         if name not in seen.accounts and row.gone_at is None:
             event = tx.record(EventType.ACCOUNT_SETTLED, subject={"target": target.id}, body={"now": "gone"})

@@ -145,7 +145,7 @@ class Surroundings:
     draw: Callable[[], str]
     """Return a fresh secret: 256 random bits as 43 characters of base64url."""
     now: Callable[[], datetime]
-    """Return the broker's time, for what has to be signed with one; a deadline is judged by the target's own clock."""
+    """Return the broker's time, for what has to be signed, and to see whether the target's clock differs; that one judges a deadline."""
     board: Board | None = None
     """The board of this target; only kinds with `publishes` need one."""
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import pymysql
@@ -53,6 +54,8 @@ HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/%-]{1,25
 """From where an account may log in: an address, a name, a network such as `10.1.2.0/255.255.255.0`, or with `%`."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KEEPER = "jit_keeper"
+CA_FILE = "server-ca.pem"
+"""What the file with the server's authorities is called when a person gets it."""
 CONNECT_LIMIT_S = 5
 CALL_LIMIT_S = 20.0
 """A connection that is not done by then is closed under its caller: a server that hangs holds no thread for ever."""
@@ -284,7 +287,7 @@ class MariadbConnector:
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
         """Make the account; the server refuses after the deadline by its own clock."""
         _own(effect.name)
-        password = self._around.draw()
+        password, authority = self._around.draw(), self._authority()
         detail = cast("Mapping[str, Any]", effect.detail)
         with self._lines.line() as connection:
             try:
@@ -308,8 +311,22 @@ class MariadbConnector:
                 if _code(error) == NOTHING_MADE or _code(error) in NO_PROCEDURE:
                     raise NotDone(f"the server refused: {error.args[1]}") from None
                 raise
-        note = told("Paste the password when the client asks for it.")
-        return Credential(Secret(password), username=effect.name, command=self._command(effect.name), note=note)
+        note = (
+            told("Save the file, open a terminal in its folder, and paste the password when the client asks for it.")
+            if authority
+            else told("Paste the password when the client asks for it.")
+        )
+        files = {CA_FILE: Secret(authority)} if authority else {}
+        return Credential(Secret(password), effect.name, self._command(effect.name), files, note)
+
+    def _authority(self) -> str:
+        """Return the text of the file with the server's authorities, which the person needs too; empty where it is the system's."""
+        if self._config.tls == "none" or not self._config.root_ca:
+            return ""
+        try:
+            return Path(self._config.root_ca).read_text()
+        except (OSError, UnicodeDecodeError):
+            raise NotDone("the file of root_ca cannot be read") from None
 
     def _command(self, user: str) -> str:
         config = self._config
@@ -320,7 +337,7 @@ class MariadbConnector:
         )
         trust = ["--skip-ssl"] if config.tls == "none" else ["--ssl", "--ssl-verify-server-cert"]
         if config.tls != "none" and config.root_ca:
-            trust.append(f"--ssl-ca={config.root_ca}")
+            trust.append(f"--ssl-ca={CA_FILE}")
         return shlex.join(["mariadb", *there, *trust, f"--user={user}", "--password", config.database])
 
     def bury(self, effect: Effect) -> None:

@@ -224,6 +224,25 @@ def test_a_live_account_with_more_rights_or_a_later_end_is_found_and_its_access_
 
 
 @pytest.mark.covers("R57")
+def test_a_live_account_whose_password_somebody_changed_is_found_and_its_access_ended(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    found = opened(world)
+    name = f"jit-{found.lease.id}"
+    fake.accounts[name] = replace(fake.accounts[name], fingerprint="as it was born")
+    assert whats(look(world.broker, facts(world))) == {}
+    fake.accounts[name] = replace(fake.accounts[name], fingerprint="of somebody else")
+    for fresh in (1, 0):
+        looked = look(world.broker, facts(world))
+        assert (whats(looked), looked.fresh) == ({name: What.KEY_CHANGED}, fresh)
+    look(world.broker, facts(world, unknown_account="hold"))
+    with world.broker.read() as view:
+        assert view.require(Grant, found.lease.grant_id).cause == EndCause.HELD
+    world.sweep()
+    assert fake.accounts == {}
+    assert whats(look(world.broker, facts(world))) == {}
+
+
+@pytest.mark.covers("R57")
 def test_the_account_of_a_lease_that_has_ended_is_removed_whatever_the_policy_says(sqlite_world: World) -> None:
     world, fake = sqlite_world, outside(sqlite_world)
     found = opened(world)

@@ -145,13 +145,18 @@ class MariadbBench:
         program, *words = shlex.split(credential.command)
         options = dict(word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--"))
         assert program == "mariadb"
+        place = self._folder / new_secret()
+        place.mkdir()
+        for name, text in credential.files.items():
+            (place / name).write_text(text.reveal())
+        trusted = str(place / options["ssl-ca"]) if "ssl-ca" in options else None
         try:
             connection = mariadb.connect(
                 options["socket"] if "socket" in options else (options["host"], int(options["port"])),
                 user=options["user"],
                 password=credential.secret.reveal(),
                 database=database or words[-1],
-                ssl_ca=options.get("ssl-ca"),
+                ssl_ca=trusted,
                 ssl_verify_identity="ssl-verify-server-cert" in options,
                 ssl_disabled="skip-ssl" in options,
             )

@@ -142,7 +142,7 @@ class PostgresqlBench:
             "port": self.server.admin_url.port,
             "database": "app",
             "secret": "bench",
-            "entitlements": {"writer": {"roles": ["app_write"], "connection_limit": 20}},
+            "entitlements": {"writer": {"roles": ["app_write"], "connection_limit": 20, "set_role": True}},
             **where,
         }
 
@@ -165,8 +165,13 @@ class PostgresqlBench:
         conninfo = re.fullmatch(r'psql "(.*)"', credential.command)
         assert conninfo is not None
         assert credential.secret.reveal() not in credential.command
+        place = self._folder / new_secret()
+        place.mkdir()
+        for name, text in credential.files.items():
+            (place / name).write_text(text.reveal())
+        command = conninfo[1].replace("sslrootcert=", f"sslrootcert={place}/")
         try:
-            connection = psycopg.connect(conninfo[1], password=credential.secret.reveal(), autocommit=True)
+            connection = psycopg.connect(command, password=credential.secret.reveal(), autocommit=True)
         except psycopg.OperationalError as error:
             raise LoginRefused(str(error)) from error
         with connection:

@@ -566,8 +566,12 @@ def test_the_server_sees_a_verifier_and_never_the_password(bench: Any, connector
 
 
 @pytest.mark.covers("R48", "R50")
-def test_the_command_that_is_shown_works_in_the_real_client_until_the_end(bench: Any, connector: Connector) -> None:
+def test_the_command_that_is_shown_works_in_the_real_client_until_the_end(
+    bench: Any, connector: Connector, tmp_path: Path
+) -> None:
     effect, credential = born(bench, connector)
+    for name, text in credential.files.items():
+        (tmp_path / name).write_text(text.reveal())
     assert credential.secret is not None
 
     def ask(*more: str) -> "subprocess.CompletedProcess[str]":
@@ -575,7 +579,9 @@ def test_the_command_that_is_shown_works_in_the_real_client_until_the_end(bench:
         program, *words = [word for word in shlex.split(credential.command) if word != "--password"]
         environment = {"PATH": os.environ["PATH"], "MYSQL_PWD": credential.secret.reveal()}
         command = [str(mariadb.program(program)), *words, *more, "-N", "-e", "SELECT CURRENT_ROLE(), @@ssl_cipher"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
 
     came_in = ask()
     assert came_in.returncode == 0, came_in.stderr

@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,19 @@ import pytest
 
 from jitaccess.broker.compare import Finding, What, compare
 from jitaccess.broker.issue import Opened
-from jitaccess.connectors.contract import CallFailed, Connector, Credential, Effect, Secret, Unreachable
+from jitaccess.connectors.contract import (
+    CallFailed,
+    Connector,
+    Credential,
+    Effect,
+    NotDone,
+    Secret,
+    Surroundings,
+    Unreachable,
+)
 from jitaccess.connectors.postgresql import prepared
 from jitaccess.domain.lifecycle import LeaseState
+from jitaccess.store.ids import new_secret
 from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
 from tests.support.living import hand_over, lease, living
 from tests.support.world import World
@@ -172,7 +184,7 @@ def test_a_trigger_left_behind_does_not_fire_with_the_rights_of_others(bench: An
 def test_rights_and_things_in_another_database_go_too(bench: Any, connector: Connector) -> None:
     effect, credential = born(bench, connector)
     command = credential.command.replace("dbname=app", "dbname=other")
-    with bench.login(Credential(credential.secret, credential.username, command)) as session:
+    with bench.login(replace(credential, command=command)) as session:
         session.connection.execute("CREATE SCHEMA mine_here; CREATE TABLE mine_here.t (id int)")
         session.connection.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
     connector.cut([effect])
@@ -346,6 +358,44 @@ def test_a_transaction_prepared_as_a_lent_role_is_counted_found_and_rolled_back_
         assert left == (0 if configured else 1)
         assert proof.get("prepared_by_lent_roles", 0) == left, "the proof says what is there"
         assert members == (1 if version >= 160_000 else 0,), "the broker is no longer the role than it takes"
+
+
+@pytest.mark.covers("R57")
+def test_more_rights_and_what_outlives_a_lease_are_seen_and_fewer_rights_are_none(
+    bench: Any, connector: Connector
+) -> None:
+    def of_the_role() -> frozenset[str]:
+        return connector.observe().accounts["app_write"].rights
+
+    before = of_the_role()
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE app_write GRANT SELECT ON TABLES TO PUBLIC; SET ROLE app_write; "
+            "CREATE FUNCTION data.back() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text'; "
+            "CREATE FUNCTION data.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        )
+    end(connector, effect)
+    with bench.owner() as owner:
+        assert of_the_role() - before == {
+            "gives by default SELECT on tables to PUBLIC in app",
+            "lends itself to routine data.back() in app",
+            "owner of routine data.plain() in app",
+        }
+        owner.execute(
+            "DROP FUNCTION data.back(); DROP FUNCTION data.plain(); "
+            "ALTER DEFAULT PRIVILEGES FOR ROLE app_write REVOKE SELECT ON TABLES FROM PUBLIC"
+        )
+        owner.execute("GRANT DELETE, TRUNCATE ON data.thing TO app_write; ALTER ROLE app_write SET search_path = evil")
+        assert of_the_role() - before == {
+            "DELETE on table data.thing in app",
+            "TRUNCATE on table data.thing in app",
+            "setting search_path=evil",
+        }
+        owner.execute("REVOKE DELETE, TRUNCATE, UPDATE ON data.thing FROM app_write; ALTER ROLE app_write RESET ALL")
+        assert of_the_role() - before == set()
+        assert before - of_the_role() == {"UPDATE on table data.thing in app"}
+        owner.execute("GRANT UPDATE ON data.thing TO app_write")
 
 
 @pytest.mark.covers("R57")
@@ -532,7 +582,75 @@ def test_a_broker_that_is_too_mighty_says_so(bench: Any, connector: Connector) -
         )
     assert "too mighty: jit_broker is CREATEDB" in found
     assert "too mighty: a lease of app_write could give itself rights that outlive it" in found
-    assert any("grants on 1 of pg_class in app" in line for line in found)
+    assert "too mighty: jit_broker has SELECT on table data.thing in app" in found
+
+
+@pytest.mark.covers("R52", "R54")
+def test_what_a_lent_role_reaches_through_others_is_said(bench: Any, connector: Connector) -> None:
+    with bench.owner() as owner:
+        owner.execute(
+            "CREATE ROLE between; CREATE ROLE real_dba SUPERUSER; CREATE ROLE sharing; GRANT between TO app_write; "
+            "GRANT real_dba TO between; GRANT sharing TO between WITH ADMIN OPTION; "
+            "GRANT pg_read_server_files TO between"
+        )
+        found = connector.probe()
+        owner.execute("DROP ROLE between, real_dba, sharing")
+    assert "too mighty: a lease of app_write is SUPERUSER through real_dba" in found
+    assert "too mighty: a lease of app_write may make others members of sharing through between" in found
+    assert any("reaches the files or programs of the server" in line for line in found)
+
+
+@pytest.mark.covers("R50", "R52")
+def test_a_lease_has_the_rights_of_a_role_and_cannot_make_things_as_it_unless_that_is_configured(
+    bench: Any, connector: Connector
+) -> None:
+    with bench.owner() as owner:
+        (version,) = owner.execute("SELECT current_setting('server_version_num')::int").fetchone()
+    config = {**bench.config(), "entitlements": {"writer": {"roles": ["app_write"]}}}
+    careful = open_connector(bench, config)
+    effect, credential = born(bench, careful)
+    with bench.login(credential) as session:
+        assert session.alive()
+        if version >= 160_000:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.connection.execute("SET ROLE app_write")
+    end(careful, effect)
+    careful.close()
+
+
+@pytest.mark.covers("R47", "R57")
+def test_a_server_whose_clock_differs_makes_nothing_and_is_found(bench: Any) -> None:
+    before = bench.accounts()
+    for off, way in ((timedelta(minutes=1), "behind"), (timedelta(minutes=-1), "ahead of")):
+        model = bench.kind.config.model_validate(dict(bench.config()))
+
+        def later(off: timedelta = off) -> datetime:
+            return datetime.now(UTC) + off
+
+        around = Surroundings(lambda name: (bench.secret(),), new_secret, later)
+        connector = bench.kind.open(model, around)
+        with pytest.raises(NotDone, match="clocks"):
+            connector.apply(connector.plan(spec_of(bench)), soon())
+        word = f"clock: the server is more than 5 s {way} the broker"
+        assert word in connector.probe()
+        (found,) = [one for one in connector.observe().accounts.values() if word in one.rights]
+        assert not connector.quarantine(found.name, remove=True).done
+        connector.close()
+    assert bench.accounts() == before
+
+
+@pytest.mark.covers("R55")
+def test_the_command_trusts_a_file_that_the_person_gets_or_the_system(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    end(connector, effect)
+    config = bench.config()
+    if config["tls"] == "none":
+        assert "sslrootcert" not in credential.command
+        assert credential.files == {}
+        return
+    assert credential.files["server-ca.pem"].reveal() == Path(config["root_ca"]).read_text()
+    assert "sslrootcert=server-ca.pem" in credential.command
+    assert config["root_ca"] not in credential.command
 
 
 def test_a_server_that_shows_a_certificate_of_somebody_else_is_not_spoken_to(bench: Any, tmp_path: Path) -> None:

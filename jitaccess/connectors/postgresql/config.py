@@ -17,6 +17,8 @@ class Meaning(KindConfig):
 
     roles: list[Name] = Field(min_length=1, max_length=20)
     connection_limit: int = Field(default=8, ge=1, le=1000)
+    set_role: bool = False
+    """True: people may `SET ROLE` to these roles, and so leave things behind as theirs. Before version 16 they always may."""
 
 
 class PostgresqlConfig(KindConfig):
@@ -39,6 +41,10 @@ class PostgresqlConfig(KindConfig):
     roll_back_prepared: bool = False
     """True where no application prepares transactions as a role that entitlements lend: those are rolled back when a lease ends."""
     entitlements: dict[str, Meaning]
+
+    def lent(self) -> set[str]:
+        """Return the roles that entitlements give."""
+        return {role for meaning in self.entitlements.values() for role in meaning.roles}
 
     @model_validator(mode="after")
     def _verified(self) -> "PostgresqlConfig":

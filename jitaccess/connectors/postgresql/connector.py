@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import cast
 
 import psycopg
@@ -42,6 +43,28 @@ from jitaccess.connectors.postgresql.prepared import prepared_by_lent_roles
 from jitaccess.connectors.postgresql.probe import findings
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.told import told
+
+CA_FILE = "server-ca.pem"
+"""What the file with the server's authorities is called when a person gets it."""
+CLOCK = "(the server's clock)"
+"""Under this name a clock that is wrong is found, as an account that nothing explains."""
+CLOCK_OFF = timedelta(seconds=5)
+
+
+def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
+    """Return that the clocks of server and broker differ, or nothing: ends and deadlines are told in the one and kept by the other."""
+    before = around.now()
+    ((there,),) = run(connection, sql.SQL("SELECT clock_timestamp()"))
+    off = max(before - there, there - around.now())
+    if off <= CLOCK_OFF:
+        return []
+    way = "behind" if there < before else "ahead of"
+    return [f"clock: the server is more than {int(CLOCK_OFF.total_seconds())} s {way} the broker"]
+
+
+def _same_time(connection: Connection, around: Surroundings) -> None:
+    if _clock_found(connection, around):
+        raise NotDone("the clocks of server and broker differ")
 
 
 def _own(name: str) -> str:
@@ -88,6 +111,7 @@ class PostgresqlConnector:
             {
                 "roles": [*meaning.roles],
                 "connection_limit": meaning.connection_limit,
+                "set_role": meaning.set_role,
                 "valid_until": spec.ends_at.astimezone(UTC).isoformat(),
                 "starts_at": spec.starts_at.astimezone(UTC).isoformat(),
             },
@@ -96,8 +120,11 @@ class PostgresqlConnector:
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
         """Create the role, grant the memberships and check the deadline on the server, in one transaction."""
         _own(effect.name)
-        password = self._around.draw()
+        password, authority = self._around.draw(), self._authority()
         with self._lines.line() as connection:
+            _same_time(connection, self._around)
+            modern = connection.info.server_version >= PROTOCOL_16
+            how = " WITH INHERIT TRUE, SET FALSE" if modern and not effect.detail.get("set_role") else ""
             verifier = connection.pgconn.encrypt_password(password.encode(), effect.name.encode(), b"scram-sha-256")
             born = sql.SQL(
                 "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT "
@@ -109,7 +136,7 @@ class PostgresqlConnector:
                 verifier=sql.Literal(verifier.decode()),
                 until=sql.Literal(str(effect.detail["valid_until"])),
                 grants=sql.SQL("; ").join(
-                    sql.SQL("GRANT {} TO {}").format(ident(role), ident(effect.name))
+                    sql.SQL("GRANT {} TO {}" + how).format(ident(role), ident(effect.name))
                     for role in cast("list[str]", effect.detail["roles"])
                 ),
                 deadline=stamp(deadline),
@@ -125,15 +152,27 @@ class PostgresqlConnector:
             secret=Secret(password),
             username=effect.name,
             command=self._command(effect.name),
-            note=told("Paste the password when psql asks for it."),
+            files={CA_FILE: Secret(authority)} if authority else {},
+            note=told("Save the file, open a terminal in its folder, and paste the password when psql asks for it.")
+            if authority
+            else told("Paste the password when psql asks for it."),
         )
+
+    def _authority(self) -> str:
+        """Return the text of the file with the server's authorities, which the person needs too; empty where it is the system's."""
+        if self._config.tls == "none" or not self._config.root_ca:
+            return ""
+        try:
+            return Path(self._config.root_ca).read_text()
+        except (OSError, UnicodeDecodeError):
+            raise NotDone("the file of root_ca cannot be read") from None
 
     def _command(self, user: str) -> str:
         config = self._config
         parts = {"host": config.host, "port": str(config.port), "dbname": config.database, "user": user}
         parts["sslmode"] = "disable" if config.tls == "none" else "verify-full"
-        if config.root_ca:
-            parts["sslrootcert"] = config.root_ca
+        if config.tls != "none":
+            parts["sslrootcert"] = CA_FILE if config.root_ca else "system"
         return f'psql "{psycopg.conninfo.make_conninfo(**parts)}"'
 
     def bury(self, effect: Effect) -> None:
@@ -254,7 +293,8 @@ class PostgresqlConnector:
     def observe(self) -> Inventory:
         """List roles with attributes, memberships, sessions, ends, and in which databases they own or may do something."""
         with self._lines.line() as connection:
-            seen = accounts(connection)
+            seen = accounts(connection, self._lines, self._config.lent())
+            clock = _clock_found(connection, self._around)
             prints = fingerprints(connection)
         coverage = {"accounts", "attributes", "memberships", "expiry", "sessions", "owned objects", "grants"}
         if prints:
@@ -271,6 +311,8 @@ class PostgresqlConnector:
             )
             for name, one in seen.items()
         }
+        if clock:
+            found[CLOCK] = Account(CLOCK, frozenset(clock))
         return Inventory(found, frozenset(coverage), own=self._config.user)
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
@@ -281,6 +323,8 @@ class PostgresqlConnector:
         """
         if account in (self._config.user, self._config.quarantine):
             return Quarantined(False)
+        if account == CLOCK:
+            return Quarantined(False, "set the clock of the server or of the broker, and let a time service keep both")
         lock = sql.SQL("ALTER ROLE {} NOLOGIN;").format(ident(account))
         with self._lines.line() as connection:
             try:
@@ -322,7 +366,7 @@ class PostgresqlConnector:
     def probe(self) -> tuple[str, ...]:
         """Compare the broker's own role with what it needs."""
         with self._lines.line() as connection:
-            return tuple(findings(connection, self._config))
+            return (*_clock_found(connection, self._around), *findings(connection, self._lines, self._config))
 
     def rotate_own(self, old: Secret, new: Secret) -> None:
         """Set the new password as a verifier; with the old one, or with the new one when that was done before."""

@@ -1,54 +1,75 @@
 """What the broker's own account lacks, or can do beyond need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
 from jitaccess.connectors.contract import is_own_account
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, accounts
-from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, run
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, Seen, accounts, reachable
+from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, run
 from jitaccess.connectors.postgresql.owners import suspicions
 
+OUTLIVING = frozenset({"SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION"})
+"""With these a lease could make what stays when it has ended: roles, databases, slots."""
+BEYOND = frozenset({"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"})
+"""Roles of the server itself that reach the machine it runs on."""
 
-def findings(connection: Connection, config: PostgresqlConfig) -> Iterator[str]:
+
+def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> Iterator[str]:
     """Compare the broker's own role, the keeping role and the lent roles with what is needed."""
-    seen = accounts(connection)
-    own, keeper = seen[config.user], seen.get(config.quarantine)
+    meant = config.lent()
+    seen = accounts(connection, lines, meant)
     modern = connection.info.server_version >= PROTOCOL_16
+    if not modern:
+        yield "note: before version 16 CREATEROLE reaches every role that is not a superuser"
+        yield "note: before version 16 a lease can set the roles that it is given, and leave things behind as theirs"
+    yield from _own(seen[config.user], config)
+    yield from suspicions(connection)
+    yield from _keeper(connection, seen.get(config.quarantine), config)
+    for role in sorted(meant):
+        if role not in seen:
+            yield f"missing: there is no role {role}"
+            continue
+        if modern and f"member of {role} with admin option" not in seen[config.user].rights:
+            yield f"missing: {config.user} may not grant {role}"
+        yield from _lent(role, seen, reachable(connection, [role]))
+
+
+def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:
     for word in ("SUPERUSER", "CREATEDB", "REPLICATION", "BYPASSRLS"):
         if word in own.rights:
             yield f"too mighty: {config.user} is {word}"
     if not {"CREATEROLE", "SUPERUSER"} & own.rights:
         yield f"missing: {config.user} needs CREATEROLE"
-    if not modern:
-        yield "note: before version 16 CREATEROLE reaches every role that is not a superuser"
-    set_up = {"pg_database", f"pg_namespace in {config.database}", f"pg_proc in {config.database}"}
     needed = {"pg_signal_backend", config.quarantine}
-    meant = {role for meaning in config.entitlements.values() for role in meaning.roles}
     for right in sorted(own.rights):
         group = right.removeprefix("member of ").removesuffix(" with admin option")
-        if right.startswith("member of ") and group not in needed | meant and not is_own_account(group):
+        if right.startswith("member of ") and group not in needed | config.lent() and not is_own_account(group):
             yield f"too mighty: {config.user} is {right}"
-        if right.startswith("grants on ") and right.rpartition(" of ")[2] not in set_up:
+        if " on " in right and not right.startswith(("member of ", "CONNECT on database ", *_set_up(config))):
             yield f"too mighty: {config.user} has {right}"
-    yield from suspicions(connection)
     if own.owns:
         yield f"too mighty: {config.user} owns {', '.join(sorted(own.owns))}"
     for group in sorted(needed):
         if not any(right.startswith(f"member of {group}") for right in own.rights):
             yield f"missing: {config.user} is no member of {group}"
+
+
+def _set_up(config: PostgresqlConfig) -> tuple[str, ...]:
+    """Return the rights on things that the printed script gives the broker."""
+    things = (
+        "USAGE on schema jitaccess",
+        *(f"EXECUTE on routine jitaccess.{name}" for name in ("fingerprints()", "disable(text)")),
+    )
+    return tuple(f"{thing} in {config.database}" for thing in things)
+
+
+def _keeper(connection: Connection, keeper: Seen | None, config: PostgresqlConfig) -> Iterator[str]:
     if keeper is None:
         yield f"missing: there is no role {config.quarantine}"
     elif keeper.enabled or {*ATTRIBUTES} & keeper.rights or any(r.startswith("member of") for r in keeper.rights):
         yield f"too mighty: {config.quarantine} must not log in and must have no rights of its own"
-    for role in sorted(meant):
-        if role not in seen:
-            yield f"missing: there is no role {role}"
-        elif {"SUPERUSER", "CREATEROLE", "REPLICATION"} & seen[role].rights:
-            yield f"too mighty: a lease of {role} could give itself rights that outlive it"
-        elif modern and f"member of {role} with admin option" not in own.rights:
-            yield f"missing: {config.user} may not grant {role}"
     for (database,) in run(
         connection,
         sql.SQL(
@@ -58,3 +79,20 @@ def findings(connection: Connection, config: PostgresqlConfig) -> Iterator[str]:
         [config.quarantine if keeper is not None else config.user],
     ):
         yield f"missing: {config.quarantine} may not create a schema in the database {database}"
+
+
+def _lent(role: str, seen: Mapping[str, Seen], reach: set[str]) -> Iterator[str]:
+    """Say what a lease of a role could do that outlives it, by that role or any that it is a member of."""
+    if OUTLIVING & seen[role].rights:
+        yield f"too mighty: a lease of {role} could give itself rights that outlive it"
+    for other in sorted(reach):
+        through = "" if other == role else f" through {other}"
+        rights = seen[other].rights if other in seen else set[str]()
+        if through and (words := sorted(OUTLIVING & rights)):
+            yield f"too mighty: a lease of {role} is {', '.join(words)}{through}"
+        if other in BEYOND:
+            yield f"too mighty: a lease of {role} reaches the files or programs of the server{through}"
+        for right in sorted(rights):
+            if right.startswith("member of ") and right.endswith(" with admin option"):
+                group = right.removeprefix("member of ").removesuffix(" with admin option")
+                yield f"too mighty: a lease of {role} may make others members of {group}{through}"
