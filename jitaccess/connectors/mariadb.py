@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
@@ -54,6 +54,9 @@ HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/%-]{1,25
 """From where an account may log in: an address, a name, a network such as `10.1.2.0/255.255.255.0`, or with `%`."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KEEPER = "jit_keeper"
+CLOCK = "(the server's clock)"
+"""Under this name a clock that is wrong is found, as an account that nothing explains."""
+CLOCK_OFF = timedelta(seconds=5)
 CA_FILE = "server-ca.pem"
 """What the file with the server's authorities is called when a person gets it."""
 CONNECT_LIMIT_S = 5
@@ -261,6 +264,16 @@ def _code(error: pymysql.Error) -> int:
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
+def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
+    """Return that the clocks of server and broker differ, or nothing: ends and deadlines are told in the one and kept by the other."""
+    before = around.now()
+    there = cast(datetime, _run(connection, "SELECT UTC_TIMESTAMP(6) AS there")[0][0]["there"]).replace(tzinfo=UTC)
+    if max(before - there, there - around.now()) <= CLOCK_OFF:
+        return []
+    way = "behind" if there < before else "ahead of"
+    return [f"clock: the server is more than {int(CLOCK_OFF.total_seconds())} s {way} the broker"]
+
+
 class MariadbConnector:
     """One MariaDB server."""
 
@@ -290,6 +303,8 @@ class MariadbConnector:
         password, authority = self._around.draw(), self._authority()
         detail = cast("Mapping[str, Any]", effect.detail)
         with self._lines.line() as connection:
+            if _clock_found(connection, self._around):
+                raise NotDone("the clocks of server and broker differ")
             try:
                 _call(
                     connection,
@@ -399,10 +414,14 @@ class MariadbConnector:
         """List accounts and roles with rights, sessions, ends, ways of signing in, and what runs as them."""
         with self._lines.line() as connection:
             seen = _look(connection)
+            clock = _clock_found(connection, self._around)
+        accounts = dict(seen.accounts())
+        if clock:
+            accounts[CLOCK] = Account(CLOCK, frozenset(clock))
         coverage = {"accounts", "roles", "memberships", "grants", "expiry", "sessions", "keys", "definers"}
         own = seen.broker(self._config)
         helpers = frozenset({f"{KEEPER}@localhost"})
-        return Inventory(seen.accounts(), frozenset(coverage), own.label if own is not None else "", helpers)
+        return Inventory(accounts, frozenset(coverage), own.label if own is not None else "", helpers)
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Lock an account and end its sessions, or drop it; say what the owner has to run where the broker may not."""
@@ -412,6 +431,8 @@ class MariadbConnector:
             if remove:
                 self.clean([effect])
             return Quarantined(True)
+        if account == CLOCK:
+            return Quarantined(False, "set the clock of the server or of the broker, and let a time service keep both")
         with self._lines.line() as connection:
             seen = _look(connection)
             found = next((one for one in seen.principals.values() if one.label == account), None)
@@ -435,11 +456,12 @@ class MariadbConnector:
         with self._lines.line() as connection:
             try:
                 seen = _look(connection)
+                clock = _clock_found(connection, self._around)
             except pymysql.Error as error:
                 if _code(error) not in NO_PROCEDURE:
                     raise
                 return ("missing: the broker's procedures; run what `jitaccess targets setup mariadb` prints",)
-        return tuple(_findings(seen, self._config))
+        return (*clock, *_findings(seen, self._config))
 
     def rotate_own(self, old: Secret, new: Secret) -> None:
         """Set the new password as a verifier; with the old one, or with the new one when that was done before."""

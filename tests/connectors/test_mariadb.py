@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from jitaccess.connectors.contract import (
     NotDone,
     NotReady,
     Secret,
+    Surroundings,
     Unreachable,
 )
 from jitaccess.connectors.mariadb import EXAMPLE, KIND, MariadbConnector, setup, verifier
 from jitaccess.domain.lifecycle import LeaseState
+from jitaccess.store.ids import new_secret
 from tests.support import mariadb
 from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
 from tests.support.living import hand_over, lease, living
@@ -563,6 +565,26 @@ def test_the_server_sees_a_verifier_and_never_the_password(bench: Any, connector
     assert bench.server.run(query) == [(verifier(credential.secret.reveal()),)]
     assert len(effect.name) <= 32, "also what MySQL's oldest limit would keep whole"
     end(connector, effect)
+
+
+@pytest.mark.covers("R47", "R57")
+def test_a_server_whose_clock_differs_makes_nothing_and_is_found(bench: Any) -> None:
+    before = bench.accounts()
+    for off, way in ((timedelta(minutes=1), "behind"), (timedelta(minutes=-1), "ahead of")):
+
+        def later(off: timedelta = off) -> datetime:
+            return datetime.now(UTC) + off
+
+        around = Surroundings(lambda name: (bench.secret(),), new_secret, later)
+        connector = bench.kind.open(bench.kind.config.model_validate(dict(bench.config())), around)
+        with pytest.raises(NotDone, match="clocks"):
+            connector.apply(connector.plan(spec_of(bench)), soon())
+        word = f"clock: the server is more than 5 s {way} the broker"
+        assert word in connector.probe()
+        (found,) = [one for one in connector.observe().accounts.values() if word in one.rights]
+        assert not connector.quarantine(found.name, remove=True).done
+        connector.close()
+    assert bench.accounts() == before
 
 
 @pytest.mark.covers("R48", "R50")
