@@ -16,11 +16,11 @@ from typing import cast
 
 from sqlalchemy import or_, select
 
-from jitaccess.broker.compare import Excepted, Finding, Remembered, What, compare
+from jitaccess.broker.compare import LOCKED, Excepted, Finding, Remembered, What, compare, mighty
 from jitaccess.broker.context import Broker
 from jitaccess.broker.cut import error_word
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_GRANTS, LIVE_LEASES, end_grant
-from jitaccess.connectors.contract import Account, Connector, Effect, EnforcesExpiry, Inventory, Quarantined
+from jitaccess.connectors.contract import Account, Connector, Effect, EnforcesExpiry, Inventory, Quarantined, Undoing
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause
 from jitaccess.domain.values import SYSTEM
@@ -247,7 +247,9 @@ def _remember(tx: Tx, target: TargetFacts, account: Account, row: TargetAccount 
     now = "changed" if row.finding is None else "locked" if row.acted == "held" else "explained"
     event = tx.record(EventType.ACCOUNT_SETTLED, subject={"target": target.id}, body={"now": now})
     fingerprint = account.fingerprint or row.fingerprint
-    tx.update(row, event, rights=rights, fingerprint=fingerprint, finding=None, extra=[], gone_at=None)
+    # What the owner had to do is done; what was locked and is to be deleted still waits for them.
+    waits = {} if row.acted != "cannot" else {"acted": None, "statement": None}
+    tx.update(row, event, rights=rights, fingerprint=fingerprint, finding=None, extra=[], gone_at=None, **waits)
 
 
 def _alarm(tx: Tx, target: TargetFacts, finding: Finding) -> None:
@@ -288,11 +290,19 @@ def _act(broker: Broker, connector: Connector, target: TargetFacts, finding: Fin
             return
     try:
         with broker.targets.slot(target.id):
-            done = connector.quarantine(finding.account, remove=remove)
+            done = _done(connector, finding, remove=remove)
     except Exception as error:  # a target may fail in any way; the finding stays open and the next look tries again
         log.warning("an account on %s could not be dealt with (%s)", target.id, error_word(error))
         return
     _handled(broker, target, finding, done, remove=remove)
+
+
+def _done(connector: Connector, finding: Finding, *, remove: bool) -> Quarantined:
+    """Lock or remove what the finding is about; of what is locked already and can do too much, say what its owner has to run."""
+    rights = [right for right in finding.extra if right != LOCKED]
+    if finding.what is not What.RAISED and (remove or LOCKED not in finding.extra or not mighty(rights)):
+        return connector.quarantine(finding.account, remove=remove)
+    return Quarantined(False, connector.undoing(finding.account, rights) if isinstance(connector, Undoing) else "")
 
 
 def _end_grant(broker: Broker, grant_id: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -321,6 +321,15 @@ class Looking(Connector, Protocol):
 
     def look(self, spec: LeaseSpec) -> Mapping[str, JsonValue]:
         """Return what the plan needs to know; changes nothing. `spec.lease_id` is empty. Raises Unusable and Unreachable."""
+        ...
+
+
+@runtime_checkable
+class Undoing(Protocol):
+    """A connector that knows with which statement the target's owner takes single rights back."""
+
+    def undoing(self, account: str, rights: Sequence[str]) -> str:
+        """Return the exact statements, a line each, that take these rights (in the words of `observe`) from an account; changes nothing."""
         ...
 
 

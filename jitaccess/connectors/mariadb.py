@@ -449,6 +449,14 @@ class MariadbConnector:
                 return Quarantined(False, f"DROP USER {who};" if remove else f"ALTER USER {who} ACCOUNT LOCK;")
         return Quarantined(True, f"DROP USER {who};" if remove else "")
 
+    def undoing(self, account: str, rights: Sequence[str]) -> str:
+        """Return the statements with which the server's owner takes these rights back; where there is none, what to look at."""
+        with self._lines.line() as connection:
+            seen = _look(connection)
+        found = next((one for one in seen.principals.values() if one.label == account), None)
+        known = found.undo if found is not None else {}
+        return "\n".join(known.get(right, f"-- look at: {_one_line(right)}") for right in rights)
+
     # -- the broker's own account
 
     def probe(self) -> tuple[str, ...]:
@@ -508,6 +516,11 @@ def _ident(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def _one_line(text: str) -> str:
+    """Return a text that does not end the comment it stands in."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _text(value: str) -> str:
     """Return a text as a literal of the setup script."""
     return f"'{escape_string(value)}'"
@@ -565,16 +578,21 @@ _PRIVILEGES = (
 )
 """Bits of `access` in mysql.global_priv, lowest first (sql/privilege.h); a bit beyond them is shown by its number."""
 _ALL = 2**64 - 1
+_WORDS = {
+    "GRANT": "GRANT OPTION",
+    "CREATE TMP TABLE": "CREATE TEMPORARY TABLES",
+    "DELETE VERSIONING ROWS": "DELETE HISTORY",
+}
+"""How a privilege is shown in mysql.db and mysql.tables_priv -> how statements say it."""
 
 
 def _global(access: int) -> Iterator[str]:
     if access == _ALL:  # how mariadb-install-db writes the first administrator down
-        yield "ALL PRIVILEGES on *.*"
+        yield "ALL PRIVILEGES"
         return
     for bit in range(access.bit_length()):
         if access >> bit & 1:
-            word = _PRIVILEGES[bit] if bit < len(_PRIVILEGES) else f"privilege {bit}"
-            yield f"{word} on *.*"
+            yield _PRIVILEGES[bit] if bit < len(_PRIVILEGES) else f"privilege {bit}"
 
 
 @dataclass(slots=True)
@@ -588,6 +606,19 @@ class _Principal:
     label: str
     rights: set[str] = field(default_factory=set)
     owns: set[str] = field(default_factory=set)
+    undo: dict[str, str] = field(default_factory=dict)
+    """Right -> the statement that takes it away."""
+
+    def give(self, word: str, on: str, shown: str) -> None:
+        """Note a privilege, as it is granted (`on`) and as it is shown."""
+        right = f"{word} on {shown}"
+        self.rights.add(right)
+        self.undo[right] = f"REVOKE {_WORDS.get(word, word)} ON {on} FROM {self.who};"
+
+    @property
+    def who(self) -> str:
+        """Return it as statements name it."""
+        return _ident(self.user) if self.is_role else f"{_ident(self.user)}@{_ident(self.host)}"
 
 
 @dataclass(slots=True)
@@ -640,13 +671,17 @@ def _look(connection: Connection) -> _Seen:
             mine = is_own_account(user) and sum(other["user"] == user for other in accounts) == 1
             label = user if mine else f"{_part(user)}@{_part(host)}"
         one = _Principal(user, host, is_role, row, label)
-        one.rights |= {*_global(int(row["access"]))} | {*_ways(row, is_role=is_role)}
+        for privilege in _global(int(row["access"])):
+            one.give(privilege, "*.*", "*.*")
+        one.rights |= {*_ways(row, is_role=is_role)}
         principals[user, host] = one
     _add_rights(principals, dbs, tables, routines)
     for row in members:
         member = principals.get((row["User"], row["Host"]))
         if member is not None:
-            member.rights.add(f"member of {row['Role']}{' with admin option' if row['Admin_option'] == 'Y' else ''}")
+            right = f"member of {row['Role']}{' with admin option' if row['Admin_option'] == 'Y' else ''}"
+            member.rights.add(right)
+            member.undo[right] = f"REVOKE {_ident(str(row['Role']))} FROM {member.who};"
     for row in proxies:
         if (one_ := principals.get((row["User"], row["Host"]))) is not None:
             one_.rights.add(f"PROXY of {_part(row['Proxied_user'])}@{_part(row['Proxied_host'])}")
@@ -673,16 +708,22 @@ def _add_rights(
     for row in dbs:
         if (one := principals.get((row["User"], row["Host"]))) is not None:
             given = [key.removesuffix("_priv") for key, value in row.items() if key.endswith("_priv") and value == "Y"]
-            one.rights |= {f"{word.replace('_', ' ').upper()} on {_part(row['Db'])}.*" for word in given}
+            for word in given:
+                one.give(word.replace("_", " ").upper(), f"{_ident(row['Db'])}.*", f"{_part(row['Db'])}.*")
     for row in tables:
         if (one := principals.get((row["User"], row["Host"]))) is not None:
             place = f"{_part(row['Db'])}.{_part(row['Table_name'])}"
-            one.rights |= {f"{word.upper()} on {place}" for word in row["Table_priv"].split(",") if word}
+            for word in row["Table_priv"].split(","):
+                if word:
+                    one.give(word.upper(), f"{_ident(row['Db'])}.{_ident(row['Table_name'])}", place)
             one.rights |= {f"{word.upper()} on columns of {place}" for word in row["Column_priv"].split(",") if word}
     for row in routines:
         if (one := principals.get((row["User"], row["Host"]))) is not None:
             place = f"{row['Routine_type'].lower()} {_part(row['Db'])}.{_part(row['Routine_name'])}"
-            one.rights |= {f"{word.upper()} on {place}" for word in row["Proc_priv"].split(",") if word}
+            on = f"{row['Routine_type']} {_ident(row['Db'])}.{_ident(row['Routine_name'])}"
+            for word in row["Proc_priv"].split(","):
+                if word:
+                    one.give(word.upper(), on, place)
 
 
 def _add_things(principals: Mapping[tuple[str, str], _Principal], things: Sequence[Row]) -> dict[str, set[str]]:
@@ -703,6 +744,7 @@ def _add_things(principals: Mapping[tuple[str, str], _Principal], things: Sequen
         one.owns.add(what)
         if one.is_role or (row["kind"] == "event" and one.label != one.user):
             one.rights.add(f"runs {what}")
+            one.undo[f"runs {what}"] = f"DROP {row['kind'].upper()} {_ident(row['place'])}.{_ident(row['name'])};"
     for name in {one.user for one in principals.values() if one.label == one.user} & strays.keys():
         del strays[name]
     return strays

@@ -1,6 +1,7 @@
 """What nothing explains on a target is found, told and dealt with as the signed policy says; what is explained is left alone."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from errno import ENOSPC
@@ -205,6 +206,53 @@ def test_a_group_that_gives_more_is_never_removed(sqlite_world: World) -> None:
     looked = look(world.broker, facts(world, unknown_account="remove"))
     assert whats(looked) == {"app_owner": What.RAISED}
     assert "app_owner" in fake.accounts
+
+
+class Telling(FakeConnector):
+    """A target that knows how rights are taken back."""
+
+    def undoing(self, account: str, rights: Sequence[str]) -> str:
+        return "\n".join(f"REVOKE {right} FROM {account};" for right in rights)
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("wanted", ["hold", "remove"])
+def test_a_group_that_gives_more_is_not_said_to_be_held_but_how_it_is_taken_back(
+    sqlite_world: World, wanted: str, knows: bool
+) -> None:
+    world, fake = sqlite_world, Telling() if knows else FakeConnector()
+    world.use_kind(fake_kind(fake, "token", config=TokenConnector))
+    told = facts(world, unknown_account=wanted)
+    calm = Account("app_read", frozenset({"SELECT"}), enabled=False)
+    fake.accounts["app_read"] = calm
+    look(world.broker, told)
+    fake.accounts["app_read"] = replace(calm, rights=calm.rights | {"SUPERUSER"})
+    for _ in range(2):
+        assert whats(look(world.broker, told)) == {"app_read": What.RAISED}
+    with world.broker.read() as view:
+        (row,) = open_findings(view)
+        assert (row.acted, row.statement) == ("cannot", "REVOKE SUPERUSER FROM app_read;" if knows else None)
+    assert count(world, EventType.ACCOUNT_HANDLED) == 1
+    fake.accounts["app_read"] = calm
+    look(world.broker, told)
+    with world.broker.read() as view:
+        assert open_findings(view) == [], "the owner has done it"
+
+
+@pytest.mark.covers("R57")
+def test_a_mighty_role_that_nobody_can_log_in_with_is_not_said_to_be_held(sqlite_world: World) -> None:
+    world, fake = sqlite_world, Telling()
+    world.use_kind(fake_kind(fake, "token", config=TokenConnector))
+    look(world.broker, facts(world))
+    fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}), enabled=False)
+    fake.accounts["plain"] = Account("plain", enabled=False)
+    look(world.broker, facts(world, unknown_account="hold"))
+    with world.broker.read() as view:
+        found = {row.name: (row.acted, row.statement) for row in view.all(select(TargetAccount))}
+    assert found == {"shadow": ("cannot", "REVOKE SUPERUSER FROM shadow;"), "plain": ("held", None)}
+    look(world.broker, facts(world, unknown_account="remove"))
+    assert "shadow" not in fake.accounts
 
 
 @pytest.mark.covers("R57", "T-18")

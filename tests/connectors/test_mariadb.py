@@ -457,6 +457,37 @@ def test_a_role_with_all_rights_that_nobody_is_yet_is_found_and_what_setup_made_
     bench.server.run("DROP ROLE shadow", "DROP ROLE harmless")
 
 
+@pytest.mark.covers("R57")
+def test_the_owner_is_told_how_to_take_back_each_right_of_a_role_that_gives_more(
+    bench: Any, connector: Connector
+) -> None:
+    assert isinstance(connector, MariadbConnector)
+    known = connector.observe().accounts
+    bench.server.run(
+        "CREATE DATABASE `odd``db`",
+        "CREATE TABLE `odd``db`.`t'x` (id INT)",
+        "CREATE PROCEDURE `odd``db`.p() SELECT 1",
+        "CREATE ROLE more",
+    )
+    for statement in (
+        "GRANT RELOAD, SUPER ON *.* TO app_write WITH GRANT OPTION",
+        "GRANT CREATE TEMPORARY TABLES, LOCK TABLES, DELETE HISTORY ON `odd``db`.* TO app_write WITH GRANT OPTION",
+        "GRANT SELECT, DELETE HISTORY, SHOW VIEW ON `odd``db`.`t'x` TO app_write WITH GRANT OPTION",
+        "GRANT EXECUTE ON PROCEDURE `odd``db`.p TO app_write WITH GRANT OPTION",
+        "GRANT more TO app_write WITH ADMIN OPTION",
+        "CREATE DEFINER = app_write EVENT `odd``db`.late ON SCHEDULE EVERY 1 HOUR DO SELECT 1",
+    ):
+        bench.server.run(statement)
+    (found,) = [one for one in judged(connector.observe(), known) if one.account == "role app_write"]
+    assert found.what is What.RAISED
+    told = connector.undoing("role app_write", found.extra).splitlines()
+    assert len(told) == len(found.extra) > 12
+    bench.server.run(*(line for line in told if not line.startswith("--")))
+    assert connector.observe().accounts["role app_write"].rights == known["role app_write"].rights
+    assert connector.undoing("role app_write", ["member of\nnobody"]) == "-- look at: member of nobody"
+    bench.server.run("DROP DATABASE `odd``db`", "DROP ROLE more")
+
+
 def judged(seen: Inventory, known: Mapping[str, Account], *, first: bool = False) -> Sequence[Finding]:
     """Return what is wrong, where accounts were known before as they were."""
     remembered = {name: Remembered(one.rights, one.fingerprint, gone=False) for name, one in known.items()}
