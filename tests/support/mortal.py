@@ -1,9 +1,9 @@
 """A child process that opens access on a real target, gives it back, lets it expire and exchanges the broker's own secret; and dies, or is
 stopped, at one chosen moment of that.
 
-A moment is just before or just after a commit or a call to the target. Moment 0 lives to the end and writes the names of all moments, in
-order, into FOLDER/moments. Children are forked from a server that has imported everything already (multiprocessing's forkserver), so
-that a death costs a fraction of a second.
+A moment is just before or just after a commit, a call to the target, or a step of writing the broker's new secret to the disk. Moment 0
+lives to the end and writes the names of all moments, in order, into FOLDER/moments. Children are forked from a server that has imported
+everything already (multiprocessing's forkserver), so that a death costs a fraction of a second.
 """
 
 import json
