@@ -199,6 +199,15 @@ SSH = SshCaConfig.model_validate(
         "entitlements": {"operator": {"principal": "operator", "account": "ops"}},
     }
 )
+PG = postgresql.PostgresqlConfig.model_validate(
+    {
+        "kind": "postgresql",
+        "host": "db.example",
+        "database": "app",
+        "secret": "db",
+        "entitlements": {"e": {"roles": ["r"]}},
+    }
+)
 HOST: JsonValue = {"name": "db2", "port": 22, "key": PUBLIC_KEY}
 
 
@@ -206,7 +215,7 @@ HOST: JsonValue = {"name": "db2", "port": 22, "key": PUBLIC_KEY}
 @pytest.mark.parametrize(
     ("example", "harmless", "moved"),
     [
-        (postgresql.EXAMPLE, {"root_ca": "/new.pem", "user": "other", "secret": "other"}, {"host": "other.example"}),
+        (PG, {"root_ca": "/new.pem", "user": "other", "secret": "other"}, {"host": "other.example"}),
         (mariadb.EXAMPLE, {"root_ca": "/new.pem", "account_host": "10.%"}, {"port": 3307}),
         (ldap.EXAMPLE, {"root_ca": "/new.pem", "secret": "other"}, {"leases": "ou=other,dc=example"}),
         (ldap.EXAMPLE, {"tls": "starttls"}, {"dynamic": False}),
