@@ -578,7 +578,7 @@ _PRIVILEGES = (
 )
 """Bits of `access` in mysql.global_priv, lowest first (sql/privilege.h); a bit beyond them is shown by its number."""
 _ALL = 2**64 - 1
-_WORDS = {
+_SPELT = {
     "GRANT": "GRANT OPTION",
     "CREATE TMP TABLE": "CREATE TEMPORARY TABLES",
     "DELETE VERSIONING ROWS": "DELETE HISTORY",
@@ -613,7 +613,7 @@ class _Principal:
         """Note a privilege, as it is granted (`on`) and as it is shown."""
         right = f"{word} on {shown}"
         self.rights.add(right)
-        self.undo[right] = f"REVOKE {_WORDS.get(word, word)} ON {on} FROM {self.who};"
+        self.undo[right] = f"REVOKE {_SPELT.get(word, word)} ON {on} FROM {self.who};"
 
     @property
     def who(self) -> str:

@@ -22,6 +22,7 @@ from jitaccess.connectors.contract import (
     NotDone,
     Secret,
     Surroundings,
+    Undoing,
     Unreachable,
 )
 from jitaccess.connectors.postgresql import prepared
@@ -555,6 +556,23 @@ def test_a_strangers_things_are_never_touched_and_the_owner_is_told_what_to_run(
         assert owner.execute("SELECT count(*), max(data.tax()) FROM data.salaries").fetchone() == (1, 1)
         owner.execute("DROP TABLE data.salaries; DROP FUNCTION data.tax()")
     assert "payroll" not in bench.accounts()
+
+
+@pytest.mark.covers("R57")
+def test_the_owner_is_told_how_to_take_back_what_a_role_was_given(bench: Any, connector: Connector) -> None:
+    assert isinstance(connector, Undoing)
+    with bench.owner() as owner:
+        owner.execute('CREATE ROLE "more\'s"')
+        before = connector.observe().accounts["app_write"].rights
+        owner.execute("ALTER ROLE app_write SUPERUSER CREATEROLE BYPASSRLS")
+        owner.execute('GRANT "more\'s" TO app_write WITH ADMIN OPTION')
+        extra = sorted(connector.observe().accounts["app_write"].rights - before)
+        told = connector.undoing("app_write", extra).splitlines()
+        assert len(told) == len(extra) == 4
+        for line in told:
+            owner.execute(line)
+        assert connector.observe().accounts["app_write"].rights == before
+        owner.execute('DROP ROLE "more\'s"')
 
 
 # ---------------------------------------------------------------- the way there

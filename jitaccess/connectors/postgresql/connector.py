@@ -41,6 +41,7 @@ from jitaccess.connectors.postgresql.lines import (
 from jitaccess.connectors.postgresql.owners import disable, fingerprints
 from jitaccess.connectors.postgresql.prepared import prepared_by_lent_roles
 from jitaccess.connectors.postgresql.probe import findings
+from jitaccess.connectors.postgresql.undo import statements
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.told import told
 
@@ -360,6 +361,10 @@ class PostgresqlConnector:
         text = hand_over.format(ident(account), ident(self._config.quarantine)).as_string()
         wheres = sorted({place or self._config.database for place in places})
         return " ".join([*(f"/* in the database {_in_comment(place)} */ {text}" for place in wheres), drop])
+
+    def undoing(self, account: str, rights: Sequence[str]) -> str:
+        """Return the statements with which the server's owner takes these rights back; where there is none, what to look at."""
+        return statements(account, rights)
 
     # -- the broker's own account
 

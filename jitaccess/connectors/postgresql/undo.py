@@ -1,0 +1,75 @@
+"""With which statement does the server's owner take a right back? Pure: rights in the words of the inventory -> SQL.
+
+Names in these words come from the server, where anybody may have chosen them: each is quoted, and what cannot be told apart for certain
+becomes a comment. What PostgreSQL itself wrote as a name (routines, types) is quoted already.
+"""
+
+import re
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES
+from jitaccess.connectors.postgresql.lines import ident
+
+_PRIVILEGE = re.compile(
+    r"(?P<word>[A-Z ]+?)(?: with grant option)? on "
+    r"(?P<kind>table|sequence|column|schema|language|server|wrapper|routine|type|large object|database|tablespace|parameter) "
+    r"(?P<name>.+?)(?: in (?P<place>[^ ]+))?",
+    re.S,
+)
+_SETTING = re.compile(r"setting (?P<name>[A-Za-z0-9_.]+)=.*?(?: in (?P<place>[^ ]+))?", re.S)
+_KINDS = {"wrapper": "FOREIGN DATA WRAPPER", "server": "FOREIGN SERVER"}
+_SHARED = frozenset({"database", "tablespace", "parameter"})
+"""Kinds of things that lie in no database: there `in` belongs to the name."""
+_WRITTEN = frozenset({"routine", "type", "large object"})
+"""Kinds whose names PostgreSQL wrote, with their quotes, or a number."""
+_SOUND = re.compile(r'(?:"(?:[^"]|"")*"|[\w$ .,\[\]()])+')
+"""What such a name may be: quoted names, words, brackets; nothing that could end a statement."""
+
+
+def statements(role: str, rights: Sequence[str]) -> str:
+    """Return a line for each right: the statement that takes it from the role, or what to look at."""
+    return "\n".join(_statement(ident(role).as_string(), right) for right in rights)
+
+
+def _statement(role: str, right: str) -> str:
+    if right in ATTRIBUTES:
+        return f"ALTER ROLE {role} NO{right};"
+    if right.startswith("member of "):
+        group = right.removeprefix("member of ").removesuffix(" with admin option")
+        return f"REVOKE {ident(group).as_string()} FROM {role};"
+    if found := _SETTING.fullmatch(right):
+        place = f" IN DATABASE {ident(found['place']).as_string()}" if found["place"] else ""
+        return f"ALTER ROLE {role}{place} RESET {_dotted(found['name'])};"
+    if found := _PRIVILEGE.fullmatch(right):
+        return _revoke(role, found)
+    return f"/* look at: {_quiet(right)} */"
+
+
+def _revoke(role: str, found: re.Match[str]) -> str:
+    kind, name, place = found["kind"], found["name"], found["place"]
+    if kind in _SHARED:
+        name, place = (f"{name} in {place}" if place else name), None
+    columns = ""
+    if kind == "column":
+        kind, (name, _, column) = "table", name.rpartition(".")
+        columns = f" ({ident(column).as_string()})"
+    if kind in _WRITTEN and not _SOUND.fullmatch(name):
+        return f"/* look at: {_quiet(found[0])} */"
+    if kind not in _WRITTEN:
+        name = _dotted(name) if kind in ("table", "sequence", "parameter") else ident(name).as_string()
+    where = f"/* in the database {_quiet(place)} */ " if place else ""
+    return f"{where}REVOKE {found['word']}{columns} ON {_KINDS.get(kind, kind.upper())} {name} FROM {role};"
+
+
+def _dotted(name: str) -> str:
+    """Quote a name with the schema before its first dot."""
+    first, dot, rest = name.partition(".")
+    return sql.Identifier(first, rest).as_string() if dot and first and rest else ident(name).as_string()
+
+
+def _quiet(text: str) -> str:
+    """Return a text that does not end the comment it stands in."""
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return shown.replace("*/", "* /").replace("/*", "/ *")
