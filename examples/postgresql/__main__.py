@@ -16,6 +16,7 @@ import psycopg
 from examples.office import Office
 from jitaccess.broker import reconcile
 from jitaccess.demo.servers import free_port
+from jitaccess.policy.evaluate import TargetFacts
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -100,10 +101,22 @@ def play(office: Office, database: Database) -> None:
     database.ask("CREATE ROLE shadow SUPERUSER")
     with office.broker.read() as view:
         (ledger,) = reconcile.outside_targets(view, office.broker)
-    looked = reconcile.look(office.broker, ledger)
+    look(office, ledger)
+    with office.broker.read() as view:
+        (row,) = reconcile.open_findings(view)
+    held(f"nobody can log in with it yet; its owner is told to run {row.statement}", row.acted == "cannot")
+    database.ask("ALTER ROLE shadow LOGIN")
+    look(office, ledger)
+    held("now it could log in, and is locked through the owner's own function", database.logins() == ["postgres"])
+    database.ask(str(row.statement))
+    database.ask("DROP ROLE shadow")
+
+
+def look(office: Office, target: TargetFacts) -> None:
+    """Look at the target as the broker does every few minutes, and say what was found."""
+    looked = reconcile.look(office.broker, target)
     found = ", ".join(f"{one.account} is {one.what.value} with {', '.join(one.extra)}" for one in looked.findings)
     held(f"it is found at the next look: {found}", [one.account for one in looked.findings] == ["shadow"])
-    held("and locked, as the policy says, through the owner's own function", database.logins() == ["postgres"])
 
 
 def alive(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:

@@ -28,3 +28,5 @@ def test_the_example_shows_before_during_and_after() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NO " not in done.stdout
     assert "shadow is new with NOLOGIN, SUPERUSER" in done.stdout
+    assert 'ALTER ROLE "shadow" NOSUPERUSER;' in done.stdout
+    assert "shadow is new with SUPERUSER" in done.stdout
