@@ -62,7 +62,10 @@ class Host:
 
     def announced(self) -> list[str]:
         """Return which certificates the host lets in."""
-        state = json.loads((self.place / "state" / "state.json").read_text())
+        news = self.place / "state" / "state.json"
+        if not news.exists():
+            return []  # it has reported and waits for its first answer: until then it lets nobody in
+        state = json.loads(news.read_text())
         return [str(live["key_id"]) for live in state["live"].values()]
 
     def command(self, credential: Credential) -> list[str]:
