@@ -5,11 +5,21 @@ for one signed by itself, all before any is counted: a set is taken whole or not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from jitaccess.broker import pace, reading
-from jitaccess.broker.approve import Approved, Signing, count_in, lent, may_sign, not_as_shown, refuse, statement_of
+from jitaccess.broker.approve import (
+    Approved,
+    Signing,
+    count_in,
+    facts,
+    lent,
+    may_sign,
+    not_as_shown,
+    refuse,
+    statement_of,
+)
 from jitaccess.broker.context import Broker
 from jitaccess.broker.request import redecide
 from jitaccess.clock import from_epoch_us, to_epoch_us
@@ -56,11 +66,12 @@ def begin_set(
             Kind.INVALID, "set_size", "Choose at least two and at most twenty different requests.", "request_ids"
         )
     singles: list[ApprovalStatement] = []
-    for key in request_ids:
+    for number, key in enumerate(request_ids):
         request = tx.get(AccessRequest, key) if len(key) <= 64 else None
         step = _step(tx, broker, current, request)
         if isinstance(step, Refused) or request is None:
-            return refuse(tx, current, request, cast(Refused, step))
+            why = cast(Refused, step)
+            return refuse(tx, current, request, replace(why, field=why.field or f"request_ids.{number}"))
         singles.append(
             statement_of(
                 broker,
@@ -95,6 +106,33 @@ def begin_set(
         },
     )
     return SetCeremony(ceremony, data)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A request that cannot be signed with the others any more, and why."""
+
+    request: AccessRequest
+    why: Refused
+
+
+def still_open(
+    tx: Tx, broker: Broker, current: Current, request_ids: Sequence[str]
+) -> tuple[list[str], tuple[LeftOut, ...]]:
+    """Part the chosen requests into those that this person may still sign and those left out; a request that is none of the
+    person's business stays among the former, where it is refused. Call it in a Tx that locks their rows.
+    """
+    kept: list[str] = []
+    left: list[LeftOut] = []
+    for key in request_ids[:MAX_SET]:
+        request = tx.get(AccessRequest, key) if len(key) <= 64 else None
+        step = _step(tx, broker, current, request)
+        known = request is not None and not isinstance(facts(tx, broker, key, current), Refused)
+        if request is not None and known and isinstance(step, Refused):
+            left.append(LeftOut(request, step))
+        else:
+            kept.append(key)
+    return [*kept, *request_ids[MAX_SET:]], tuple(left)
 
 
 def _step(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:

@@ -4,18 +4,27 @@ GET changes nothing. Without a script one chooses and looks; the signature itsel
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from jitaccess.broker import approval_set, approve, pace, reading
-from jitaccess.broker.approval_set import SetCeremony
+from jitaccess.broker.approval_set import LeftOut, SetCeremony
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode, sha256_b64u
-from jitaccess.proof.statements import MAX_SET, ApprovalSetStatement, ApprovalStatement, Purpose, Verdict, as_json
+from jitaccess.proof.statements import (
+    MAX_SET,
+    MIN_SET,
+    ApprovalSetStatement,
+    ApprovalStatement,
+    Purpose,
+    Verdict,
+    as_json,
+)
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Challenge
 from jitaccess.web import answers, display, schemas
@@ -32,18 +41,24 @@ def blueprint(broker: Broker) -> Blueprint:
         """What could be signed together."""
         me = current()
         with broker.read() as view:
-            waiting = approve.waiting_for(view, me.person.id)
-            free = [w for w in waiting if not reading.due(w.request, Terms.from_document(w.request.terms))]
-            cards = [_card(w.request, _as_it_would_be(broker, me, w)) for w in free[:MAX_SET]]
-            return _page(broker, view, cards, None)
+            return _page(broker, view, _choices(broker, view, me), None)
 
     @pages.post("/approvals/set/prepare")
-    def prepare() -> str:
-        """Build the statements and show them whole; the passkey prompt opens by itself."""
+    def prepare() -> str | tuple[str, int]:
+        """Build the statements and show them whole; the passkey prompt opens by itself.
+
+        What cannot be signed any more is left out and named; then nothing opens by itself, and with fewer than two one chooses anew.
+        """
         me = current()
         keys = request.form.getlist("request")
         with broker.begin(me.actor, lock=approve.lock_of(broker, keys)) as tx:
-            found = approval_set.begin_set(tx, broker, me, keys, mark=request.form.get("opened", ""))
+            kept, left = approval_set.still_open(tx, broker, me, keys)
+            few = bool(left) and len(kept) < MIN_SET
+            mark = request.form.get("opened", "")
+            found = None if few else approval_set.begin_set(tx, broker, me, kept, mark=mark)
+        if found is None:
+            with broker.read() as view:
+                return _page(broker, view, _choices(broker, view, me), None, left, frozenset(kept)), 409
         begun = settle(found)
         with broker.read() as view:
             cards = []
@@ -51,7 +66,7 @@ def blueprint(broker: Broker) -> Blueprint:
                 said = ApprovalStatement.parse(data)
                 card = _card(view.require(AccessRequest, said.request_id), dict(as_json(said)))
                 cards.append(card | {"digest": sha256_b64u(data)})
-            return _page(broker, view, cards, begun)
+            return _page(broker, view, cards, begun, left)
 
     @pages.get("/approvals/set/statement/<challenge_id>")
     def statement(challenge_id: str) -> Response:
@@ -114,6 +129,13 @@ def blueprint(broker: Broker) -> Blueprint:
     return pages
 
 
+def _choices(broker: Broker, view: View, me: Current) -> list[dict[str, Any]]:
+    """Return what could be signed together."""
+    waiting = approve.waiting_for(view, me.person.id)
+    free = [w for w in waiting if not reading.due(w.request, Terms.from_document(w.request.terms))]
+    return [_card(w.request, _as_it_would_be(broker, me, w)) for w in free[:MAX_SET]]
+
+
 def _card(row: AccessRequest, said: dict[str, Any]) -> dict[str, Any]:
     return {"row": row, "said": said, "terms": display.terms_rows(row.terms)}
 
@@ -135,7 +157,14 @@ def _as_it_would_be(broker: Broker, me: Current, waiting: approve.Waiting) -> di
     return value
 
 
-def _page(broker: Broker, view: View, cards: list[dict[str, Any]], begun: SetCeremony | None) -> str:
+def _page(
+    broker: Broker,
+    view: View,
+    cards: list[dict[str, Any]],
+    begun: SetCeremony | None,
+    left: Sequence[LeftOut] = (),
+    kept: frozenset[str] = frozenset(),
+) -> str:
     policies = broker.policies.active_or_none(view)
     shown: dict[str, Any] | None = None
     if begun is not None:
@@ -150,6 +179,8 @@ def _page(broker: Broker, view: View, cards: list[dict[str, Any]], begun: SetCer
         "approval_set.html",
         cards=cards,
         begun=shown,
+        left=left,
+        kept=kept,
         opened=pace.mark(broker, approval_set.PAGE, current().session.id, view.now),
         names={key: person.name for key, person in people.register(view).persons.items()},
         targets=policies.targets if policies is not None else {},

@@ -82,3 +82,35 @@ def test_a_set_over_the_api_ends_in_grants(site: Site) -> None:
     done = site.as_("drita").ceremony("drita", "/api/approvals/set", {"request_ids": ids}).json
     assert [one["state"] for one in done] == ["APPROVED", "APPROVED"]
     assert all(one["grant_id"] for one in done)
+
+
+def withdraw(site: Site, request_id: str) -> None:
+    assert site.as_("arta").form(f"/requests/{request_id}/withdraw").status_code == 303
+    site.as_("blerim")
+
+
+def test_a_request_that_was_withdrawn_is_named_and_left_out_and_the_others_are_kept(site: Site) -> None:
+    inputs = {"order": "TR-000003", "amount_cents": 5}
+    ids = [*filed(site), site.world.filed(entitlement="releaser", inputs=inputs).request.id]
+    withdraw(site, ids[0])
+    found = site.form("/approvals/set/prepare", request=ids)
+    page = BeautifulSoup(found.text, "html.parser")
+    assert found.status_code == 200
+    assert [str(card["data-request"]) for card in cards(found.text)] == ids[1:]
+    (told,) = page.select(".problem[role=alert]:not([hidden])")
+    assert "Left out: Arta Krasniqi" in told.get_text()
+    form = page.select_one("form[data-ceremony]")
+    assert form is not None
+    assert not form.has_attr("data-autostart"), "what changed is read before anything is signed"
+    assert [str(field["value"]) for field in form.select('input[name="request"]')] == ids[1:]
+
+
+def test_with_one_request_left_one_chooses_anew_and_the_choice_is_kept(site: Site) -> None:
+    ids = filed(site)
+    withdraw(site, ids[0])
+    found = site.form("/approvals/set/prepare", request=ids)
+    page = BeautifulSoup(found.text, "html.parser")
+    assert found.status_code == 409
+    assert "Left out: Arta Krasniqi" in page.get_text()
+    assert [str(box["value"]) for box in page.select('input[name="request"][checked]')] == ids[1:]
+    assert site.post("/api/approvals/set/begin", {"request_ids": ids}).json["field"] == "request_ids.0"
