@@ -15,6 +15,7 @@ from markupsafe import Markup
 from jitaccess.broker import pace
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.refusals import refusers
 from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.notices import Notice
 from jitaccess.domain.wording import word
@@ -215,12 +216,20 @@ def _request_decided(desk: Desk) -> Letter | None:
         return None
     what, state = desk.what(request.target, request.entitlement), voice.word(request.state)
     facts = [(voice.said("What"), what), (voice.said("How long"), format_duration(request.duration_s))]
+    note = ""
     if desk.reader is None:
         facts.insert(0, (voice.said("Who"), desk.name_of(request.person_id)))
     else:
+        given = sorted(cast("dict[str, object]", request.inputs).items())
+        facts[1:1] = [(visible(label), visible(str(value))) for label, value in given]
+        if request.state == RequestState.DENIED:
+            refused = [desk.name_of(person) for person in refusers(desk.view, request.id)]
+            facts += [(voice.said("Refused by"), ", ".join(refused))] if refused else []
+            note = voice.said("On your start page you can ask again; your answers are filled in there.")
         facts += desk.comments(request.id)
     subject = voice.said("Request %(state)s: %(what)s", state=state, what=what)
-    return Letter(subject, tuple(facts), desk.page(f"/requests/{request.id}"), voice.said("Look at the request"))
+    button = voice.said("Look at the request")
+    return Letter(subject, tuple(facts), desk.page(f"/requests/{request.id}"), button, note)
 
 
 def _about_grant(desk: Desk, subject: Callable[[Desk, Grant, str], str], page: str = "/") -> Letter | None:

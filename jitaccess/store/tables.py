@@ -841,6 +841,14 @@ class DecisionPace(Base):
     decided_at: Mapped[datetime]
 
 
+class RefusalSeen(Base):
+    """The requester saw that a request was refused: it leaves the start page. Book-keeping, bound to nothing."""
+
+    __tablename__ = "refusal_seen"
+    request_id: Mapped[str] = _key()
+    seen_at: Mapped[datetime]
+
+
 class RateCount(Base):
     """A fixed-window count for rate limits."""
 
@@ -956,6 +964,7 @@ EVIDENCE_FREE: frozenset[str] = frozenset(
         "logout_notice",
         "pending_authorization",
         "rate_count",
+        "refusal_seen",
         "decision_pace",
         "target_test",
         "kept_answer",

@@ -12,7 +12,7 @@ from flask import Blueprint, redirect, render_template, request
 from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, extend, notify, offers, revoke, veto
+from jitaccess.broker import approve, extend, notify, offers, refusals, revoke, veto
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -76,6 +76,14 @@ def _access(pages: Blueprint, broker: Broker) -> None:
             revoke.hand_back(tx, me, grant_id)
         return redirect("/", 303)
 
+    @pages.post("/requests/<request_id>/seen")
+    def seen(request_id: str) -> BaseResponse:
+        """The requester read the refusal: it leaves the start page."""
+        me = current()
+        with broker.begin(me.actor, lock=[(AccessRequest, request_id)]) as tx:
+            refusals.see(tx, me.person.id, request_id)
+        return redirect("/", 303)
+
     @pages.post("/requests/<request_id>/withdraw")
     def withdraw(request_id: str) -> BaseResponse:
         me = current()
@@ -92,6 +100,8 @@ def _home(broker: Broker, me: Any) -> dict[str, Any]:
         waiting = len(approve.inbox(view, broker, me))
         stoppable = veto.waiting(view, broker, me)
         extendable = {grant.id for grant in grants if extend.offered(view, grant)}
+        refused = refusals.unseen(view, me.person.id)
+        names = {key: person.name for key, person in people.register(view).persons.items()} if refused else {}
         now = view.now
     live = [grant for grant in grants if grant.state in revoke.LIVE_GRANTS]
     pending = [row for row in asked if row.state == "PENDING"]
@@ -100,11 +110,14 @@ def _home(broker: Broker, me: Any) -> dict[str, Any]:
         *(grant.id for grant in stoppable),
         *((row.id, row.state, row.closes_at, row.id in extendable) for row in grants),
         *((row.id, row.state) for row in asked),
+        *(("refused", one.request.id) for one in refused),
     ]
     return {
         "grants": live,
         "ended": [grant for grant in grants if grant not in live][:5],
         "pending": pending,
+        "refused": refused,
+        "names": names,
         "decided": [row for row in asked if row.state not in ("PENDING", "APPROVED")][:5],
         "waiting": waiting,
         "stoppable": stoppable,

@@ -14,7 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from sqlalchemy import select
 
-from jitaccess.broker import notify
+from jitaccess.broker import approve, notify
 from jitaccess.broker.channels import channels
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.letters import Letter, Voice
@@ -23,7 +23,7 @@ from jitaccess.domain.values import SYSTEM
 from jitaccess.identity import preferences
 from jitaccess.language import Language
 from jitaccess.settings import Channel, Mail, Notify
-from jitaccess.store.tables import Outbox
+from jitaccess.store.tables import AccessRequest, Outbox
 from tests.support.world import Prepared, World, open_world
 from tests.support.worlds import _copy
 from tests.unit.test_outbound import SECRET, Receiver, receiver
@@ -82,6 +82,17 @@ def test_a_wanted_approval_says_who_what_how_long_until_when_and_how_risky(world
     assert letter["Auto-Submitted"] == "auto-generated"
     with world.broker.read() as view:
         assert notify.reached(view, world.broker, "approval_wanted", filed.request.id) == notify.Reached(1, 1)
+
+
+def test_who_is_refused_is_told_by_whom_with_the_figures_and_what_to_do_next(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    blerim = world.current("blerim")
+    with world.broker.begin(blerim.actor, lock=[(AccessRequest, filed.request.id)]) as tx:
+        approve.deny(tx, world.broker, blerim, filed.request.id, comment="The order was cancelled.")
+    notify.send_due(world.broker)
+    text = to(world, "arta")[-1].get_body(("plain",)).get_content()  # type: ignore[union-attr] # it has one
+    for part in ("Refused by: Blerim Gashi", "order: TR-000417", "The order was cancelled.", "ask again"):
+        assert part in text
 
 
 def test_what_was_decided_meanwhile_is_not_sent(sqlite_world: World) -> None:

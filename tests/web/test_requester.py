@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 
+from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,3 +123,21 @@ def test_steps_go_by_quarters_and_half_hours() -> None:
 
 def test_search_folds_case_and_marks() -> None:
     assert offers.fold("Përgjegjëse Šabac") == "pergjegjese sabac"
+
+
+def test_a_refusal_stands_on_the_start_page_until_it_is_read(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    path = f"/requests/{filed.request.id}"
+    site.as_("blerim").form(f"/approvals/{filed.request.id}/deny", comment="Ask for the July invoice <only>.")
+    card = BeautifulSoup(site.as_("arta").get("/").text, "html.parser").select_one("[data-refused]")
+    assert card is not None
+    text = card.get_text()
+    assert "Blerim Gashi" in text
+    assert "Ask for the July invoice <only>." in text
+    assert card.select_one(f'a[href="/request?again={filed.request.id}"]') is not None
+    assert site.as_("blerim").form(f"{path}/seen").status_code == 404
+    for _ in range(2):
+        assert site.as_("arta").form(f"{path}/seen").status_code == 303
+    assert "data-refused" not in site.get("/").text
+    waiting = site.world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    assert site.form(f"/requests/{waiting.request.id}/seen").status_code == 404
