@@ -16,6 +16,7 @@ from jitaccess.sdk.wsgi import JitMiddleware
 BROKER = os.environ.get("BROKER", "http://localhost:8000")
 AUDIENCE = os.environ.get("AUDIENCE", "http://localhost:8081")
 PORT = int(os.environ.get("PORT", "8090"))
+ALLOW_DEV = os.environ.get("ALLOW_DEV") == "1"  # test tokens of `jitaccess dev`: for trying out only
 
 
 def page(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -31,6 +32,7 @@ def application(verifier: Verifier) -> JitMiddleware:
 
 
 if __name__ == "__main__":
-    with make_server("127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, FetchedKeys(BROKER)))) as server:
+    keys = FetchedKeys(BROKER, allow_dev=ALLOW_DEV)
+    with make_server("127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, keys, allow_dev=ALLOW_DEV))) as server:
         print(f"serving on http://127.0.0.1:{PORT}", flush=True)
         server.serve_forever()

@@ -16,12 +16,13 @@ from jitaccess.sdk.fastapi import requires
 BROKER = os.environ.get("BROKER", "http://localhost:8000")
 AUDIENCE = os.environ.get("AUDIENCE", "http://127.0.0.1:8001")
 TARGET = os.environ.get("TARGET", "treasury")
+ALLOW_DEV = os.environ.get("ALLOW_DEV") == "1"  # test tokens of `jitaccess dev`: for trying out only
 
-keys = FetchedKeys(BROKER)
+keys = FetchedKeys(BROKER, allow_dev=ALLOW_DEV)
 app = FastAPI(title="Orders")
 app.add_middleware(
     JitAsgiMiddleware,
-    verifier=Verifier(BROKER, AUDIENCE, keys, status=StatusCheck(BROKER, keys)),
+    verifier=Verifier(BROKER, AUDIENCE, keys, status=StatusCheck(BROKER, keys), allow_dev=ALLOW_DEV),
     ask_url=f"{BROKER}/request?target={TARGET}",
     required=False,  # each route says for itself what it needs
 )

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from jitaccess.sdk.mark import MARK, check_issuer
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.renewal import Renewal
 from jitaccess.sdk.wall import wall_time
@@ -64,7 +65,11 @@ class FetchedKeys:
         clock: Callable[[], float] = wall_time,
         max_age_s: float = MAX_AGE_S,
         timeout_s: float = 5.0,
+        allow_dev: bool = False,
     ) -> None:
+        """`allow_dev` as for `Verifier`: else a key whose id has the mark of `jitaccess dev` is none."""
+        check_issuer(issuer, allow_dev=allow_dev)
+        self._allow_dev = allow_dev
         self._url = url or f"{issuer}/.well-known/jwks.json"
         self._clock = clock
         self._max_age_s = max_age_s
@@ -86,7 +91,7 @@ class FetchedKeys:
             self._try(PATIENCE_S)
         elif key is not None and age >= RENEW_AFTER * self._max_age_s:
             self._try(0)
-        return self._keys.get(kid)
+        return self._keys.get(kid) if self._allow_dev or MARK not in kid else None
 
     def _try(self, patience_s: float) -> None:
         """Fetch while what is at hand may still be used: a failure changes nothing."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitaccess.sdk.keys import KeySource, static_keys
+from jitaccess.sdk.mark import check_issuer
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.signed import Signed, text_of, time_of
 from jitaccess.sdk.wall import wall_time
@@ -63,11 +64,14 @@ class Verifier:
         introspect: Callable[[str, str], None] | None = None,
         status: Callable[[Mapping[str, Any]], None] | None = None,
         remember: int = 0,
+        allow_dev: bool = False,
     ) -> None:
         """`jwks` is a JWK Set or a source of keys by kid. `status(claims)` (a `StatusCheck`) and `introspect(token, jti)` are
-        asked last and raise TokenRefused. `remember` as in `Signed`."""
+        asked last and raise TokenRefused. `remember` as in `Signed`. With `allow_dev` an issuer of `jitaccess dev` is
+        taken too; without, it is a ValueError."""
         if not issuer or not audience:
             raise ValueError("a verifier needs an issuer and an audience")
+        check_issuer(issuer, allow_dev=allow_dev)
         self._issuer = issuer
         self._audience = audience
         self._signed = Signed(jwks if callable(jwks) else static_keys(jwks), remember=remember)

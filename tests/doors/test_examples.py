@@ -27,6 +27,7 @@ from jitaccess.sdk.dev.issuer import DevIssuer
 from jitaccess.sdk.dev.probes import Trial, Verdict, run
 from jitaccess.sdk.dev.serving import serving
 from jitaccess.sdk.door import AUTHORIZATION, PROXIED
+from jitaccess.sdk.mark import MARK
 from jitaccess.sdk.wall import wall_time
 from jitaccess.store.db import Database
 from jitaccess.tokens.keys import Keyring, read_wrapping_key
@@ -111,11 +112,16 @@ def environment(**given: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **given}
 
 
+def allowed(issuer: str) -> str:
+    """Return what an example is told of test tokens: 1 where the test's own issuer signs."""
+    return "1" if MARK in issuer else ""
+
+
 def start_fastapi(started: Started, folder: Path, issuer: str, audience: str) -> str:
     """Start the FastAPI example; return its address."""
     port = str(free_port())
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--working-dir", str(EXAMPLES / "fastapi")]
-    given = environment(BROKER=issuer, AUDIENCE=audience)
+    given = environment(BROKER=issuer, AUDIENCE=audience, ALLOW_DEV=allowed(issuer))
     origin = f"http://127.0.0.1:{port}"
     started([*command, "--port", port, "app:app"], f"{origin}/livez", folder / "fastapi.log", env=given)
     return origin
@@ -132,7 +138,7 @@ def start_node(started: Started, folder: Path, issuer: str, audience: str) -> st
 def start_backend(started: Started, folder: Path, issuer: str, audience: str) -> str:
     """Start the backend for proxies; return its address."""
     origin = f"http://127.0.0.1:{free_port()}"
-    given = environment(BROKER=issuer, AUDIENCE=audience, PORT=origin.rpartition(":")[2])
+    given = environment(BROKER=issuer, AUDIENCE=audience, PORT=origin.rpartition(":")[2], ALLOW_DEV=allowed(issuer))
     return started([sys.executable, "-m", "examples.backend"], origin, folder / "backend.log", env=given, cwd=ROOT)
 
 

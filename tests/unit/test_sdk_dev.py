@@ -48,8 +48,10 @@ def issuer(tmp_path: Path) -> DevIssuer:
 
 
 def verifier(issuer: DevIssuer) -> Verifier:
-    keys = FetchedKeys(issuer.issuer)
-    return Verifier(issuer.issuer, AUDIENCE, keys, status=StatusCheck(issuer.issuer, keys, refresh_s=0.1))
+    keys = FetchedKeys(issuer.issuer, allow_dev=True)
+    return Verifier(
+        issuer.issuer, AUDIENCE, keys, status=StatusCheck(issuer.issuer, keys, refresh_s=0.1), allow_dev=True
+    )
 
 
 def trial(issuer: DevIssuer, url: str, *, within_s: float = 5.0) -> Trial:
@@ -97,6 +99,19 @@ def test_where_nobody_gets_in_nothing_is_proven(issuer: DevIssuer) -> None:
 # ---------------------------------------------------------------- the issuer
 
 
+def test_nothing_that_is_in_use_takes_it(issuer: DevIssuer, caplog: pytest.LogCaptureFixture) -> None:
+    for make in (lambda: FetchedKeys(issuer.issuer), lambda: Verifier(issuer.issuer, AUDIENCE, issuer.jwks())):
+        with pytest.raises(ValueError, match="allow_dev=True"):
+            make()
+    assert caplog.records == []
+    Verifier(issuer.issuer, AUDIENCE, issuer.jwks(), allow_dev=True)
+    assert "never for what is in use" in caplog.text
+    with serving(issuer):  # its keys under another name, as behind a proxy or a line in a hosts file
+        url = f"{issuer.issuer}/.well-known/jwks.json"
+        assert FetchedKeys("https://jit.example", url=url)(str(issuer.key.kid)) is None
+        assert FetchedKeys("https://jit.example", url=url, allow_dev=True)(str(issuer.key.kid)) is not None
+
+
 def test_its_key_and_name_say_what_they_are(issuer: DevIssuer) -> None:
     assert issuer.issuer == f"http://127.0.0.1:{issuer.port}/never-trusted"
     assert str(issuer.key.kid).startswith("never-trusted-")
@@ -115,7 +130,7 @@ def test_a_folder_with_another_key_is_refused(tmp_path: Path, text: str) -> None
 
 def test_a_port_of_somebody_else_is_named_and_one_of_the_same_key_is_shared(issuer: DevIssuer, tmp_path: Path) -> None:
     with serving(issuer), serving(DevIssuer.open(issuer.folder, issuer.port)):
-        keys = FetchedKeys(issuer.issuer)
+        keys = FetchedKeys(issuer.issuer, allow_dev=True)
         assert keys(str(issuer.key.kid)) is not None
         with pytest.raises(NoIssuer, match="taken"), serving(DevIssuer.open(tmp_path / "other", issuer.port)):
             pass
@@ -152,7 +167,7 @@ def dev(issuer: DevIssuer) -> Run:
 def test_a_printed_token_is_good_with_the_printed_keys(issuer: DevIssuer, dev: Run) -> None:
     code, text = dev("token", *FOR_RELEASERS, "--input", "order=TR-1", "--input", "cents=500", "--life", "60")
     keys = json.loads(dev("jwks")[1])
-    token = Verifier(issuer.issuer, AUDIENCE, keys).verify(text.strip())
+    token = Verifier(issuer.issuer, AUDIENCE, keys, allow_dev=True).verify(text.strip())
     assert (code, token.target, token.entitlement) == (0, "treasury", "releaser")
     assert token.inputs == {"order": "TR-1", "cents": 500}
     assert dev("end", text.strip()) == (0, "ended\n")
@@ -174,7 +189,11 @@ def test_the_report_says_in_words_what_was_let_in(issuer: DevIssuer, dev: Run) -
 def test_an_application_behind_the_middleware_passes(
     issuer: DevIssuer, dev: Run, more: tuple[str, ...], header: str
 ) -> None:
-    inner = Verifier(issuer.issuer, AUDIENCE, FetchedKeys(issuer.issuer)) if more else verifier(issuer)
+    inner = (
+        Verifier(issuer.issuer, AUDIENCE, FetchedKeys(issuer.issuer, allow_dev=True), allow_dev=True)
+        if more
+        else verifier(issuer)
+    )
     guarded = JitMiddleware(demo_app, inner, token_from=header, entitlement="releaser")  # type: ignore[arg-type]
     with listening(guarded) as url:
         code, text = dev("check", url, *FOR_RELEASERS, *more)
@@ -206,7 +225,7 @@ def test_it_serves_until_it_is_stopped(issuer: DevIssuer) -> None:
     guard.start()
     assert process.stdout is not None
     assert process.stdout.readline().split() == ["issuer", issuer.issuer]
-    assert FetchedKeys(issuer.issuer)(str(issuer.key.kid)) is not None
+    assert FetchedKeys(issuer.issuer, allow_dev=True)(str(issuer.key.kid)) is not None
     process.terminate()
     process.wait(30)
     process.stdout.close()

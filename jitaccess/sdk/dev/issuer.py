@@ -16,10 +16,10 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from jitaccess.sdk.mark import MARK
 from jitaccess.sdk.status import pack
 from jitaccess.sdk.tokens import DETAILS_TYPE, MAX_LIFE_S, Inputs
 
-MARK = "never-trusted"
 LIST_BITS = 2**16
 LIST_LIFE_S = 60
 LIST_TTL_S = 5

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from jitaccess.sdk.dev.issuer import MARK, STATUS_PATH, DevIssuer, NoIssuer
+from jitaccess.sdk.dev.issuer import STATUS_PATH, DevIssuer, NoIssuer
+from jitaccess.sdk.mark import MARK
 from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.wall import wall_time
 from jitaccess.sdk.wire import exchange
