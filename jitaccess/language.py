@@ -8,13 +8,14 @@ cookie, then the register's entry, then Accept-Language. `sq_XK` is used because
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
-from babel.numbers import format_decimal
+from babel.numbers import format_currency, format_decimal, get_currency_precision
 from babel.support import NullTranslations, Translations
 
 CATALOGUES = Path(__file__).parent / "translations"
@@ -166,6 +167,12 @@ def _months(language: Language) -> dict[str, int]:
 def decimal_text(number: float, language: Language, *, places: int = 3) -> str:
     """Return a number with so many places behind the language's decimal sign."""
     return format_decimal(number, format="#,##0." + "0" * places, locale=language.value)
+
+
+def money_text(units: int, currency: str, language: Language) -> str:
+    """Return an amount in the smallest unit of a currency (ISO 4217), such as cents, as money: `1.250.000,00 €`."""
+    amount = Decimal(units).scaleb(-get_currency_precision(currency))
+    return format_currency(amount, currency, locale=language.value)
 
 
 def number_text(number: int, language: Language) -> str:

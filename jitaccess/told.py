@@ -5,6 +5,7 @@ reader's language at the door. So the rooms below the doors need no catalogue, n
 Message ids are whole English sentences with named placeholders; a value that is itself told is told again. See docs/adr/0019.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -59,3 +60,28 @@ def retold(sentence: str, words: Speaks) -> str:
     return pattern % {
         name: retold(value, words) if isinstance(value, Told) else value for name, value in sentence.values.items()
     }
+
+
+class Called(str):
+    """A name that its giver wrote in several languages; as plain text it is the English one, for logs and the command line."""
+
+    texts: dict[str, str]
+
+
+def called(name: str | Mapping[str, str]) -> str:
+    """Return a name from a text, or from texts by language (`en`, `sq`, `sr`); raises KeyError without `en`."""
+    if isinstance(name, str):
+        return name
+    made = Called(name["en"])
+    made.texts = dict(name)
+    return made
+
+
+def called_in(name: str, language: str) -> str:
+    """Return a name in a language by its short name; what was not written in it is said as it stands."""
+    return name.texts.get(language, str(name)) if isinstance(name, Called) else name
+
+
+def all_calls(name: str) -> str:
+    """Return a name in all its languages, for looking it up."""
+    return " ".join(dict.fromkeys(name.texts.values())) if isinstance(name, Called) else name

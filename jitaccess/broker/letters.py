@@ -20,7 +20,8 @@ from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.notices import Notice
 from jitaccess.domain.wording import word
 from jitaccess.errors import JitError
-from jitaccess.language import Language, catalogue, minute_text
+from jitaccess.language import Language, catalogue, minute_text, money_text
+from jitaccess.policy.evaluate import AskTerm
 from jitaccess.policy.schema import format_duration
 from jitaccess.store.db import View
 from jitaccess.store.tables import (
@@ -34,7 +35,7 @@ from jitaccess.store.tables import (
     Recovery,
     TargetAccount,
 )
-from jitaccess.told import retold, told
+from jitaccess.told import called_in, retold, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Voice:
     def word(self, code: str) -> str:
         """Return the word for a code in this language."""
         return retold(word(code), catalogue(self.language))
+
+    def called(self, name: str) -> str:
+        """Return what policy calls something, in this language."""
+        return called_in(name, self.language.short)
 
     def time(self, at: datetime) -> str:
         """Return a time in this language and zone."""
@@ -137,7 +142,24 @@ class Desk:
         facts = self._facts_of(target)
         if facts is None or entitlement not in facts.entitlements:
             return f"{target}: {entitlement}"
-        return f"{facts.name}: {facts.entitlements[entitlement].label}"
+        return f"{self.voice.called(facts.name)}: {self.voice.called(facts.entitlements[entitlement].label)}"
+
+    def inputs(self, request: AccessRequest) -> list[tuple[str, str]]:
+        """Return what the requester gave, by the names that people read; money as money."""
+        facts = self._facts_of(request.target)
+        right = facts.entitlements.get(request.entitlement) if facts is not None else None
+        asks = right.asks if right is not None else {}
+        return [
+            (visible(self.voice.called(asks[name].label) if name in asks else name), self._value(asks.get(name), value))
+            for name, value in sorted(cast("dict[str, object]", request.inputs).items())
+        ]
+
+    def _value(self, term: AskTerm | None, value: object) -> str:
+        if isinstance(value, bool):
+            return self.voice.said("yes") if value else self.voice.said("no")
+        if term is not None and term.currency is not None and isinstance(value, int):
+            return f"{money_text(value, term.currency, self.voice.language)} ({value})"
+        return visible(str(value))
 
     def risk(self, target: str, entitlement: str) -> tuple[tuple[str, str], ...]:
         """Return the line that says how high the stakes are, where policy says it."""
@@ -193,11 +215,10 @@ def _approval_wanted(desk: Desk) -> Letter | None:
         return None
     name, what = desk.name_of(request.person_id), desk.what(request.target, request.entitlement)
     duration = format_duration(request.duration_s)
-    given = sorted(cast("dict[str, object]", request.inputs).items())
     facts = [
         (voice.said("Who"), name),
         (voice.said("What"), what),
-        *((visible(label), visible(str(value))) for label, value in given),
+        *desk.inputs(request),
         (voice.said("How long"), duration),
         (voice.said("Answer until"), voice.time(request.approve_by)),
         *desk.risk(request.target, request.entitlement),

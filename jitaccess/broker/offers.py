@@ -44,6 +44,7 @@ from jitaccess.policy.evaluate import (
 )
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Grant
+from jitaccess.told import all_calls
 
 LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
 WAIT_SAMPLES, WAIT_DAYS = 100, 90
@@ -126,7 +127,9 @@ def fold(text: str) -> str:
 
 def _matches(wanted: Sequence[str], target: TargetFacts, entitlement: EntitlementFacts, policies: PolicySet) -> bool:
     owner = policies.institutions.get(target.owner, "")
-    text = fold(f"{target.name} {target.id} {entitlement.label} {entitlement.id} {owner}")
+    text = fold(
+        f"{all_calls(target.name)} {target.id} {all_calls(entitlement.label)} {entitlement.id} {all_calls(owner)}"
+    )
     return all(word in text for word in wanted)
 
 

@@ -151,6 +151,8 @@ VALUE_WORDS: Mapping[tuple[str, str], Told] = {
 def meaning(dotted: str, text: str) -> list[str]:
     """Return what the words of a term's value mean, in their order; nothing for values that speak for themselves."""
     last = dotted.rpartition(".")[2]
+    if text == "none":
+        return [told("none")]
     return [VALUE_WORDS[last, part] for part in text.split(", ") if (last, part) in VALUE_WORDS]
 
 

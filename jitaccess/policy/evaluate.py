@@ -27,6 +27,7 @@ from jitaccess.policy.schema import DAYS, MAX_DURATION_S, MAX_TOKEN_TTL_S
 from jitaccess.proof.canonical import JsonValue, digest_b64u
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.quorum import Step, count
+from jitaccess.told import called
 
 Inputs = Mapping[str, str | int | bool]
 MAX_INPUT_CHARS = 200
@@ -113,6 +114,8 @@ class AskTerm:
     max_length: int = MAX_INPUT_CHARS
     low: int = 0
     high: int = 0
+    currency: str | None = None
+    """ISO 4217: the whole number counts the smallest unit of this money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +341,10 @@ class EntitlementFacts:
     label: str
     max_s: int
     risk: str
+    asks: dict[str, AskTerm] = field(default_factory=dict, compare=False)
+    """Input name -> how the first rule that asks for it words it; for showing, never for deciding."""
+    steps: dict[str, str] = field(default_factory=dict, compare=False)
+    """Name of an approval step -> what people call it; steps without a label are absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,11 +416,12 @@ class PolicySet:
         for rule in rules.values():
             for entitlement in rule.entitlements:
                 index[rule.target, entitlement].append(rule)
+                _name_parts(targets[rule.target].entitlements[entitlement], rule, value["rules"][rule.id])
         return cls(
             document=value,
             digest=digest_b64u(value),
             targets=targets,
-            institutions={key: found["name"] for key, found in value["institutions"].items()},
+            institutions={key: called(found["name"]) for key, found in value["institutions"].items()},
             rules=rules,
             denials=tuple((key, Condition(found["when"], {})) for key, found in sorted(value["denials"].items())),
             warnings=warnings,
@@ -800,16 +808,25 @@ def _all_asks(rules: Sequence[CompiledRule]) -> tuple[AskTerm, ...]:
 def _target(key: str, found: Mapping[str, Any]) -> TargetFacts:
     return TargetFacts(
         id=key,
-        name=found["name"],
+        name=called(found["name"]),
         owner=found["owner"],
         entitlements={
-            name: EntitlementFacts(name, part["label"], part["max_s"], part["risk"])
+            name: EntitlementFacts(name, called(part["label"]), part["max_s"], part["risk"])
             for name, part in found["entitlements"].items()
         },
         connector=found["connector"],
         config_digest=digest_b64u({key: {name: part for name, part in found.items() if name != "reconcile"}}),
         reconcile=found.get("reconcile", {}),
     )
+
+
+def _name_parts(right: EntitlementFacts, rule: CompiledRule, found: Mapping[str, Any]) -> None:
+    """Remember with an entitlement how its inputs and steps are called; of several rules the first by id says it."""
+    for term in rule.ask:
+        right.asks.setdefault(term.name, term)
+    for step in (found["approve"] or {}).get("steps", ()):
+        if "label" in step:
+            right.steps.setdefault(step["name"], called(step["label"]))
 
 
 def _window(found: Mapping[str, Any], holidays: Mapping[str, Sequence[str]]) -> Window:
@@ -885,9 +902,10 @@ def _ask(found: Mapping[str, Any]) -> AskTerm:
     return AskTerm(
         name=found["name"],
         kind=AskKind(found["type"]),
-        label=found["label"],
+        label=called(found["label"]),
         pattern=re.compile(found["matches"], re.ASCII) if found.get("matches") else None,
         max_length=found.get("max_length", MAX_INPUT_CHARS),
         low=found.get("min", 0),
         high=found.get("max", 0),
+        currency=found.get("currency"),
     )

@@ -583,7 +583,8 @@ def _ask_document(ask: schema.AskText | schema.AskInteger | schema.AskBoolean) -
         case schema.AskText():
             return base | {"matches": ask.matches, "max_length": ask.max_length}
         case schema.AskInteger():
-            return base | {"min": ask.min, "max": ask.max}
+            bounds: dict[str, JsonValue] = {"min": ask.min, "max": ask.max}
+            return base | bounds | ({"currency": ask.currency} if ask.currency is not None else {})
         case schema.AskBoolean():
             return base
 
@@ -615,6 +616,8 @@ def _step_document(step: schema.ApproveStep) -> JsonValue:
         "institution": step.institution,
         "after": step.after,
     }
+    if step.label is not None:
+        document["label"] = step.label
     if step.credential != "any":
         document["credential"] = step.credential
     if step.ask is not None:

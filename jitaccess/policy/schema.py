@@ -10,12 +10,14 @@ from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from babel.numbers import list_currencies
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
     model_validator,
@@ -27,6 +29,46 @@ from jitaccess.told import told
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+LANGUAGES = ("en", "sq", "sr")
+MAX_TEXT = 200
+
+
+def _label(value: object) -> str | dict[str, Any]:
+    """Return a text, or texts by language in the order of LANGUAGES; raises ValueError."""
+    texts: dict[str, Any] = value if isinstance(value, dict) else {"en": value}
+    for language, text in texts.items():
+        if language not in LANGUAGES:
+            raise ValueError(told("found the language %(language)s, expected en, sq or sr", language=repr(language)))
+        if not isinstance(text, str) or not 1 <= len(text) <= MAX_TEXT:
+            raise ValueError(
+                "expected a text of 1 to 200 characters, or one in each language: {en: ..., sq: ..., sr: ...}"
+            )
+    if "en" not in texts:
+        raise ValueError("a name in several languages needs one in en, for readers of any other")
+    if isinstance(value, str):
+        return value
+    return {language: texts[language] for language in LANGUAGES if language in texts}
+
+
+_TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+Label = Annotated[
+    str | dict[str, Any],
+    PlainValidator(_label),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT_SCHEMA,
+                {
+                    "type": "object",
+                    "required": ["en"],
+                    "additionalProperties": False,
+                    "properties": dict.fromkeys(LANGUAGES, _TEXT_SCHEMA),
+                },
+            ]
+        }
+    ),
+]
+"""A name that people read: one text, or one for each language. It is shown and never signed."""
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DURATION = re.compile(r"(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?\Z")
@@ -114,6 +156,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _currency(value: str) -> str:
+    if value not in list_currencies():
+        raise ValueError(told("found %(value)s, expected an ISO 4217 currency such as EUR", value=repr(value)))
+    return value
+
+
 def _verifiable(value: object) -> object:
     if value == "attested":
         raise ValueError("this version cannot verify attestation, so nobody would ever qualify; use device_bound")
@@ -127,6 +175,7 @@ TimeOfDay = Annotated[int, BeforeValidator(_clock_time, json_schema_input_type=s
 Zone = Annotated[str, AfterValidator(_zone)]
 IsoDate = Annotated[str, AfterValidator(_iso_date)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_pattern)]
+Currency = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 Condition = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
@@ -137,7 +186,7 @@ class _Model(BaseModel):
 class Institution(_Model):
     """A body that people belong to and targets are owned by."""
 
-    name: Text
+    name: Label
 
 
 class Window(_Model):
@@ -159,7 +208,7 @@ class Window(_Model):
 class Entitlement(_Model):
     """A role on a target."""
 
-    label: Text | None = None
+    label: Label | None = None
     max_duration: Duration
     risk: Literal["low", "high"] = "low"
 
@@ -215,7 +264,7 @@ class Reconcile(_Model):
 class Target(_Model):
     """A system access is given to."""
 
-    name: Text
+    name: Label
     owner: Id
     entitlements: dict[Id, Entitlement] = Field(min_length=1)
     connector: ConnectorPart
@@ -241,7 +290,7 @@ class AskText(_Model):
 
     name: Id
     type: Literal["string"]
-    label: Text | None = None
+    label: Label | None = None
     matches: Pattern | None = None
     max_length: int = Field(default=200, ge=1, le=200)
 
@@ -251,9 +300,11 @@ class AskInteger(_Model):
 
     name: Id
     type: Literal["integer"]
-    label: Text | None = None
+    label: Label | None = None
     min: int = Field(ge=-MAX_INTEGER, le=MAX_INTEGER)
     max: int = Field(ge=-MAX_INTEGER, le=MAX_INTEGER)
+    currency: Currency | None = None
+    """Money: the number counts the smallest unit of this currency (ISO 4217), such as cents of EUR."""
 
     @model_validator(mode="after")
     def _forward(self) -> "AskInteger":
@@ -267,7 +318,7 @@ class AskBoolean(_Model):
 
     name: Id
     type: Literal["boolean"]
-    label: Text | None = None
+    label: Label | None = None
 
 
 Ask = Annotated[AskText | AskInteger | AskBoolean, Field(discriminator="type")]
@@ -370,6 +421,8 @@ class ApproveStep(_Model):
     """One thing that must be signed: by `count` people in any of the groups, of the institution, or both."""
 
     name: Id
+    label: Label | None = None
+    """What people read; `name` is what is signed."""
     groups: list[Id] = Field(default_factory=list)
     institution: Id | None = None
     """An institution, or `owner`: the target's."""

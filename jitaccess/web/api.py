@@ -29,6 +29,7 @@ from jitaccess.store.tables import AccessRequest, Approval, Grant, Hold, Passkey
 from jitaccess.web import answers, schemas
 from jitaccess.web.doors import browser_id, clear_session, current, set_session, settle
 from jitaccess.web.limits import count_ceremony, count_failure, refuse_guessers
+from jitaccess.web.naming import here
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
 
@@ -51,7 +52,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 def ask_json(term: AskTerm) -> dict[str, Any]:
     """Return an input that a rule asks for."""
-    found: dict[str, Any] = {"name": term.name, "type": term.kind, "label": term.label}
+    found: dict[str, Any] = {"name": term.name, "type": term.kind, "label": here(term.label)}
     if term.kind == "integer":
         found |= {"min": term.low, "max": term.high}
     if term.pattern is not None:
@@ -67,9 +68,9 @@ def entry_json(entry: requests.CatalogueEntry) -> dict[str, Any]:
     """Return a right that may be asked for."""
     return {
         "target": entry.target,
-        "target_name": entry.target_name,
+        "target_name": here(entry.target_name),
         "entitlement": entry.entitlement,
-        "label": entry.label,
+        "label": here(entry.label),
         "risk": entry.risk,
         "reachable": entry.reachable,
         "needs_approval": entry.needs_approval,

@@ -55,13 +55,6 @@ def value_text(value: JsonValue) -> str:
     return visible(str(value))
 
 
-def money_hint(name: str, value: JsonValue) -> str:
-    """Return `1,250,000.00` beside an amount in cents, or nothing."""
-    if name.endswith("_cents") and isinstance(value, int) and not isinstance(value, bool):
-        return f"{value // 100:,}.{value % 100:02d}"
-    return ""
-
-
 def terms_rows(terms: JsonValue) -> list[tuple[str, str]]:
     """Return the terms as (dotted name, text), everything that is signed, in order."""
     return _flatten("terms", cast("dict[str, JsonValue]", terms))

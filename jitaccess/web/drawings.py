@@ -17,6 +17,7 @@ from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
 from jitaccess.web import pictures, telling
 from jitaccess.web.display import duration_text, time_text, visible
+from jitaccess.web.naming import here
 from jitaccess.web.pictures import Bar, BarKind, Month, Picture
 from jitaccess.web.speech import language_now, zone_now
 
@@ -103,7 +104,7 @@ def _kind(span: GrantSpan) -> BarKind:
 
 def _target_name(policies: PolicySet | None, target: str) -> str:
     known = policies.targets.get(target) if policies is not None else None
-    return known.name if known is not None else target
+    return str(here(known.name)) if known is not None else target
 
 
 def hours(view: View, policies: PolicySet | None, *, start: datetime) -> Picture:

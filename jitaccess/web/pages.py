@@ -19,7 +19,7 @@ from jitaccess.broker.request import Ask
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, people, replacing, sessions
-from jitaccess.web import display
+from jitaccess.web import display, naming
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
 
 
@@ -35,11 +35,10 @@ def blueprint(broker: Broker) -> Blueprint:
 
 def install_template_names(app: Flask, broker: Broker) -> None:
     """Give templates their filters and what every page shows: who, pilot, a recovery under way."""
-    app.add_template_filter(display.visible, "visible")
     app.add_template_filter(display.duration_text, "duration")
     app.add_template_filter(display.value_text, "value")
     app.add_template_filter(to_epoch_s, "epoch")
-    app.add_template_global(display.money_hint, "money_hint")
+    naming.install(app, broker)
 
     @app.context_processor
     def common() -> dict[str, Any]:

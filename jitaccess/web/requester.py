@@ -27,6 +27,7 @@ from jitaccess.policy.evaluate import AskTerm, Effect
 from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import telling
 from jitaccess.web.doors import current, settle
+from jitaccess.web.naming import here
 from jitaccess.web.speech import say
 from jitaccess.web.starts import posted_start
 
@@ -284,7 +285,7 @@ def _ask_of(target: str, entitlement: str, terms: tuple[AskTerm, ...]) -> tuple[
                 if text.lstrip("-").isdigit() and len(text) <= 16:
                     inputs[term.name] = int(text)
                 else:
-                    error = error or gettext("%(label)s must be a whole number.", label=term.label)
+                    error = error or gettext("%(label)s must be a whole number.", label=here(term.label))
             case "boolean":
                 inputs[term.name] = text == "yes"
             case _:

@@ -60,6 +60,11 @@ def say(sentence: str) -> str:
     return retold(sentence, catalogue(language_now()))
 
 
+def say_meaning(name: str, text: str) -> str:
+    """Return what the words of a signed term mean, in the language of this request."""
+    return _meaning(name, text, language_now())
+
+
 def install(app: Flask, settings: LanguageSettings) -> None:
     """Give an application its languages: catalogues, `lang`, and filters that write times and numbers."""
 
@@ -78,7 +83,6 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     app.add_template_filter(say, "say")
     app.add_template_filter(lambda code: say(word(code)), "word")
     app.add_template_filter(lambda name: _term(name, language_now()), "term")
-    app.add_template_filter(lambda name, text: _meaning(name, text, language_now()), "meaning")
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")

@@ -153,7 +153,7 @@ SAYS_THE_DEFAULT = {
     "treasury.yaml:rules.1.token",
 }
 """Terms whose absence means the same; all others are decided by at least one case."""
-FOR_PEOPLE = {"label", "name", "initiate_login", "risk"}
+FOR_PEOPLE = {"label", "name", "initiate_login", "risk", "currency", "sq", "sr", "en"}
 """Keys that no decision reads; the test of the shipped texts does."""
 
 
