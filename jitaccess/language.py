@@ -98,6 +98,8 @@ def catalogue(language: Language) -> NullTranslations:
 DEFAULT_ZONE = "Europe/Belgrade"
 _AFTER_DAY = {Language.EN: "", Language.SQ: "", Language.SR: "."}
 """The CLDR pattern `d MMM y`, in Serbian `d. MMM y`; filled in by hand, because a page shows hundreds of times."""
+DURATION_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+"""Seconds and their international signs, the same in every language."""
 _READ = re.compile(r"(\d+)\.? (\w+)\.? (\d+), (\d\d):(\d\d):(\d\d) UTC(?:([+-])(\d+)(?::(\d\d))?)?")
 
 
@@ -167,6 +169,16 @@ def _months(language: Language) -> dict[str, int]:
 def decimal_text(number: float, language: Language, *, places: int = 3) -> str:
     """Return a number with so many places behind the language's decimal sign."""
     return format_decimal(number, format="#,##0." + "0" * places, locale=language.value)
+
+
+def duration_text(seconds: int) -> str:
+    """Return seconds as `1 h 30 min`."""
+    parts: list[str] = []
+    for unit, name in DURATION_UNITS:
+        count, seconds = divmod(seconds, unit)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts) or "0 s"
 
 
 def money_text(units: int, currency: str, language: Language) -> str:

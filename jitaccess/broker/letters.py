@@ -20,9 +20,8 @@ from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.notices import Notice
 from jitaccess.domain.wording import word
 from jitaccess.errors import JitError
-from jitaccess.language import Language, catalogue, minute_text, money_text
+from jitaccess.language import Language, catalogue, duration_text, minute_text, money_text
 from jitaccess.policy.evaluate import AskTerm
-from jitaccess.policy.schema import format_duration
 from jitaccess.store.db import View
 from jitaccess.store.tables import (
     AccessRequest,
@@ -214,7 +213,7 @@ def _approval_wanted(desk: Desk) -> Letter | None:
     if request is None or request.state != RequestState.PENDING or desk.view.now >= request.approve_by:
         return None
     name, what = desk.name_of(request.person_id), desk.what(request.target, request.entitlement)
-    duration = format_duration(request.duration_s)
+    duration = duration_text(request.duration_s)
     facts = [
         (voice.said("Who"), name),
         (voice.said("What"), what),
@@ -236,13 +235,12 @@ def _request_decided(desk: Desk) -> Letter | None:
     if request is None:
         return None
     what, state = desk.what(request.target, request.entitlement), voice.word(request.state)
-    facts = [(voice.said("What"), what), (voice.said("How long"), format_duration(request.duration_s))]
+    facts = [(voice.said("What"), what), (voice.said("How long"), duration_text(request.duration_s))]
     note = ""
     if desk.reader is None:
         facts.insert(0, (voice.said("Who"), desk.name_of(request.person_id)))
     else:
-        given = sorted(cast("dict[str, object]", request.inputs).items())
-        facts[1:1] = [(visible(label), visible(str(value))) for label, value in given]
+        facts[1:1] = desk.inputs(request)
         if request.state == RequestState.DENIED:
             refused = [desk.name_of(person) for person in refusers(desk.view, request.id)]
             facts += [(voice.said("Refused by"), ", ".join(refused))] if refused else []
@@ -261,7 +259,7 @@ def _about_grant(desk: Desk, subject: Callable[[Desk, Grant, str], str], page: s
     facts = [] if desk.reader is not None and desk.reader.id == grant.person_id else [
         (voice.said("Who"), desk.name_of(grant.person_id))
     ]  # fmt: skip
-    facts += [(voice.said("What"), what), (voice.said("How long"), format_duration(grant.duration_s))]
+    facts += [(voice.said("What"), what), (voice.said("How long"), duration_text(grant.duration_s))]
     ended = grant.ended_at or grant.ends_at
     if grant.starts_at is None and grant.activate_by is not None:
         facts.append((voice.said("Open it until"), voice.time(grant.activate_by)))
@@ -279,7 +277,7 @@ def _shortened(desk: Desk, grant: Grant) -> str:
     request = desk.view.unchecked_get(AccessRequest, grant.request_id)
     if request is None or grant.duration_s >= request.duration_s:
         return ""
-    given, asked = format_duration(grant.duration_s), format_duration(request.duration_s)
+    given, asked = duration_text(grant.duration_s), duration_text(request.duration_s)
     return desk.voice.said("An approver shortened it to %(given)s; you asked for %(asked)s.", given=given, asked=asked)
 
 
@@ -318,7 +316,7 @@ def _witness(desk: Desk) -> Letter | None:
         return None
     voice, said = desk.voice, desk.voice.said
     name, what = desk.name_of(found.person_id), desk.what(found.target, found.entitlement)
-    duration = format_duration(found.duration_s)
+    duration = duration_text(found.duration_s)
     kind = "requests" if isinstance(found, AccessRequest) else "grants"
     facts = [(said("Who"), name), (said("What"), what), (said("How long"), duration)]
     if isinstance(found, AccessRequest):
@@ -344,7 +342,7 @@ def _veto(desk: Desk) -> Letter | None:
     facts = (
         (voice.said("Who"), name),
         (voice.said("What"), what),
-        (voice.said("How long"), format_duration(grant.duration_s)),
+        (voice.said("How long"), duration_text(grant.duration_s)),
         (voice.said("Begins"), until),
         *desk.risk(grant.target, grant.entitlement),
     )

@@ -8,12 +8,12 @@ import re
 from datetime import UTC, datetime
 from typing import cast
 
-from jitaccess.language import Language
+from jitaccess.language import DURATION_UNITS, Language
+from jitaccess.language import duration_text as duration_text
 from jitaccess.language import parse_time as parse_language_time
 from jitaccess.language import time_text as language_time
 from jitaccess.proof.canonical import JsonValue
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 NOTHING = "none"
 
 
@@ -27,19 +27,9 @@ def parse_time(text: str, language: Language = Language.EN) -> int:
     return int(parse_language_time(text, language).timestamp())
 
 
-def duration_text(seconds: int) -> str:
-    """Return seconds as `1 h 30 min`."""
-    parts: list[str] = []
-    for unit, name in _UNITS:
-        count, seconds = divmod(seconds, unit)
-        if count:
-            parts.append(f"{count} {name}")
-    return " ".join(parts) or "0 s"
-
-
 def parse_duration_text(text: str) -> int:
     """Read `duration_text`."""
-    units = {name: unit for unit, name in _UNITS}
+    units = {name: unit for unit, name in DURATION_UNITS}
     return sum(int(count) * units[name] for count, name in re.findall(r"(\d+) (d|h|min|s)\b", text))
 
 

@@ -4,6 +4,7 @@ Order: the signed-in person's own choice, this browser's cookie, the register's 
 Nothing that is decided, signed or logged depends on it.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -25,9 +26,11 @@ from jitaccess.language import (
     number_text,
 )
 from jitaccess.settings import Language as LanguageSettings
-from jitaccess.told import retold
+from jitaccess.told import retold, told
 from jitaccess.web import display
 
+ZONE_WORDS: Mapping[str, str] = {"Europe/Belgrade": told("Kosovo time: UTC+1, in summer UTC+2")}
+"""What people call a zone; settings keep the IANA name. There is no zone Europe/Pristina."""
 LANGUAGE_COOKIE = "__Host-jit-language"
 
 
@@ -90,8 +93,15 @@ def install(app: Flask, settings: LanguageSettings) -> None:
 
     @app.context_processor
     def names() -> dict[str, Any]:
+        zone = zone_now()
         here = request.full_path.removesuffix("?") if request.method == "GET" else "/"
-        return {"languages": tuple(Language), "language": language_now(), "language_next": here, "zone": zone_now()}
+        return {
+            "languages": tuple(Language),
+            "language": language_now(),
+            "language_next": here,
+            "zone": zone,
+            "zone_words": say(ZONE_WORDS.get(zone, zone)),
+        }
 
 
 @lru_cache(maxsize=4096)

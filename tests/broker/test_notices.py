@@ -73,7 +73,7 @@ def test_a_wanted_approval_says_who_what_how_long_until_when_and_how_risky(world
     (letter,) = to(world, "blerim")
     text = letter.get_body(("plain",)).get_content()  # type: ignore[union-attr] # it has one
     html = letter.get_body(("html",)).get_content()  # type: ignore[union-attr] # it has one
-    for part in ("Arta Krasniqi", "TR-000417", "10m", "Answer until", "UTC+1", "Risk"):
+    for part in ("Arta Krasniqi", "TR-000417", "10 min", "Answer until", "UTC+1", "Risk"):
         assert part in text
     assert f"\n{world.broker.site.origin}/approvals/{filed.request.id}\n" in text
     assert "July &lt;b&gt;invoice" in html

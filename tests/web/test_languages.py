@@ -63,6 +63,13 @@ def test_errors_of_the_api_are_english_unless_another_language_is_asked_for(site
     assert plain.json["detail"] == "Sign in first."
 
 
+def test_a_deputy_is_chosen_and_the_zone_is_called_by_its_peoples_name(site: Site) -> None:
+    html = site.as_("blerim").get("/deputies").text
+    assert re.search(r'<select id="deputy" name="deputy" required>\s*<option value="" selected>Choose a person<', html)
+    assert "From when (Kosovo time: UTC+1, in summer UTC+2)" in html
+    assert "Europe/Belgrade" not in html
+
+
 def test_times_are_shown_in_the_zone_of_kosovo(site: Site) -> None:
     filed = site.world.filed(entitlement="releaser")
     html = site.as_("blerim").get(f"/approvals/{filed.request.id}").text
