@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 
 from jitaccess.app import create_app
 from jitaccess.broker.compare import What
@@ -131,3 +132,11 @@ def test_everything_that_can_be_wrong_with_an_account_has_words_of_its_own(site:
         assert len(words) == len(What)
         assert telling.acted("cannot") == "The broker may not change it: the owner of the system has to."
         assert (telling.account(None), telling.acted(None)) == ("", "")
+
+
+def test_administrators_find_the_page_beside_their_others_and_see_where_they_are(site: Site) -> None:
+    html = site.as_("agim").get("/watch").text
+    nav = BeautifulSoup(html, "html.parser").select_one("nav.sub")
+    assert nav is not None
+    assert [link["href"] for link in nav.select("a[aria-current=page]")] == ["/watch"]
+    assert 'href="/watch"' in site.get("/admin").text
