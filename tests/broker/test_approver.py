@@ -71,7 +71,7 @@ def test_a_comment_reaches_the_requester_and_stays_out_of_the_leaf(world: World)
     assert "July" not in json.dumps(leaf)
     assert set(leaf["texts"]) == {"comment"}  # type: ignore[call-overload]
     with world.broker.read() as view:
-        assert comments_of(view, filed.request.id) == {world.person("blerim"): "Only the July invoice."}
+        assert comments_of(view, filed.request.id) == {(world.person("blerim"), "approve"): "Only the July invoice."}
     world.approved("drita", filed.request.id)
     with world.broker.read() as view:
         row = view.first(select(Outbox).where(Outbox.kind == "grant_ready"))

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.reachable import open_the_way
 from tests.support.shipped import PLACEHOLDER
 from tests.support.sources import ROOT
 
@@ -99,7 +100,7 @@ class Proxy:
 def start_proxy(name: str, folder: Path, *, port: int, client_id: str, broker: int, application: int) -> Proxy:
     """Start nginx or Caddy with its shipped configuration; only the ports are others and the client's id is in its place. As root it
     runs as nobody."""
-    _let_in(folder)
+    open_the_way(folder)
     ports = {"8081": port, "8082": port, "8090": application, "8000": broker}
     source = ROOT / "examples" / name
     for file in source.iterdir():
@@ -118,7 +119,7 @@ def start_proxy(name: str, folder: Path, *, port: int, client_id: str, broker: i
 
 def start_deployed(folder: Path, *, port: int, broker: int) -> Proxy:
     """Start nginx with what `deploy/` ships for the front of the broker; without TLS, as the demo's broker has an http address."""
-    _let_in(folder)
+    open_the_way(folder)
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     lines = [line for line in text.splitlines() if not line.strip().startswith(("ssl_", "listen [::]"))]
     server = "\n".join(lines).replace("listen 8443 ssl;", f"listen 127.0.0.1:{port};")
@@ -138,13 +139,6 @@ def start_deployed(folder: Path, *, port: int, broker: int) -> Proxy:
 def nginx() -> str:
     """Return the program; Debian keeps it out of an ordinary PATH."""
     return shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
-
-
-def _let_in(folder: Path) -> None:
-    """Let nobody, as whom the proxies run, reach its own folder."""
-    for parent in (folder, *folder.parents[:3]):
-        if parent.owner() != "root" or str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def _run(name: str, command: list[str], folder: Path, port: int) -> Proxy:

@@ -38,6 +38,7 @@ from tests.oidc.test_treasury import Serving
 from tests.support.browser import VirtualPasskey
 from tests.support.node import install, node
 from tests.support.ports import free_port
+from tests.support.reachable import open_the_way
 from tests.support.world import EVERYBODY, ROOT, World, settings_for
 
 START_S = 60
@@ -350,8 +351,6 @@ def _open_to_all(folder: Path) -> None:
     if os.geteuid() != 0:
         return
     shutil.chown(folder, "www-data", "www-data")
-    for path in [folder, *folder.parents]:
-        if path.is_relative_to("/tmp") and path != Path("/tmp"):
-            path.chmod(path.stat().st_mode | 0o055)
+    open_the_way(folder)
     for path in folder.rglob("*"):
         path.chmod(path.stat().st_mode | 0o055)
