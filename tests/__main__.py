@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packages.provide(chosen)
     counts = [lint()] if "lint" in chosen else []
     with tempfile.TemporaryDirectory(prefix="jit-test-", dir=in_memory()) as scratch:
-        Path(scratch).chmod(0o755)  # servers of the tests run as another user where the tests run as root
+        Path(scratch).chmod(0o1777)  # as /tmp: servers of the tests run as another user where the tests run as root
         counts += run_groups(chosen, Path(scratch), fast=fast, whole=whole, strict=strict, long=given.long)
     passed, failed, skipped = (sum(getattr(c, kind) for c in counts) for kind in ("passed", "failed", "skipped"))
     print(f"\n{time.monotonic() - began:.0f} s in all")
