@@ -32,6 +32,18 @@ from jitaccess.tokens.keys import create_wrapping_key
 GONE_LIMIT_S = 60.0
 
 
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def held(what: str, holds: bool) -> None:
+    """Tell whether something that must hold does; end when it does not."""
+    say(f"  {'yes' if holds else 'NO '}  {what}")
+    if not holds:
+        raise SystemExit(1)
+
+
 class Office:
     """A broker, its heartbeat, and its people: arta asks, blerim leads the treasury and approves, drita owns, agim administers."""
 

@@ -13,25 +13,13 @@ from pathlib import Path
 
 import ldap3
 
-from examples.office import Office
+from examples.office import Office, held, say
 from jitaccess.broker import reconcile
 from jitaccess.demo.servers import free_port
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 GROUP = "cn=ledger-admins,ou=groups,dc=example"
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def held(what: str, holds: bool) -> None:
-    """Tell whether something that must hold does; end when it does not."""
-    say(f"  {'yes' if holds else 'NO '}  {what}")
-    if not holds:
-        raise SystemExit(1)
 
 
 class Directory:

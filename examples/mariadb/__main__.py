@@ -15,7 +15,7 @@ from typing import Any
 
 import pymysql
 
-from examples.office import Office
+from examples.office import Office, held, say
 from jitaccess.broker import reconcile
 from jitaccess.connectors.contract import Credential
 from jitaccess.demo.servers import free_port
@@ -23,18 +23,6 @@ from jitaccess.demo.servers import free_port
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 Rows = tuple[tuple[Any, ...], ...]
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def held(what: str, holds: bool) -> None:
-    """Tell whether something that must hold does; end when it does not."""
-    say(f"  {'yes' if holds else 'NO '}  {what}")
-    if not holds:
-        raise SystemExit(1)
 
 
 class Database:

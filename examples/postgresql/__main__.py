@@ -13,25 +13,13 @@ from pathlib import Path
 
 import psycopg
 
-from examples.office import Office
+from examples.office import Office, held, say
 from jitaccess.broker import reconcile
 from jitaccess.demo.servers import free_port
 from jitaccess.policy.evaluate import TargetFacts
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def held(what: str, holds: bool) -> None:
-    """Tell whether something that must hold does; end when it does not."""
-    say(f"  {'yes' if holds else 'NO '}  {what}")
-    if not holds:
-        raise SystemExit(1)
 
 
 class Database:

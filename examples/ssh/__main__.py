@@ -18,7 +18,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from examples.office import Office
+from examples.office import Office, held, say
 from jitaccess.broker import reconcile
 from jitaccess.connectors.contract import Credential, Secret
 from jitaccess.connectors.ssh_ca.authority import key_of, public_line
@@ -28,18 +28,6 @@ from jitaccess.demo.servers import free_port
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WAIT_S = 20.0
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def held(what: str, holds: bool) -> None:
-    """Tell whether something that must hold does; end when it does not."""
-    say(f"  {'yes' if holds else 'NO '}  {what}")
-    if not holds:
-        raise SystemExit(1)
 
 
 class Host:
