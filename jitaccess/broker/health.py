@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from jitaccess.audit.checkpoints import SIGN_WITHIN
 from jitaccess.broker.context import Broker
-from jitaccess.broker.restore import damaged
+from jitaccess.broker.restore import Damaged
 from jitaccess.broker.wrong_clock import ahead
 from jitaccess.domain.approval import indispensable
 from jitaccess.domain.events import EventType
@@ -77,8 +77,8 @@ class Found:
     """Whom or what it is about, for people."""
 
 
-def findings(view: View, broker: Broker) -> list[Found]:
-    """Return all findings, the worst first."""
+def findings(view: View, broker: Broker, records: Sequence[Damaged]) -> list[Found]:
+    """Return all findings, the worst first; `records` are the damaged ones, which only a look at the whole register finds."""
     policies = broker.policies.active_or_none(view)
     known = staff(view)
     found = [
@@ -86,7 +86,7 @@ def findings(view: View, broker: Broker) -> list[Found]:
         *_heart(view),
         *_log(view, broker),
         *_people(known),
-        _records(view),
+        _records(records),
         *_signers(view, policies, known),
         _counted(Finding.HOLDS, len(known.holds), Level.LOOK),
         _counted(Finding.CHANGES, len(pending(view)), Level.LOOK),
@@ -160,8 +160,7 @@ def _log(view: View, broker: Broker) -> list[Found]:
     ]
 
 
-def _records(view: View) -> Found:
-    found = damaged(view)
+def _records(found: Sequence[Damaged]) -> Found:
     names = tuple(f"{one.table} {one.about or one.key}" for one in found)
     return Found(Finding.RECORDS, Level.ACT if found else Level.WELL, len(found), names)
 

@@ -73,12 +73,12 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
     def overview() -> str:
         administrator(broker)
         with broker.read() as view:
-            found = health.findings(view, broker)
+            records = restore.damaged(view)
+            found = health.findings(view, broker, records)
             names = _names(view)
             owners = {key: names.get(person, person) for key, (person, _) in people.staff(view).accounts.items()}
             paper = recovery.keys_left(view)
             waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
-            records = restore.damaged(view)
         return render_template(
             "admin.html",
             findings=telling_of(found),

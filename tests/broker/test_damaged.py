@@ -49,7 +49,7 @@ def test_one_altered_person_stops_that_person_and_nobody_else(world: World) -> N
     assert all(able(world, key) for key in ("arta", "blerim", "agim"))
     assert world.filed().grant is not None
     with world.broker.read() as view:
-        found = {one.what: one for one in findings(view, world.broker)}[Finding.RECORDS]
+        found = {one.what: one for one in findings(view, world.broker, restore.damaged(view))}[Finding.RECORDS]
         told = view.all(select(Event).where(Event.type == "seal.broken"))
     assert (found.level, found.count) == (Level.ACT, 1)
     assert len(told) == 1
