@@ -62,6 +62,8 @@ class Orders:
     defect: str = ""
     kind: str = "postgresql"
     only_open: bool = False
+    lasts_s: int = LONG_S
+    """For how long the access is asked that `only_open` opens."""
 
 
 class Death:
@@ -199,7 +201,7 @@ def live(orders: Orders) -> None:
     vars(rotate)["os"] = Disk(death)  # of this process alone
     death.counting = True
     if orders.only_open:
-        opened = open_one(world, LONG_S)
+        opened = open_one(world, orders.lasts_s)
         (orders.folder / "opened").write_text(type(opened).__name__)
     else:
         scenario(world)
