@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jitaccess.broker import health, offers, replay, roster
+from jitaccess.broker import health, offers, replay, restore, roster
 from jitaccess.broker.health import Finding, Level
 from jitaccess.broker.replay import Difference
 from jitaccess.broker.request import Ask, Filed, complete_filing
@@ -166,7 +166,7 @@ def test_hours_say_when_they_open_next(world: World) -> None:
 def test_health_names_what_is_wrong_and_what_is_well(world: World) -> None:
     def levels() -> dict[Finding, Level]:
         with world.broker.read() as view:
-            return {found.what: found.level for found in health.findings(view, world.broker)}
+            return {found.what: found.level for found in health.findings(view, world.broker, restore.damaged(view))}
 
     world.broker.checkpoints.make()  # what was seeded waits to be numbered on PostgreSQL
     found = levels()
@@ -211,7 +211,11 @@ def test_the_register_is_searched_paged_and_compared(world: World) -> None:
 def test_the_clockwork_is_well_from_its_start_and_silent_once_it_stopped(world: World) -> None:
     def level() -> Level:
         with world.broker.read() as view:
-            return next(one.level for one in health.findings(view, world.broker) if one.what is Finding.SWEEP)
+            return next(
+                one.level
+                for one in health.findings(view, world.broker, restore.damaged(view))
+                if one.what is Finding.SWEEP
+            )
 
     assert level() is Level.ACT
     ticker = Ticker(world.broker)

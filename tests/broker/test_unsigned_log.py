@@ -6,7 +6,7 @@ import pytest
 
 from jitaccess.app import create_app
 from jitaccess.audit.checkpoints import SIGN_WITHIN
-from jitaccess.broker import health
+from jitaccess.broker import health, restore
 from jitaccess.broker.health import Finding, Level
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.issue import Opened, open_lease
@@ -33,7 +33,7 @@ def opening(world: World, grant: Grant) -> bool:
 
 def level(world: World, what: Finding) -> Level:
     with world.broker.read() as view:
-        return {one.what: one.level for one in health.findings(view, world.broker)}[what]
+        return {one.what: one.level for one in health.findings(view, world.broker, restore.damaged(view))}[what]
 
 
 def ready(world: World) -> int:
