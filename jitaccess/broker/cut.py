@@ -72,6 +72,8 @@ class Revoker:
         self._pool = ThreadPoolExecutor(max_workers=MAX_TARGETS, thread_name_prefix="cut")
         self._busy: dict[str, Future[None]] = {}
         self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        """Who looks for what is due and hands it out does it alone: the tick, and whoever was woken by an end."""
 
     def close(self) -> None:
         """Take no more, and wait for running cuts: each call to a target has a limit of its own, and writes down what came of it."""
@@ -79,18 +81,19 @@ class Revoker:
 
     def run(self, wait_s: float = CUT_LIMIT_S) -> int:
         """Work on what is due, waiting at most so long for the targets; return how many leases were taken up."""
-        done = self._finish_inside()
-        claimed = self._claim()
-        by_target: dict[str, list[Claimed]] = defaultdict(list)
-        for lease in claimed:
-            by_target[lease.target].append(lease)
-        started: list[Future[None]] = []
-        with self._guard:
-            for target, leases in by_target.items():
-                self._busy[target] = self._pool.submit(self._finish_target, leases)
-                started.append(self._busy[target])
+        with self._turn:
+            done = self._finish_inside()
+            claimed = self._claim()
+            by_target: dict[str, list[Claimed]] = defaultdict(list)
+            for lease in claimed:
+                by_target[lease.target].append(lease)
+            with self._guard:
+                started = {target: self._pool.submit(self._finish_target, found) for target, found in by_target.items()}
+                self._busy |= started
+        for future in started.values():  # what ended there meanwhile is taken up now, not at the next tick
+            future.add_done_callback(lambda _: self._broker.ending.set())
         if started:
-            wait(started, timeout=wait_s)
+            wait(started.values(), timeout=wait_s)
         return done + len(claimed)
 
     # -- in the store alone

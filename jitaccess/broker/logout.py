@@ -109,6 +109,8 @@ class LogoutSender:
         self._pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="logout")
         self._busy: dict[str, Future[None]] = {}
         self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        """Who looks for what is due and hands it out does it alone: two never send to one client at once."""
 
     def close(self) -> None:
         """Let running deliveries end; take no more."""
@@ -117,11 +119,12 @@ class LogoutSender:
     def run(self, *, wait_s: float = WAIT_S) -> int:
         """Start what is due; return how many notices. A client that hangs goes on in its own thread."""
         by_client: dict[str, list[Due]] = defaultdict(list)
-        for due in self._claim():
-            by_client[due.client_id].append(due)
-        with self._guard:
-            started = [self._pool.submit(self._send_all, found) for found in by_client.values()]
-            self._busy |= dict(zip(by_client, started, strict=True))
+        with self._turn:
+            for due in self._claim():
+                by_client[due.client_id].append(due)
+            with self._guard:
+                started = [self._pool.submit(self._send_all, found) for found in by_client.values()]
+                self._busy |= dict(zip(by_client, started, strict=True))
         if started:
             wait(started, timeout=wait_s)
         return sum(len(found) for found in by_client.values())

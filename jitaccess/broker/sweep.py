@@ -1,8 +1,9 @@
 """The heartbeat: what is due now? Ends what is over, finishes revocations, sends, signs, checks (R59-R62, TRAP-9).
 
-Truth is in the rows; the ticker (APScheduler, in memory) only says "look now". After a start everything overdue is ended before anything
-may be granted: `Ticker.may_grant`. The loop survives its own errors: a part that fails is logged and tried again at the next tick,
-and never keeps the other parts from running. A jump of the wall clock stops issuing and alarms.
+Truth is in the rows; the ticker (APScheduler, in memory) only says "look now", and so does a commit of this process that ended a lease:
+what is left of it on its target is not kept waiting for the tick, which finds whatever that missed. After a start everything
+overdue is ended before anything may be granted: `Ticker.may_grant`. The loop survives its own errors: a part that fails is logged
+and tried again at the next tick, and never keeps the other parts from running. A jump of the wall clock stops issuing and alarms.
 """
 
 import logging
@@ -196,6 +197,8 @@ class Ticker:
         self._drift_from: float | None = None
         self._was_ahead = False
         self._started = threading.Event()
+        self._stopping = threading.Event()
+        self._hurry = threading.Thread(target=self._end_at_once, name="end-at-once", daemon=True)
 
     def start(self) -> None:
         """End what is overdue, check the register, and only then let grants be given; then tick."""
@@ -227,6 +230,7 @@ class Ticker:
         self._started.set()
 
     def _watch(self) -> None:
+        self._hurry.start()
         self._every(REGISTER_EVERY_S, "register", self._register.check)
         self._every(1.0, "clock", self._watch_clock)
 
@@ -248,6 +252,14 @@ class Ticker:
         self._revoker.run(wait_s=0)
         return ended
 
+    def _end_at_once(self) -> None:
+        """Take up what this process has just ended, at its targets and at its clients; an error leaves it to the tick."""
+        ending = self._broker.ending
+        while ending.wait() and not self._stopping.is_set():
+            ending.clear()  # before looking: what ends from here on wakes anew
+            _guarded("end at once", lambda: self._revoker.run(wait_s=0))
+            _guarded("tell of an end at once", lambda: self._logouts.run(wait_s=0))
+
     def _every(self, seconds: float, name: str, act: Callable[[], object]) -> None:
         def counted() -> int:
             act()
@@ -260,8 +272,11 @@ class Ticker:
 
     def stop(self) -> None:
         """Stop ticking."""
+        self._stopping.set()
+        self._broker.ending.set()
         if self._started.is_set():
             self._scheduler.shutdown(wait=True)
+            self._hurry.join()
         self._revoker.close()
         self._logouts.close()
         self._reconciler.close()

@@ -567,6 +567,10 @@ class Tx(View):
         self._events.append(found)
         return found
 
+    def told_of(self, type_: EventType) -> bool:
+        """Say whether this transaction told the log of an act of this type."""
+        return any(event.type is type_ for event in self._events)
+
     def new_id(self) -> str:
         """Return a fresh id."""
         return new_id(self.now)
