@@ -9,7 +9,7 @@ too, and both must agree. Refusals are values; sign-in answers every cause with 
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -352,10 +352,10 @@ def begin_assertion(
     subject_id: str | None = None,
     statement: bytes | None = None,
     extra: JsonValue = None,
-    passkey: Passkey | None = None,
+    among: Sequence[Passkey] = (),
 ) -> Ceremony:
-    """Begin an act of a signed-in person; only the session's own passkey, or the one named, may answer."""
-    wanted = passkey or current.passkey
+    """Begin an act of a signed-in person; only the session's own passkey, or one of those named, may answer."""
+    wanted = among or [current.passkey]
     row = _new_challenge(
         tx,
         site,
@@ -363,7 +363,7 @@ def begin_assertion(
         session_id=current.session.id,
         account_id=current.account.id,
         subject_id=subject_id,
-        allowed=[wanted.credential_id],
+        allowed=[passkey.credential_id for passkey in wanted],
         statement=statement,
         extra=extra,
     )
@@ -544,6 +544,16 @@ def list_for(view: View, account_id: str) -> list[Passkey]:
         .where(Passkey.account_id == account_id, Passkey.status != "removed")
         .order_by(Passkey.created_at)
     )
+
+
+def usable_of(view: View, person_id: str) -> list[Passkey]:
+    """Return the passkeys with which a person may act now, of all accounts, oldest first."""
+    found = view.usable(select(Passkey).where(Passkey.person_id == person_id).order_by(Passkey.created_at))
+    return [
+        passkey
+        for passkey in found
+        if may_act(view, person_id=person_id, account_id=passkey.account_id, passkey_id=passkey.id) is None
+    ]
 
 
 def forgotten(view: View, credential_id: str) -> bool:

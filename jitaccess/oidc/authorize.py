@@ -2,12 +2,13 @@
 
 A request is read strictly before Authlib sees it: nothing is ever redirected to an address that is not registered, errors included (R37).
 Opening takes a fresh passkey assertion bound to the grant and to this very request, so a stolen cookie opens nothing (R15), and
-`prompt=login` and `max_age` hold by themselves (R38).
+`prompt=login` and `max_age` hold by themselves (R38). What `acr_values` asks for is met by the passkey that signs, whichever the session
+was opened with: who has one that is strong enough opens with it, and only who has none is sent back with an error (RFC 9470 section 5).
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urlencode
 
@@ -38,7 +39,7 @@ from jitaccess.oidc.provider import (
 )
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
-from jitaccess.store.tables import AccessRequest, Challenge, Grant
+from jitaccess.store.tables import AccessRequest, Account, Challenge, Grant, Passkey
 
 MAX_PARAMETERS = 50
 MAX_REQUEST_CHARS = 8 * 1024
@@ -76,6 +77,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Strength:
+    """With which of the person's passkeys a request can be answered."""
+
+    fitting: Sequence[Passkey]
+    """Of the account that is signed in: the session's own where it is strong enough, else every other one that is."""
+    step_up: bool
+    """The session's own is not strong enough."""
+    elsewhere: Sequence[str] = ()
+    """Where the account has none: names of other accounts of the person that have one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Back:
     """Where the browser goes: an address that is registered for the client."""
 
@@ -93,7 +106,7 @@ class Choice:
 def read_request(
     view: View, broker: Broker, arguments: MultiDict[str, str], *, current: Current | None = None
 ) -> Asked | Back:
-    """Check an authorization request; `current` is the session from which it comes, where there is one.
+    """Check an authorization request; `current` is the session from which it comes, where there is one: `prompt=none` asks for it.
 
     1 bounded; what is used is printable and stands once, what is not used may be as it likes · 2 the client and its address, exactly; until
     here an error stays on our page · 3 the rest; errors go back to the client with `state` and `iss`. Raises INVALID for 1 and 2.
@@ -130,8 +143,6 @@ def read_request(
         if current is None:
             return _back(broker, address, values, "login_required", "Nobody is signed in.")
         return _back(broker, address, values, "interaction_required", "Opening access always takes a passkey.")
-    if current is not None and unmet(values.get("acr_values"), acr_of(current.passkey)):
-        return _unmet(broker, address, values)
     hints = arguments.getlist("login_hint")
     return Asked(client, parameters, hints[0] if len(hints) == 1 else None, entitlement)
 
@@ -164,13 +175,25 @@ def unmet(acr_values: str | None, acr: str) -> bool:
     return bool(wanted) and not wanted & meets
 
 
-def _unmet(broker: Broker, address: str, values: Mapping[str, str]) -> Back:
+def strength(view: View, asked: Asked, current: Current) -> Strength:
+    """Say with which passkeys a person can answer what a request asks of the sign-in."""
+    wanted = asked.parameters.get("acr_values")
+    if not unmet(wanted, acr_of(current.passkey)):
+        return Strength([current.passkey], step_up=False)
+    strong = [key for key in passkeys.usable_of(view, current.person.id) if not unmet(wanted, acr_of(key))]
+    here = [key for key in strong if key.account_id == current.account.id]
+    elsewhere = {} if here else {key.account_id: view.require(Account, key.account_id).label for key in strong}
+    return Strength(here, step_up=True, elsewhere=[*elsewhere.values()])
+
+
+def refusal(broker: Broker, asked: Asked) -> Back:
+    """Return where somebody goes back to who has no passkey that is strong enough (RFC 9470 section 5)."""
     return _back(
         broker,
-        address,
-        values,
+        asked.parameters["redirect_uri"],
+        asked.parameters,
         "unmet_authentication_requirements",
-        "The passkey used here is weaker than asked for; sign in with one that stays in its device.",
+        "This person has no passkey as strong as asked for: one that stays in its device.",
     )
 
 
@@ -230,9 +253,14 @@ def begin_opening(broker: Broker, current: Current, asked: Asked, grant_id: str)
         live = {choice.grant.id for choice in choices(tx, asked, current)}
         if grant_id not in live:
             return nothing
+        fitting = strength(tx, asked, current).fitting
+        if not fitting:
+            return Refused(
+                Kind.FORBIDDEN, "no_such_passkey", "None of your passkeys is as strong as this system asks for."
+            )
         extra: JsonValue = {"parameters": dict(asked.parameters)}
         return passkeys.begin_assertion(
-            tx, broker.site, current, purpose=passkeys.OPEN, subject_id=grant_id, extra=extra
+            tx, broker.site, current, purpose=passkeys.OPEN, subject_id=grant_id, extra=extra, among=fitting
         )
 
 
@@ -240,7 +268,7 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
     """Check the signature, open the lease and make the code, in one transaction; return where the browser goes.
 
     1 the approvals are in the signed log · 2 the signature, for this purpose, in this session · 3 the client is still registered with
-    this address · 4 the grant's evidence, anew · 5 lease and code.
+    this address · 4 the passkey that signed is as strong as asked for, and the grant's evidence holds anew · 5 lease and code.
     """
     grant_id = _subject(broker, challenge_id)
     covered = covered_approvals(broker, grant_id)  # 1
@@ -254,16 +282,17 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
         asked = read_request(tx, broker, MultiDict(kept))  # 3
         if isinstance(asked, Back) or verified.subject_id != grant_id:
             return Refused(Kind.CONFLICT, "request_changed", "The system's registration changed. Start again there.")
-        opened = open_in(tx, broker, current, grant_id, covered=covered)  # 4
+        sign_in = sign_in_of(verified)
+        if unmet(asked.parameters.get("acr_values"), sign_in.acr):  # 4
+            return refusal(broker, asked)
+        signer = replace(current, passkey=verified.passkey)
+        opened = open_in(tx, broker, signer, grant_id, covered=covered)
         if isinstance(opened, Refused):
             return opened
         if asked.entitlement not in (None, opened.evidence.grant.entitlement):
             return Refused(Kind.CONFLICT, "another_entitlement", "This access is not the one that was asked for.")
         if opened.lease.target != asked.client.facts.target or broker.targets.kind(opened.lease.connector).outside:
             return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
-        sign_in = sign_in_of(verified)
-        if unmet(asked.parameters.get("acr_values"), sign_in.acr):
-            return _unmet(broker, asked.parameters["redirect_uri"], asked.parameters)
         user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in)
         provider = Provider(broker, tx, asked.client)
         request = StoredRequest(broker.site.origin, asked.parameters)

@@ -24,7 +24,17 @@ from jitaccess.broker.verify import audience_of, verifier_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
-from jitaccess.oidc.authorize import Asked, Back, begin_opening, choices, complete_opening, read_request
+from jitaccess.identity import sessions
+from jitaccess.oidc.authorize import (
+    Asked,
+    Back,
+    begin_opening,
+    choices,
+    complete_opening,
+    read_request,
+    refusal,
+    strength,
+)
 from jitaccess.oidc.client_auth import (
     ClientRefused,
     FailureLimit,
@@ -200,8 +210,11 @@ class Endpoints:
             raise JitError(Kind.TOO_LARGE, "This is too large.")
         return redirect(f"/oidc/authorize?{query}", 303)
 
-    def page(self) -> BaseResponse | str:
-        """Show exactly which access would be opened, for which system; changes nothing."""
+    def page(self) -> BaseResponse | str | tuple[str, int]:
+        """Show exactly which access would be opened, for which system; changes nothing.
+
+        Who has no passkey here as strong as asked for is told what is missing, and goes back with an error only when he says so.
+        """
         broker = self.broker
         with broker.read() as view:
             asked = read_request(view, broker, request.args, current=current_or_none())
@@ -210,6 +223,16 @@ class Endpoints:
             who = current()
             policies = broker.policies.active(view)
             target = policies.targets.get(asked.client.facts.target)
+            strong = strength(view, asked, who)
+            if not strong.fitting:
+                back = refusal(broker, asked).location
+                return render_template(
+                    "oidc_stronger.html",
+                    client=asked.client.facts,
+                    elsewhere=strong.elsewhere,
+                    query=_again(asked),
+                    back=back,
+                ), 403
             live = choices(view, asked, who)
             person = view.require(Person, who.person.id)
             entries = [] if live else requestable(view, broker, asked, who)
@@ -221,8 +244,19 @@ class Endpoints:
                 entries=entries,
                 person=person,
                 now=view.now,
-                query=urlencode({**asked.parameters, **({"login_hint": asked.login_hint} if asked.login_hint else {})}),
+                stronger=strong.fitting if strong.step_up else (),
+                query=_again(asked),
             )
+
+    def sign_in_again(self) -> BaseResponse:
+        """End this session and lead to sign in with another account, and from there back to exactly this request."""
+        who = current()
+        asked = self._asked(request.form.get("query", ""))
+        with self.broker.begin(who.actor) as tx:
+            sessions.end(tx, who.session, "signed_out")
+        answer = redirect(f"/sign-in?{urlencode({'next': f'/oidc/authorize?{_again(asked)}'})}", 303)
+        clear_session(answer)
+        return answer
 
     def ask(self) -> BaseResponse:
         """Keep what the application asked and lead to the page where this right is asked for."""
@@ -341,6 +375,7 @@ def blueprint(broker: Broker) -> Blueprint:
     found.add_url_rule("/oidc/authorize", "authorize", at.page, methods=["GET"])
     found.add_url_rule("/oidc/authorize/ask", "authorize_ask", at.ask, methods=["POST"])
     found.add_url_rule("/oidc/authorize/resume", "authorize_resume", at.resume, methods=["POST"])
+    found.add_url_rule("/oidc/authorize/sign-in-again", "authorize_again", at.sign_in_again, methods=["POST"])
     found.add_app_template_global(at.waiting, "sign_ins_waiting")
     found.add_url_rule("/oidc/authorize/begin", "authorize_begin", at.begin, methods=["POST"])
     found.add_url_rule("/oidc/authorize/complete", "authorize_complete", at.complete, methods=["POST"])
@@ -367,6 +402,11 @@ def _public(answer: Response, *, max_age_s: int = HTTP_MAX_AGE_S) -> Response:
     answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     answer.headers["Cache-Control"] = f"public, max-age={max_age_s}"
     return answer
+
+
+def _again(asked: Asked) -> str:
+    """Return the query that asks the same once more; `prompt` and `max_age` hold by themselves."""
+    return urlencode({**asked.parameters, **({"login_hint": asked.login_hint} if asked.login_hint else {})})
 
 
 def _query(text: str) -> MultiDict[str, str]:

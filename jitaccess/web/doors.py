@@ -36,6 +36,8 @@ UNMETERED = frozenset({"static", "pages.livez", "pages.readyz"})
 MAX_COOKIE = 200
 MAX_NAME = 400
 """Longest part of a path; an enrolment token is 43 characters, a vendored file's name shorter than this."""
+MAX_RETURN = 8 * 1024
+"""Longest path to come back to after signing in: what an application may ask of the authorization page fits."""
 RETRY_AFTER_S = {429: 60, 503: 5}
 """What Retry-After says where the refusal does not know better: the longest window of a minute; a moment."""
 T = TypeVar("T")
@@ -94,7 +96,7 @@ def own_path(text: str) -> str:
     """Return a return path only if it is a plain path of ours (R46); else the start page."""
     parts = urlsplit(text)
     plain = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
-    return text if plain and text.isprintable() and "\\" not in text and len(text) < 2000 else "/"
+    return text if plain and text.isprintable() and "\\" not in text and len(text) <= MAX_RETURN else "/"
 
 
 def install(app: Flask, broker: Broker) -> None:
