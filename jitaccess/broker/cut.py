@@ -345,6 +345,10 @@ def isolated(act: Act, effects: Sequence[Effect]) -> tuple[dict[str, Mapping[str
 def error_word(error: Exception) -> str:
     """Return a short name of an error: its class and the target's own code, never its text, which might hold a secret (R55)."""
     code = error.code if isinstance(error, CallFailed) else getattr(error, "sqlstate", None)
+    if (
+        code is None and error.args and type(error.args[0]) is int
+    ):  # MariaDB's and the system's errors carry their number so
+        code = str(error.args[0])
     return f"{type(error).__name__} {code}" if isinstance(code, str) else type(error).__name__
 
 

@@ -304,15 +304,21 @@ def who_can_reach(view: View, broker: Broker, target: str) -> list[Reach]:
 # ---------------------------------------------------------------- the live board
 
 
-def board(view: View, *, target: str = "", person: str = "", most: int = 100) -> list[Grant]:
-    """Return live grants, those that end first on top; a part of the requester's name narrows."""
+def board(view: View, *, target: str = "", persons: Sequence[str] | None = None, most: int = 100) -> list[Grant]:
+    """Return live grants, those that end first on top, of one target and of these people where they are given."""
     wanted = (
         select(Grant).where(Grant.state.in_(LIVE_GRANTS)).order_by(Grant.ends_at.is_(None), Grant.ends_at, Grant.id)
     )
     if target:
         wanted = wanted.where(Grant.target == target)
-    if person:
-        text = fold(person)
-        ids = [found.id for found in register(view).persons.values() if text in fold(found.name) or found.id == person]
-        wanted = wanted.where(Grant.person_id.in_(ids[:500]))
+    if persons is not None:
+        wanted = wanted.where(Grant.person_id.in_(persons))
     return view.unchecked_all(wanted.limit(most))
+
+
+def called(view: View, text: str) -> list[str] | None:
+    """Return the ids of the people with this text in their name, or with this id; None, which narrows nothing, for no text."""
+    if not text:
+        return None
+    part = fold(text)
+    return [found.id for found in register(view).persons.values() if part in fold(found.name) or found.id == text][:500]

@@ -64,6 +64,7 @@ class EventType(StrEnum):
     LEASE_REVOKED = "lease.revoked"
     LEASE_STUCK = "lease.stuck"
     LEASE_CLOSED = "lease.closed"
+    LEASE_RETRIED = "lease.retried"
     ISSUE_REFUSED = "issue.refused"
     CODE_ISSUED = "code.issued"
     CODE_REDEEMED = "code.redeemed"

@@ -14,7 +14,7 @@ from flask import Blueprint, abort, redirect, render_template, request
 from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import changes, health, hold, logview, replay, restore, roster
+from jitaccess.broker import changes, endings, health, hold, logview, replay, restore, roster
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
@@ -343,18 +343,32 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
     def _board() -> dict[str, Any]:
         target, person = request.args.get("target", "")[:64], request.args.get("person", "").strip()[:80]
         with broker.read() as view:
-            grants = roster.board(view, target=target, person=person)
+            persons = roster.called(view, person)
+            grants = roster.board(view, target=target, persons=persons)
+            ends = endings.endings(view, broker, target=target, persons=persons)
+            total = endings.under_way(view, target=target, persons=persons)
             names = _names(view)
             policies = broker.policies.active_or_none(view)
-            now = to_epoch_s(view.now)
+            now = view.now
+        # What is closing opens nothing new: it is an end under way, only that what is open runs on for a while.
+        closing = [grant for grant in grants if grant.closes_at is not None and grant.closes_at <= now]
         return {
-            "grants": grants,
+            "grants": [grant for grant in grants if grant not in closing],
+            "closing": closing,
+            "endings": ends,
+            "under_way": total + len(closing),
             "names": names,
             "targets": policies.targets if policies is not None else {},
             "target": target,
             "person": person,
-            "now": now,
-            "mark": telling.mark([(grant.id, grant.state, grant.ends_at) for grant in grants]),
+            "now": to_epoch_s(now),
+            "mark": telling.mark(
+                [
+                    [(grant.id, grant.state, grant.ends_at, grant in closing) for grant in grants],
+                    [(one.lease.id, one.lease.state, one.lease.attempts, one.running, one.next_at) for one in ends],
+                    total,
+                ]
+            ),
             "query": urlencode({"target": target, "person": person}),
         }
 

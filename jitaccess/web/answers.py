@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jitaccess.domain.lifecycle import GrantState, RequestState
+from jitaccess.broker.endings import Why
+from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState
 from jitaccess.errors import DOORS, Kind
 
 PROBLEM_TYPES = tuple(DOORS[kind].problem for kind in Kind)
@@ -275,6 +276,32 @@ class Grant(Answered):
     ends_at: int | None
     activate_by: int | None
     approvals_digest: str
+
+
+class Ending(Answered):
+    """A credential that is being taken away: nobody gets in with it, but the system was not read back clean yet."""
+
+    lease_id: str
+    grant_id: str
+    person_id: str
+    target: str
+    entitlement: str | None
+    state: LeaseState
+    cause: str | None
+    ended_at: int | None
+    """Since when it is being taken away."""
+    attempts: int
+    """How often it failed."""
+    running: bool
+    """Whether it is being tried at this moment."""
+    next_at: int | None
+    """When it is tried next; null while it runs, or is due."""
+    why: Why | None
+    """What went wrong last."""
+    sentence: str
+    """The same in the caller's language."""
+    error: str | None
+    """The technical word behind it, for whoever looks after the system."""
 
 
 class Vetoed(Answered):

@@ -11,6 +11,7 @@ from flask import Flask
 from flask_babel import gettext, lazy_gettext, ngettext
 
 from jitaccess.broker.compare import What
+from jitaccess.broker.endings import Why
 from jitaccess.broker.health import Finding, Found, Level
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.offers import Choice
@@ -73,6 +74,7 @@ EVENTS: Mapping[str, str] = {
     EventType.LEASE_REVOKED.value: lazy_gettext("The credential is gone, read back from the system"),
     EventType.LEASE_STUCK.value: lazy_gettext("The credential could not be taken away yet"),
     EventType.LEASE_CLOSED.value: lazy_gettext("Closed by two persons"),
+    EventType.LEASE_RETRIED.value: lazy_gettext("An administrator had the end tried again at once"),
     EventType.ISSUE_REFUSED.value: lazy_gettext("A credential was refused"),
     EventType.TOKEN_ISSUED.value: lazy_gettext("A token was given to the system"),
     EventType.TOKEN_REFRESHED.value: lazy_gettext("The token was renewed"),
@@ -243,6 +245,31 @@ ACTS: Mapping[str, str] = {
 }
 
 
+WHYS: Mapping[Why, str] = {
+    Why.UNREACHABLE: lazy_gettext("The system cannot be reached, or does not let the broker in."),
+    Why.UNCONFIRMED: lazy_gettext("Not every host has fetched the list of revoked certificates and confirmed it."),
+    Why.SLOW: lazy_gettext("The system did not finish in time: it is overloaded, or something there holds a lock."),
+    Why.FORBIDDEN: lazy_gettext(
+        "The system refused: the broker's own account there lacks a right, or its password is wrong."
+    ),
+    Why.NEEDED: lazy_gettext("Something on the system still needs the account, and would be lost with it."),
+    Why.STILL_THERE: lazy_gettext("The system did not confirm that the account and its sessions are gone."),
+    Why.ANSWER: lazy_gettext("The system answered, but not as was agreed."),
+    Why.SETTINGS: lazy_gettext(
+        "The broker's settings for this system cannot be used: an address, a secret or a package is missing."
+    ),
+    Why.RECORD: lazy_gettext(
+        "The record of this access was changed outside the broker, so its word about the system is not taken."
+    ),
+    Why.OTHER: lazy_gettext("The system failed in a way that the broker does not know; its own log says more."),
+}
+
+
+def why(found: Why) -> str:
+    """Return why an end of access did not succeed."""
+    return str(WHYS[found])
+
+
 def account(code: str | None) -> str:
     """Return what is wrong with an account on a system; one that was handled already may have nothing wrong any more."""
     return str(ACCOUNTS[What(code)]) if code in {what.value for what in What} else code or ""
@@ -283,6 +310,7 @@ def install(app: Flask) -> None:
     app.add_template_filter(held, "held")
     app.add_template_filter(account, "account")
     app.add_template_filter(acted, "acted")
+    app.add_template_filter(why, "why")
     app.add_template_filter(field, "field")
     app.add_template_filter(difference, "difference")
     app.add_template_filter(reason, "reason")

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, jsonify, render_template
 from flask import Response as FlaskResponse
 
-from jitaccess.broker import logview, reconcile, revoke
+from jitaccess.broker import endings, logview, reconcile, revoke
 from jitaccess.broker.context import Broker
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
@@ -37,9 +37,10 @@ def blueprint(broker: Broker) -> Blueprint:
                 (facts, broker.targets.kind(str(facts.connector["kind"])), reconcile.last_look(view, facts.id))
                 for facts in reconcile.outside_targets(view, broker)
             ]
-            found, stuck = reconcile.open_findings(view), revoke.stuck(view)
+            found = reconcile.open_findings(view)
+            stuck = endings.as_endings(view, broker, revoke.stuck(view))
             names = {key: person.name for key, person in people.register(view).persons.items()}
-        targets = {facts.id: facts.name for facts, _, _ in rows}
+        targets = {facts.id: facts for facts, _, _ in rows}
         return render_template("watch.html", rows=rows, found=found, stuck=stuck, names=names, targets=targets)
 
     def _findings() -> list[TargetAccount]:

@@ -14,6 +14,7 @@ from jitaccess.web import (
     course,
     deputies,
     doors,
+    endings,
     handover,
     hosts,
     idempotency,
@@ -65,5 +66,6 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))
     app.register_blueprint(watch.blueprint(broker))
+    app.register_blueprint(endings.blueprint(broker))
     app.register_blueprint(oversight.blueprint(broker))
     app.register_blueprint(openapi.blueprint(broker))
