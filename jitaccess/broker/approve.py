@@ -16,16 +16,16 @@ from sqlalchemy import ColumnElement, Text, select, type_coerce
 from jitaccess.broker import asking, deputies, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
-from jitaccess.broker.deputies import both_able
 from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
-from jitaccess.broker.votes import as_votes, decided_by_log, votes_of, votes_on
+from jitaccess.broker.votes import as_votes, decided_by_log, strong_enough, votes_of, votes_on
 from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
 from jitaccess.domain.approval import (
     LEAST_REFUSERS,
     ApprovalTerms,
     barred,
+    both_able,
     could_sign,
     named,
     open_to,
@@ -39,9 +39,9 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, VerifiedAssertion, begin_assertion, complete_assertion
-from jitaccess.identity.people import credential_class, is_auditor, may_act, register
+from jitaccess.identity.people import is_auditor, may_act, register
 from jitaccess.identity.sessions import Current
-from jitaccess.policy.evaluate import CredentialClass, Terms
+from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
 from jitaccess.proof.errors import ProofError
@@ -166,7 +166,9 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     signers = could_sign(approval, register=register(view), requester=request.person_id, waited_s=waited)
     me = current.person.id
     involved = me == request.person_id or any(me in people for people in signers.values())
-    involved = involved or me in deputies.deputies_of(view, frozenset[str]().union(*signers.values()), approval)
+    involved = involved or me in deputies.deputies_of(
+        view, frozenset[str]().union(*signers.values()), approval, requester=request.person_id
+    )
     mine = next((vote for vote in reversed(votes) if vote.person_id == me), None)
     if not involved and mine is None and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
@@ -236,6 +238,7 @@ def _seat(
             waited_s=waited,
             asked=asked,
         )
+        steps = tuple(step for step in steps if deputies.lends(view, found, approval, step))
         if steps:
             return steps, found
     return (), None
@@ -436,12 +439,6 @@ TOO_WEAK = Refused(
     "Policy asks for a passkey that stays in one device to sign this. Sign in with such a one.",
     "credential_id",
 )
-
-
-def strong_enough(approval: ApprovalTerms, step: str, passkey: Passkey) -> bool:
-    """Say whether a passkey may sign a step: as strong as policy asks of its signers (R6)."""
-    needed = approval.credential_of(step)
-    return needed is None or credential_class(passkey) >= CredentialClass[needed.upper()]
 
 
 def lock_of(broker: Broker, request_ids: Sequence[str]) -> list[tuple[type[Base], str]]:

@@ -287,8 +287,10 @@ def _ask(
 ) -> int:
     """Record who is asked (4), and write their notices and their deputies'; those above a limit get theirs later."""
     approval = Terms.from_document(request.terms).approval
-    lent = deputies_of(tx, frozenset(people), approval) if approval is not None else frozenset[str]()
-    told = {*people} | (lent - {request.person_id})
+    lent = frozenset[str]()
+    if approval is not None:
+        lent = deputies_of(tx, frozenset(people), approval, requester=request.person_id, step=step.name)
+    told = {*people} | lent
     busy = frozenset[str]().union(*(_busy(tx, broker, part) for part in _parts(frozenset(told))))
     body: dict[str, JsonValue] = {"step": step.name, "how": how, "people": len(people), "kept_back": len(busy)}
     if len(people) <= NAMED_AT_MOST:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import ColumnElement, bindparam, or_, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.votes import strong_enough
 from jitaccess.clock import from_epoch_s, to_epoch_s
-from jitaccess.domain.approval import ApprovalTerms, barred
+from jitaccess.domain.approval import ApprovalTerms, Lent, barred, both_able, deputies_for
 from jitaccess.domain.events import EventType
-from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
@@ -250,21 +250,41 @@ def _short_enough(deputation: Deputation, terms: ApprovalTerms) -> bool:
     return deputation.ends_at - deputation.starts_at <= timedelta(seconds=terms.deputies_s or 0)
 
 
-def deputies_of(view: View, persons: frozenset[str], terms: ApprovalTerms) -> frozenset[str]:
-    """Return the ids of all who stand in for any of these persons now."""
+def deputies_of(
+    view: View, persons: frozenset[str], terms: ApprovalTerms, *, requester: str, step: str | None = None
+) -> frozenset[str]:
+    """Return the ids of all who stand in for any of these persons now; for one step, or for any."""
     if terms.deputies_s is None or not persons:
         return frozenset()
-    found = view.usable(
-        select(Deputation).where(
-            Deputation.delegator_id.in_(persons), Deputation.ended_at.is_(None), Deputation.ends_at > view.now
-        )
-    )
-    able = register(view).able
-    return frozenset(
-        one.deputy_id
-        for one in found
-        if in_force(one, view.now) and _short_enough(one, terms) and one.deputy_id in able
-    )
+    steps = [found.name for found in terms.steps] if step is None else [step]
+    found = [
+        _lent(one)
+        for one in _live(view, Deputation.delegator_id.in_(persons))
+        if any(lends(view, one, terms, name) for name in steps)
+    ]
+    return deputies_for(persons, terms, found, register=register(view), requester=requester)
+
+
+def all_lent(view: View) -> tuple[Lent, ...]:
+    """Return every right to sign that is lent now."""
+    return tuple(_lent(one) for one in _live(view))
+
+
+def _live(view: View, *which: ColumnElement[bool]) -> list[Deputation]:
+    wanted = select(Deputation).where(Deputation.ended_at.is_(None), Deputation.ends_at > view.now, *which)
+    found = view.usable(wanted.order_by(Deputation.id))
+    return [one for one in found if in_force(one, view.now) and _signer_may_act(view, one)]
+
+
+def _lent(deputation: Deputation) -> Lent:
+    lasts = deputation.ends_at - deputation.starts_at
+    return Lent(deputation.delegator_id, deputation.deputy_id, int(lasts.total_seconds()))
+
+
+def lends(view: View, deputation: Deputation, terms: ApprovalTerms, step: str) -> bool:
+    """Say whether a deputation reaches a step: named for no longer than the terms allow, with a passkey as strong as the step
+    asks of its signers (R6)."""
+    return _short_enough(deputation, terms) and strong_enough(terms, step, view.get(Passkey, deputation.passkey_id))
 
 
 def mine(view: View, person_id: str) -> list[Deputation]:
@@ -288,8 +308,9 @@ def digest_of(deputation: Deputation) -> str:
 def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, requester: str) -> Refused | None:
     """Say why a deputy's signature does not count now, or None; also for one that nobody lent.
 
-    1 the deputation is the one of this vote, in force when it was given, and no longer than the terms allow · 2 its signature, and the row
-    against its statement · 3 both may act now, and belong to one institution; the deputy is not barred.
+    1 the deputation is the one of this vote, in force when it was given, and no longer than the terms allow · 2 its signature, with a
+    passkey as strong as the step asks, and the row against its statement · 3 both may act now, and belong to one institution; the
+    deputy is not barred.
     """
     if vote.deputation_id is None and vote.deputy_of is None:
         return None
@@ -304,6 +325,13 @@ def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, 
     passkey = view.get(Passkey, found.passkey_id)
     if passkey is None or not _signer_may_act(view, found):
         return bad
+    if not strong_enough(terms, vote.step, passkey):  # 2
+        return Refused(
+            Kind.FORBIDDEN,
+            "deputy_credential_too_weak",
+            "An approver's passkey is not strong enough. Ask anew.",
+            "approver",
+        )
     try:
         signed = verify_deputation(
             found.statement,
@@ -323,14 +351,3 @@ def verify(view: View, broker: Broker, vote: Approval, terms: ApprovalTerms, *, 
     if found.deputy_id in barred(requester, register=people, never=terms.never):
         return bad
     return None if both_able(people, found.delegator_id, found.deputy_id) else bad  # 3
-
-
-def both_able(people: RegisterView, delegator: str, deputy: str) -> bool:
-    """Say whether both of a deputation may act now, and belong to one institution."""
-    first, second = people.persons.get(delegator), people.persons.get(deputy)
-    return (
-        first is not None
-        and second is not None
-        and first.institution == second.institution
-        and {delegator, deputy} <= people.able
-    )

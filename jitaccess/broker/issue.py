@@ -14,7 +14,7 @@ from typing import cast
 from sqlalchemy import bindparam, select
 
 from jitaccess.broker import deputies
-from jitaccess.broker.approve import shorter, statement_of, strong_enough
+from jitaccess.broker.approve import shorter, statement_of
 from jitaccess.broker.asking import may_have_signed
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
@@ -25,7 +25,7 @@ from jitaccess.broker.request import Ask, context, denial_of
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
-from jitaccess.broker.votes import as_votes, closed_by_log, votes_of
+from jitaccess.broker.votes import as_votes, closed_by_log, strong_enough, votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import (
     ConnectorKind,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.deputies import all_lent
 from jitaccess.broker.hold import in_force
 from jitaccess.broker.offers import fold
 from jitaccess.broker.revoke import LIVE_GRANTS
+from jitaccess.domain.approval import Lent
 from jitaccess.domain.register import PersonView
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import replacing
@@ -288,17 +290,22 @@ def clients(view: View, target: str) -> list[Client]:
 
 
 def who_can_reach(view: View, broker: Broker, target: str) -> list[Reach]:
-    """Return, for each entitlement of a target, who could obtain it; worked out once for each version of the register."""
+    """Return, for each entitlement of a target, who could obtain it; worked out once for each version of the register, and again when
+    other rights to sign are lent."""
     policies = broker.policies.active(view)
     known = policies.targets.get(target)
     if known is None:
         raise JitError(Kind.NOT_FOUND, "There is no such system.")
 
-    def work_out(found: View) -> list[Reach]:
-        people = register(found)
-        return [reach(policies, people, target=target, entitlement=name) for name in known.entitlements]
-
-    return view.cached(f"reach/{target}", work_out)
+    lent = all_lent(view)
+    memory: dict[tuple[Lent, ...], list[Reach]] = view.cached(f"reach/{target}", lambda _: {})
+    found = memory.get(lent)
+    if found is None:
+        people = register(view)
+        found = [reach(policies, people, target=target, entitlement=name, lent=lent) for name in known.entitlements]
+        memory.clear()  # only the last answer is asked for again
+        memory[lent] = found
+    return found
 
 
 # ---------------------------------------------------------------- the live board

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, func, select
 
+from jitaccess.domain.approval import ApprovalTerms
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import Kind
+from jitaccess.identity.people import credential_class
+from jitaccess.policy.evaluate import CredentialClass
 from jitaccess.proof.quorum import Vote
 from jitaccess.store.db import View
 from jitaccess.store.find import Count, Find, one_of
-from jitaccess.store.tables import Approval, Event
+from jitaccess.store.tables import Approval, Event, Passkey
 
 VOTES = Find(
     Approval,
@@ -50,6 +53,12 @@ def _by_log(view: View, told: Count, request_id: str) -> Refused | None:
     if not view.count(told, request_id=request_id)[0]:
         return None
     return Refused(Kind.GONE, "decided_in_log", "By the log this request was decided already. Ask anew.", "state")
+
+
+def strong_enough(approval: ApprovalTerms, step: str, passkey: Passkey | None) -> bool:
+    """Say whether a passkey may sign a step: as strong as policy asks of its signers (R6)."""
+    needed = approval.credential_of(step)
+    return needed is None or (passkey is not None and credential_class(passkey) >= CredentialClass[needed.upper()])
 
 
 def votes_of(view: View, request_id: str) -> list[Approval]:

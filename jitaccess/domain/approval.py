@@ -106,6 +106,44 @@ def named(terms: ApprovalTerms, *, register: RegisterView) -> frozenset[str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A right to sign that somebody lent: a deputation that is in force."""
+
+    delegator: str
+    deputy: str
+    lasts_s: int
+    """For how long the deputy was named."""
+
+
+def deputies_for(
+    persons: frozenset[str], terms: ApprovalTerms, lent: Iterable[Lent], *, register: RegisterView, requester: str
+) -> frozenset[str]:
+    """Return the ids of all who could sign in the place of any of these persons, who could themselves, for this requester."""
+    if terms.deputies_s is None:
+        return frozenset()
+    out = barred(requester, register=register, never=terms.never)
+    return frozenset(
+        one.deputy
+        for one in lent
+        if one.delegator in persons
+        and one.lasts_s <= terms.deputies_s
+        and one.deputy not in out
+        and both_able(register, one.delegator, one.deputy)
+    )
+
+
+def both_able(register: RegisterView, delegator: str, deputy: str) -> bool:
+    """Say whether both of a deputation may act now, and belong to one institution."""
+    first, second = register.persons.get(delegator), register.persons.get(deputy)
+    return (
+        first is not None
+        and second is not None
+        and first.institution == second.institution
+        and {delegator, deputy} <= register.able
+    )
+
+
 def _able(step: Step, register: RegisterView, escalated: frozenset[str] = frozenset()) -> frozenset[str]:
     named = frozenset[str]().union(*(register.members(group) for group in (*step.groups, *escalated)))
     if step.institution is not None:
@@ -209,23 +247,30 @@ def could_sign(
     }
 
 
-def satisfiable(terms: ApprovalTerms, *, register: RegisterView, requester: str) -> bool:
-    """Say whether enough different eligible people (and institutions, where asked) exist for this requester."""
-    return satisfiable_without(terms, register=register, absent=barred(requester, register=register, never=terms.never))
+def satisfiable(
+    terms: ApprovalTerms, *, register: RegisterView, requester: str, waited_s: int = NO_LONGER_WAIT_S
+) -> bool:
+    """Say whether enough different eligible people (and institutions, where asked) exist for this requester, after the wait."""
+    return one_quorum(terms, register=register, requester=requester, waited_s=waited_s) is not None
 
 
-def one_quorum(terms: ApprovalTerms, *, register: RegisterView, requester: str) -> frozenset[str] | None:
-    """Return one set of people who together could sign every step for this requester, or None."""
-    return _seated(terms, register, barred(requester, register=register, never=terms.never))
+def one_quorum(
+    terms: ApprovalTerms, *, register: RegisterView, requester: str, waited_s: int = NO_LONGER_WAIT_S
+) -> frozenset[str] | None:
+    """Return one set of people who together could sign every step for this requester after the wait, or None.
+
+    Deputies add nobody here: whoever lends a right could sign.
+    """
+    return _seated(terms, register, barred(requester, register=register, never=terms.never), waited_s)
 
 
 def satisfiable_without(terms: ApprovalTerms, *, register: RegisterView, absent: frozenset[str]) -> bool:
-    """Say whether the steps could be met by the people who are not absent."""
+    """Say whether the steps could be met by the people who are not absent, after whatever wait."""
     return _seated(terms, register, absent) is not None
 
 
 def indispensable(terms: ApprovalTerms, *, register: RegisterView) -> frozenset[str]:
-    """Return the ids of all whose single absence would lock the steps; nobody when they cannot be met at all."""
+    """Return the ids of all whose single absence would lock the steps for good; nobody when they cannot be met at all."""
     # Whoever is indispensable sits in every solution, hence in this one.
     seated = _seated(terms, register, frozenset()) or frozenset()
     return frozenset(
@@ -233,13 +278,16 @@ def indispensable(terms: ApprovalTerms, *, register: RegisterView) -> frozenset[
     )
 
 
-def _seated(terms: ApprovalTerms, register: RegisterView, absent: frozenset[str]) -> frozenset[str] | None:
+def _seated(
+    terms: ApprovalTerms, register: RegisterView, absent: frozenset[str], waited_s: int = NO_LONGER_WAIT_S
+) -> frozenset[str] | None:
     """Return one set of people who together meet the steps, or None: a bipartite matching (Kuhn's augmenting paths).
 
     With distinct institutions each institution is one candidate, as two people of one institution can never both count: a
     matching of seats to institutions is exact.
     """
-    seats = [people for step in terms.steps for people in [_able(step, register) - absent] * step.count]
+    able = [(step.count, _able(step, register, terms.escalated(step.name, waited_s))) for step in terms.steps]
+    seats = [people for count, could in able for people in [could - absent] * count]
     if not seats:
         return None
     persons = register.persons

@@ -6,7 +6,7 @@ The decision is `evaluate.decide`'s own: nothing here decides. Takes its time: `
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jitaccess.domain.approval import ApprovalTerms, could_sign, satisfiable
+from jitaccess.domain.approval import NO_LONGER_WAIT_S, ApprovalTerms, could_sign, satisfiable
 from jitaccess.domain.register import PersonView, RegisterView
 from jitaccess.policy import course
 from jitaccess.policy.evaluate import (
@@ -86,7 +86,8 @@ def explain(policies: PolicySet, context: AccessContext, register: RegisterView)
         for step, people in could_sign(approval, register=register, requester=requester).items()
     }
     asked = {step.name: _asked_for(approval, step.name, register, requester) for step in approval.steps}
-    reachable = satisfiable(approval, register=register, requester=requester)
+    waited_s = decision.terms.pending_s if decision.terms is not None else None
+    reachable = satisfiable(approval, register=register, requester=requester, waited_s=waited_s or NO_LONGER_WAIT_S)
     return Explanation(decision, verdicts, _origins(policies, decision), signers, asked, reachable=reachable)
 
 

@@ -12,7 +12,14 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jitaccess.domain.approval import ApprovalTerms, barred, could_sign, indispensable, satisfiable_without
+from jitaccess.domain.approval import (
+    NO_LONGER_WAIT_S,
+    ApprovalTerms,
+    barred,
+    could_sign,
+    indispensable,
+    satisfiable_without,
+)
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy import schema
 from jitaccess.policy.asking import ENTITLEMENT
@@ -555,7 +562,7 @@ class _Reach:
 
     @classmethod
     def of(cls, approval: ApprovalTerms, register: RegisterView) -> "_Reach":
-        steps = could_sign(approval, register=register, requester="")
+        steps = could_sign(approval, register=register, requester="", waited_s=NO_LONGER_WAIT_S)
         alone = sorted(register.persons[person].name for person in indispensable(approval, register=register))
         return cls(approval, register, frozenset[str]().union(*steps.values()), tuple(alone))
 

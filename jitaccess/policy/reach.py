@@ -3,14 +3,15 @@
 For each person only the rules of the person's groups count, and a rule that has hours or a condition may be silent: the ways are the
 weakest sets of rules that can speak alone together. So the answer never claims more protection than there is; it may name a way that
 no moment really opens. Denials only take away and are left out. Signatures needed = the sum over the steps; whether enough
-different people exist is a matching (`domain.approval`).
+different people exist is a matching (`domain.approval`). Signers are all who could sign before the request expires: escalated to
+after the longest wait, or standing in for somebody.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jitaccess.domain.approval import ApprovalTerms, could_sign, one_quorum
+from jitaccess.domain.approval import NO_LONGER_WAIT_S, ApprovalTerms, Lent, could_sign, deputies_for, one_quorum
 from jitaccess.domain.register import RegisterView
 from jitaccess.policy.evaluate import CompiledRule, PolicySet
 
@@ -67,8 +68,10 @@ class Reach:
         return frozenset[str]().union(*(step.signers for way in self.ways if way.requesters for step in way.steps))
 
 
-def reach(policies: PolicySet, register: RegisterView, *, target: str, entitlement: str) -> Reach:
-    """Answer for one entitlement."""
+def reach(
+    policies: PolicySet, register: RegisterView, *, target: str, entitlement: str, lent: Sequence[Lent] = ()
+) -> Reach:
+    """Answer for one entitlement, with the rights to sign that are lent now."""
     rules = policies.rules_for(target, entitlement)
     classes: dict[tuple[str, ...], set[str]] = defaultdict(set)
     by_ids: dict[tuple[str, ...], Sequence[CompiledRule]] = {}
@@ -79,7 +82,7 @@ def reach(policies: PolicySet, register: RegisterView, *, target: str, entitleme
             key = tuple(rule.id for rule in variant)
             by_ids[key] = variant
             classes[key].add(person)
-    ways = [_way(policies, register, by_ids[key], people) for key, people in classes.items()]
+    ways = [_way(policies, register, by_ids[key], people, lent) for key, people in classes.items()]
     return Reach(target, entitlement, tuple(sorted((way for way in ways if way is not None), key=_shortness)))
 
 
@@ -105,7 +108,13 @@ def variants(rules: Sequence[CompiledRule]) -> list[tuple[CompiledRule, ...]]:
     return sorted(weakest, key=lambda together: tuple(one.id for one in together))
 
 
-def _way(policies: PolicySet, register: RegisterView, rules: Sequence[CompiledRule], people: set[str]) -> Way | None:
+def _way(
+    policies: PolicySet,
+    register: RegisterView,
+    rules: Sequence[CompiledRule],
+    people: set[str],
+    lent: Sequence[Lent],
+) -> Way | None:
     ids = tuple(rule.id for rule in rules)
     terms = policies.merged(rules).terms
     if terms is None:
@@ -114,16 +123,17 @@ def _way(policies: PolicySet, register: RegisterView, rules: Sequence[CompiledRu
         alone = tuple(frozenset({person}) for person in sorted(people)[:MOST_EXAMPLES])
         return Way(ids, frozenset(people), frozenset(), (), 1, alone)
     approval = terms.approval
+    waited_s = terms.pending_s or NO_LONGER_WAIT_S
     able: set[str] = set()
     examples: list[frozenset[str]] = []
     signers: dict[str, frozenset[str]] = defaultdict(frozenset)
     for person in sorted(people):
-        quorum = one_quorum(approval, register=register, requester=person)
+        quorum = one_quorum(approval, register=register, requester=person, waited_s=waited_s)
         if quorum is None:
             continue
         able.add(person)
-        for step, could in could_sign(approval, register=register, requester=person).items():
-            signers[step] |= could
+        for step, could in could_sign(approval, register=register, requester=person, waited_s=waited_s).items():
+            signers[step] |= could | deputies_for(could, approval, lent, register=register, requester=person)
         if len(examples) < MOST_EXAMPLES:
             examples.append(quorum | {person})
     return Way(

@@ -1,13 +1,19 @@
 """Policy says how strong a passkey an approver signs with; a weaker one is refused before anything is signed (R6)."""
 
-import pytest
+from dataclasses import replace
 
-from jitaccess.broker import approve, policies, returning
+import pytest
+from sqlalchemy import select
+
+from jitaccess.broker import approve, deputies, policies, returning, votes
 from jitaccess.broker.approve import Approved
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.domain.values import LOCAL, SYSTEM, Refused
 from jitaccess.identity import enrolment, people
 from jitaccess.policy.load import load
+from jitaccess.store.tables import Approval, Outbox
+from tests.broker.test_deputies import code, named
+from tests.support.policy_swap import swap
 from tests.support.world import ROOT, World
 
 HEADS = "          groups: [treasury-heads]\n"
@@ -67,5 +73,33 @@ def test_each_step_asks_for_itself_how_strong_the_passkey_is(world: World) -> No
     terms = approve.terms_of(filed.request)
     weak, strong = world.current("blerim-synced").passkey, world.current("blerim").passkey
     step = terms.steps[0].name
-    assert (approve.strong_enough(terms, step, weak), approve.strong_enough(terms, step, strong)) == (False, True)
-    assert approve.strong_enough(terms, terms.steps[1].name, weak)
+    assert (votes.strong_enough(terms, step, weak), votes.strong_enough(terms, step, strong)) == (False, True)
+    assert votes.strong_enough(terms, terms.steps[1].name, weak)
+
+
+@pytest.mark.covers("R6")
+@pytest.mark.parametrize(("signs", "done"), [("blerim-synced", "no_such_request"), ("blerim", "Approved")])
+def test_a_right_is_lent_with_a_passkey_as_strong_as_the_step_asks(world: World, signs: str, done: str) -> None:
+    named(world, signs, "agim")
+    filed = world.filed(entitlement="releaser")
+    with world.broker.read() as view:
+        asked = set(view.rows(select(Outbox.person_id).where(Outbox.kind == "approval_wanted")).scalars())
+    found = world.approve("agim", filed.request.id)
+    assert (code(found) if isinstance(found, Refused) else type(found).__name__) == done
+    assert (world.person("agim") in asked) is (done == "Approved"), "who cannot sign is not asked"
+
+
+@pytest.mark.covers("R6", "R20")
+def test_at_issue_the_passkey_that_lent_the_right_is_looked_at_again(world: World) -> None:
+    swap(world, lambda rules: None)
+    named(world, "blerim-synced", "agim")
+    filed = world.filed(entitlement="releaser")
+    world.approved("agim", filed.request.id)
+    plain = approve.terms_of(filed.request)
+    strict = replace(plain, credentials=(("line", "device_bound"),))
+    with world.broker.read() as view:
+        (vote,) = view.all(select(Approval))
+        requester = filed.request.person_id
+        assert deputies.verify(view, world.broker, vote, plain, requester=requester) is None
+        refused = deputies.verify(view, world.broker, vote, strict, requester=requester)
+    assert code(refused) == "deputy_credential_too_weak"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jitaccess.domain.approval import Lent
 from jitaccess.domain.register import PersonView, RegisterView
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.load import load
@@ -137,3 +138,35 @@ def test_different_groups_are_different_ways() -> None:
 
 def test_an_entitlement_without_rules_is_out_of_reach() -> None:
     assert reach(policy(rule("r", "staff")), STAFF, target="t", entitlement="other") == Reach("t", "other", ())
+
+
+LATER = (
+    "{steps: [{name: line, groups: [heads], count: 1}, {name: owner, institution: owner, count: 1}], distinct: [institution],"
+    " pending: 1h, deputies: 7d, escalate: [{after: 20m, to: [clerks], step: line}]}"
+)
+
+
+def test_whoever_is_asked_after_a_wait_counts_as_a_signer() -> None:
+    people = register(
+        {"h": ("mof", {"staff", "heads"}), "o": ("infra", set()), "c": ("mof", {"clerks"}), "d": ("mof", set())}
+    )
+    found = answer(rule("r", "staff", approve=LATER), people)
+    (way,) = found.ways
+    assert (way.requesters, way.stuck) == ({"h"}, frozenset())
+    assert way.examples == (frozenset({"h", "c", "o"}),)
+    assert found.helpers == {"c", "o"}
+
+
+def test_whoever_stands_in_for_a_signer_counts_as_one() -> None:
+    people = register(
+        {
+            "a": ("mof", {"staff"}), "h": ("mof", {"heads"}), "d": ("mof", set()), "e": ("mof", set()),
+            "o": ("infra", set()),
+        }
+    )  # fmt: skip
+    rules = policy(rule("r", "staff", approve=LATER))
+    week = 7 * 86_400
+    lent = (Lent("h", "d", week), Lent("h", "e", week + 1), Lent("h", "o", week), Lent("h", "a", week))
+    found = reach(rules, people, target="t", entitlement="e", lent=lent)
+    assert [(step.name, step.signers) for step in found.ways[0].steps] == [("line", {"h", "d"}), ("owner", {"o"})]
+    assert found.ways[0].examples == (frozenset({"a", "h", "o"}),)
