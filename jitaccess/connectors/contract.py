@@ -288,11 +288,14 @@ class Connector(Protocol):
         ...
 
     def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """End login and sessions of all these effects and read back; return a proof for each, or raise."""
+        """End login and sessions of all these effects and read back; return a proof for each, or raise.
+
+        Where it failed for some only, the others' proofs are returned: nobody waits for another, and one without proof has failed.
+        """
         ...
 
     def clean(self, effects: Sequence[Effect]) -> Proofs:
-        """Neutralise what is left of all these effects, delete, read back; return a proof for each, or raise."""
+        """Neutralise what is left of all these effects, delete, read back; return a proof for each, or raise, as `cut` does."""
         ...
 
     def expects(self, effect: Effect, ends_at: datetime) -> Account:

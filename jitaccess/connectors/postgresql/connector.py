@@ -1,6 +1,6 @@
 """The verbs of the contract on one PostgreSQL server."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from psycopg import sql
 
 from jitaccess.connectors.contract import (
     Account,
+    CallFailed,
     Credential,
     Effect,
     Inventory,
@@ -24,22 +25,22 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
+from jitaccess.connectors.postgresql.cutting import chunks, lock_out
 from jitaccess.connectors.postgresql.inventory import accounts
 from jitaccess.connectors.postgresql.leftovers import Leaver, neutralise, traces
 from jitaccess.connectors.postgresql.lines import (
-    CHUNK,
     PROTOCOL_16,
     UNCERTAIN_CLASSES,
     Connection,
     Lines,
-    end_sessions,
     ident,
+    require_no_sessions,
     roles_of,
     run,
     stamp,
 )
 from jitaccess.connectors.postgresql.owners import disable, fingerprints
-from jitaccess.connectors.postgresql.prepared import prepared_by_lent_roles
+from jitaccess.connectors.postgresql.prepared import join, prepared_by_lent_roles, roll_back
 from jitaccess.connectors.postgresql.probe import findings
 from jitaccess.connectors.postgresql.undo import statements
 from jitaccess.proof.canonical import JsonValue
@@ -85,12 +86,15 @@ def _lock(connection: Connection, account: str, statement: sql.Composed) -> None
     oids = roles_of(connection, [account])
     if oids:
         run(connection, statement)
-        end_sessions(connection, [*oids.values()])
+        require_no_sessions(connection, [*oids.values()])
 
 
-def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), CHUNK):
-        yield names[start : start + CHUNK]
+def _of_the_rest(failed: Mapping[str, Exception], proofs: Proofs) -> Proofs:
+    """Return the proofs of those that did not fail: nobody waits for another's. Raises where it failed for all."""
+    held = {name: proof for name, proof in proofs.items() if name not in failed}
+    if failed and not held:
+        raise next(iter(failed.values()))
+    return held
 
 
 class PostgresqlConnector:
@@ -189,37 +193,16 @@ class PostgresqlConnector:
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
             proofs = self._cut(connection, names)
-            lent = self._lent_prepared(connection, effects)
-        return {name: proof | lent.get(name, {}) for name, proof in proofs.items()}
+            lent = self._lent_prepared(connection, [effect for effect in effects if effect.name in proofs])
+        return {name: {**proof, **lent.get(name, {})} for name, proof in proofs.items()}
 
-    def _cut(self, connection: Connection, names: Sequence[str]) -> dict[str, dict[str, JsonValue]]:
+    def _cut(self, connection: Connection, names: Sequence[str]) -> Proofs:
         oids = roles_of(connection, names)
-        for part in _chunks(sorted(oids)):
-            locked = [
-                sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0").format(ident(name)) for name in part
-            ]
-            run(connection, sql.SQL("; ").join(locked))
-        if oids:
-            end_sessions(connection, [*oids.values()])
-            self._roll_back_prepared(connection, [*oids])
-        found = run(
-            connection, sql.SQL("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) AND rolcanlogin"), [[*names]]
+        failed = lock_out(connection, self._lines, oids)
+        return _of_the_rest(
+            failed,
+            {name: {"login": "locked" if name in oids else "absent", "sessions": 0, "prepared": 0} for name in names},
         )
-        if found:
-            raise RuntimeError("a role can still log in")
-        return {name: {"login": "locked" if name in oids else "absent", "sessions": 0, "prepared": 0} for name in names}
-
-    def _roll_back_prepared(self, connection: Connection, names: Sequence[str]) -> None:
-        """Roll back prepared transactions: they keep locks and rights, and only their own role may, in their database."""
-        look = sql.SQL("SELECT database, owner, gid FROM pg_prepared_xacts WHERE owner = ANY(%s)")
-        for database, owner, gid in run(connection, look, [[*names]]):
-            self._join(connection, owner)
-            with self._lines.line(database) as other:
-                run(other, sql.SQL("SET ROLE {}").format(ident(owner)))
-                run(other, sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
-                run(other, sql.SQL("RESET ROLE"))
-        if run(connection, look, [[*names]]):
-            raise RuntimeError("a prepared transaction is left")
 
     def _lent_prepared(self, connection: Connection, effects: Sequence[Effect]) -> dict[str, dict[str, JsonValue]]:
         """Count transactions that were prepared while the lease lived as a role that it could set; roll them back where that is configured.
@@ -228,38 +211,12 @@ class PostgresqlConnector:
         """
         found = prepared_by_lent_roles(connection, effects)
         if found and self._config.roll_back_prepared:
-            for database, owner, gid in sorted({xact for xacts in found.values() for xact in xacts}):
-                with suppress(
-                    psycopg.errors.InsufficientPrivilege
-                ):  # a role that the broker cannot give itself: counted
-                    self._roll_back_as(connection, owner, database, gid)
+            for name, xacts in found.items():
+                for xact in sorted(xacts):
+                    with suppress(CallFailed):  # counted
+                        roll_back(connection, self._lines, name, xact)
             found = prepared_by_lent_roles(connection, effects)
         return {name: {"prepared_by_lent_roles": len(xacts)} for name, xacts in found.items()}
-
-    def _roll_back_as(self, connection: Connection, owner: str, database: str, gid: str) -> None:
-        """Roll a prepared transaction back as its role, which the broker is for no longer than that."""
-        modern = connection.info.server_version >= PROTOCOL_16
-        names = (ident(owner), ident(self._config.user))
-        run(
-            connection,
-            sql.SQL("GRANT {} TO {}" + (" WITH INHERIT FALSE, SET TRUE" if modern else "")).format(*names),
-        )
-        try:
-            with self._lines.line(database) as other:
-                run(other, sql.SQL("SET ROLE {}").format(ident(owner)))
-                run(other, sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
-                run(other, sql.SQL("RESET ROLE"))
-        finally:
-            back = sql.SQL("REVOKE {} FROM {}" + (" GRANTED BY {}" if modern else ""))
-            run(connection, back.format(*names, *([names[1]] if modern else [])))
-
-    def _join(self, connection: Connection, name: str) -> None:
-        """Make the broker a member of a role, so that it may act for it; the membership goes with the role."""
-        how = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= PROTOCOL_16 else ""
-        run(
-            connection,
-            sql.SQL("GRANT {} TO {}" + how).format(ident(name), ident(self._config.user)),
-        )
 
     def clean(self, effects: Sequence[Effect]) -> Proofs:
         """Neutralise what was left behind, take rights away in every database, drop the roles, read back."""
@@ -271,17 +228,17 @@ class PostgresqlConnector:
         oids = roles_of(connection, names)
         kept: dict[str, int] = {}
         for name, databases in traces(connection, oids).items():
-            self._join(connection, name)
+            join(connection, name)
             kept[name] = 0
             leaver = Leaver(name, oids[name], self._config.quarantine, f"{name}-{self._around.draw()[:8]}")
             for database in sorted({database or self._config.database for database in databases}):
                 with self._lines.line(database) as other:
                     kept[name] += neutralise(other, leaver)
-        for part in _chunks(sorted(oids)):
+        for part in chunks(sorted(oids)):
             run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, part))))
         if roles_of(connection, names):
             raise RuntimeError("a role is still there")
-        end_sessions(connection, [*oids.values()])  # one that was logging in while its role was being locked
+        require_no_sessions(connection, [*oids.values()])  # one that was logging in while its role was being locked
         return {name: {"account": "absent", **({"kept": kept[name]} if name in kept else {})} for name in names}
 
     # -- looking
@@ -340,7 +297,7 @@ class PostgresqlConnector:
                     return Quarantined(
                         False, f"DROP ROLE {ident(account).as_string()};" if remove else lock.as_string()
                     )
-                end_sessions(connection, [*roles_of(connection, [account]).values()])
+                require_no_sessions(connection, [*roles_of(connection, [account]).values()])
             return Quarantined(True, self._drop_stranger(connection, account) if remove else "")
 
     def _drop_stranger(self, connection: Connection, account: str) -> str:

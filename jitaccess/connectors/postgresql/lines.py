@@ -22,10 +22,8 @@ CALL_LIMIT_S = 20.0
 """A connection that is not done by then is closed under its caller: a server that hangs holds no thread for ever."""
 STATEMENT_LIMIT_MS = 10_000
 LOCK_LIMIT_MS = 3_000
-SESSIONS_GONE_LIMIT_S = 5.0
+SESSIONS_GONE_LIMIT_S = 3.0
 LOOK_AGAIN_S = 0.005
-CHUNK = 100
-"""Roles a statement."""
 KEEP_IDLE = 4
 UNCERTAIN_CLASSES = ("08", "57P")
 """SQLSTATEs after which nobody knows whether the transaction committed: the connection broke, the server is stopping."""
@@ -148,16 +146,24 @@ def roles_of(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {str(name): int(oid) for name, oid in rows}
 
 
-def end_sessions(connection: Connection, oids: Sequence[int]) -> None:
-    """End every session of these roles, whatever role they set, and wait until none is left; raises when one stays.
+def end_sessions(connection: Connection, oids: Sequence[int]) -> set[int]:
+    """End every session of these roles, whatever role they set, and wait until none is left; return the roles of which one stays.
 
     A login in progress shows only once it is through: so the look is repeated until nothing is there, and again after the role is gone.
     """
     end = sql.SQL(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = ANY(%s) AND pid <> pg_backend_pid()"
+        "SELECT usesysid, count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE usesysid = ANY(%s) AND pid <> pg_backend_pid() GROUP BY 1"
     )
     for _ in range(int(SESSIONS_GONE_LIMIT_S / LOOK_AGAIN_S)):
-        if run(connection, end, [[*oids]])[0][0] == 0:
-            return
+        left = {int(oid) for oid, _ in run(connection, end, [[*oids]])}
+        if not left:
+            return left
         time.sleep(LOOK_AGAIN_S)
-    raise RuntimeError("a session does not end")
+    return left
+
+
+def require_no_sessions(connection: Connection, oids: Sequence[int]) -> None:
+    """End every session of these roles; raises when one stays."""
+    if end_sessions(connection, oids):
+        raise RuntimeError("a session does not end")
