@@ -159,9 +159,11 @@ class Limits(_Section):
     open_per_target: int = Field(default=200, ge=1)
     """Requests for one target that wait at the same time."""
     open_per_approver: int = Field(default=50, ge=1)
-    """Requests that one approver was asked about and that still wait; with more, a notice waits for an hour."""
+    """Requests that one approver was asked about and that still wait; with more, a notice waits for an hour at most."""
     messages_per_approver_hour: int = Field(default=30, ge=1)
-    """Requests that one approver is told of within an hour; the notices of more wait for an hour."""
+    """Requests, or grants that may be stopped, that one person is told of within an hour; the notices of more wait for an hour at most."""
+    veto_owners_told: int = Field(default=12, ge=1)
+    """Of those who may stop a grant as staff of the system's owner, how many are told of it; a lot draws them."""
     denials_before_hold: int = Field(default=5, ge=2)
     """Refusals within 24 hours, by at least two different approvers, that put a requester on hold."""
     hurried_below_s: int = Field(default=5, ge=1, le=600)

@@ -36,7 +36,7 @@ DEFAULT_PENDING_S = 3600
 CEREMONY_S = 300
 """How long a filing may take at most (R3)."""
 KEPT_BACK = timedelta(hours=1)
-"""How long a notice above the limits waits."""
+"""How long a notice above the limits waits at most; never longer than half of the time in which it is of use."""
 WAITING = Count(
     select(
         func.count().filter(AccessRequest.person_id == bindparam("person_id")),
@@ -176,7 +176,7 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
     signers = could_sign(terms.approval, register=register(view), requester=person_id)
     for step in terms.approval.steps:
         people = signers[step.name]
-        if step.after is None and people and all(part <= _busy(view, broker, part) for part in _parts(people)):
+        if step.after is None and people and people <= _busy(view, broker, people):
             return Refused(
                 Kind.RATE_LIMITED,
                 "approvers_busy",
@@ -192,19 +192,34 @@ def _parts(people: frozenset[str]) -> Iterator[frozenset[str]]:
         yield frozenset(order[start : start + COUNTED_AT_ONCE])
 
 
-def _busy(view: View, broker: Broker, people: frozenset[str]) -> frozenset[str]:
-    """Return who of a part is at a limit: requests asked about and still waiting, or requests told of within the hour."""
-    limits = broker.settings.limits
-    wanted = (Outbox.kind == "approval_wanted", Outbox.person_id.in_(sorted(people)))
+def told_often(view: View, people: frozenset[str], kind: str, limit: int) -> frozenset[str]:
+    """Return who was told of as many things of a kind within the hour as is allowed."""
     told = select(Outbox.person_id, func.count(Outbox.subject_id.distinct())).group_by(Outbox.person_id)
-    lately = told.where(*wanted, Outbox.created_at > view.now - timedelta(hours=1))
-    waiting = (
-        told.join(AccessRequest, AccessRequest.id == Outbox.subject_id)
-        .where(*wanted, AccessRequest.state == RequestState.PENDING.value)
-        .where(AccessRequest.approve_by > view.now)
-    )
-    many = {person for person, count in view.rows(lately) if count >= limits.messages_per_approver_hour}
-    return frozenset(many | {person for person, count in view.rows(waiting) if count >= limits.open_per_approver})
+    found: set[str] = set()
+    for part in _parts(people):
+        lately = told.where(
+            Outbox.kind == kind,
+            Outbox.person_id.in_(sorted(part)),
+            Outbox.created_at > view.now - timedelta(hours=1),
+        )
+        found |= {person for person, count in view.rows(lately) if count >= limit}
+    return frozenset(found)
+
+
+def _busy(view: View, broker: Broker, people: frozenset[str]) -> frozenset[str]:
+    """Return who is at a limit: requests asked about and still waiting, or requests told of within the hour."""
+    limits = broker.settings.limits
+    told = select(Outbox.person_id, func.count(Outbox.subject_id.distinct())).group_by(Outbox.person_id)
+    found = set(told_often(view, people, "approval_wanted", limits.messages_per_approver_hour))
+    for part in _parts(people - found):
+        waiting = (
+            told.join(AccessRequest, AccessRequest.id == Outbox.subject_id)
+            .where(Outbox.kind == "approval_wanted", Outbox.person_id.in_(sorted(part)))
+            .where(AccessRequest.state == RequestState.PENDING.value)
+            .where(AccessRequest.approve_by > view.now)
+        )
+        found |= {person for person, count in view.rows(waiting) if count >= limits.open_per_approver}
+    return frozenset(found)
 
 
 # ---------------------------------------------------------------- asking
@@ -258,9 +273,14 @@ def _drawn_order(broker: Broker, request: AccessRequest, step: Step, able: froze
 
     Nobody without the seal key can foresee it, and whoever withdraws and asks again meets the same people.
     """
-    day = to_epoch_s(request.created_at) // LOT_LASTS_S
     about = f"{request.person_id}/{request.target}/{request.entitlement}/{step.name}"
-    return sorted(able, key=lambda person: broker.db.seals.make(LOT, about, day, "", person))
+    return in_order_of_lot(broker, request.created_at, about, able)
+
+
+def in_order_of_lot(broker: Broker, at: datetime, about: str, people: frozenset[str]) -> list[str]:
+    """Return people in an order that stays the same all day (UTC) for one thing, and that the seal key alone can foresee."""
+    day = to_epoch_s(at) // LOT_LASTS_S
+    return sorted(people, key=lambda person: broker.db.seals.make(LOT, about, day, "", person))
 
 
 def _first(approval: ApprovalTerms, step: Step, order: list[str], people: RegisterView) -> tuple[str, list[str]]:
@@ -291,7 +311,7 @@ def _ask(
     if approval is not None:
         lent = deputies_of(tx, frozenset(people), approval, requester=request.person_id, step=step.name)
     told = {*people} | lent
-    busy = frozenset[str]().union(*(_busy(tx, broker, part) for part in _parts(frozenset(told))))
+    busy = _busy(tx, broker, frozenset(told))
     body: dict[str, JsonValue] = {"step": step.name, "how": how, "people": len(people), "kept_back": len(busy)}
     if len(people) <= NAMED_AT_MOST:
         body["ids"] = [*people]
@@ -306,9 +326,15 @@ def _ask(
         people=[*people],
         asked_at=tx.now,
     )
+    later = kept_back(tx.now, request.approve_by)
     for person in sorted(told):
-        tell(tx, "approval_wanted", person, request.id, after=KEPT_BACK if person in busy else None)
+        tell(tx, "approval_wanted", person, request.id, after=later if person in busy else None)
     return len(people)
+
+
+def kept_back(now: datetime, of_use_until: datetime) -> timedelta:
+    """Return how long a notice above the limits waits, so that there is still time to act on it."""
+    return min(KEPT_BACK, max(of_use_until - now, timedelta(0)) / 2)
 
 
 def escalate_due(broker: Broker) -> int:

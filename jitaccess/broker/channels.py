@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jitaccess.broker.letters import Letter, Voice, visible
+from jitaccess.broker.letters import Letter, Voice, visible, visible_lines
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.notices import ALARMS, Notice
 from jitaccess.errors import JitError, Kind
@@ -53,6 +53,14 @@ class Parcel:
 
 Post = Callable[[Parcel], None]
 """Sends one parcel; raises OSError, SMTPException, ValueError or NotDelivered."""
+ONE_ADDRESS = (
+    smtplib.SMTPRecipientsRefused,
+    smtplib.SMTPSenderRefused,
+    smtplib.SMTPDataError,
+    smtplib.SMTPNotSupportedError,
+    ValueError,
+)
+"""Failures that say something of one letter and its address, and nothing of the channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,13 @@ def _mail(mail: Mail) -> Iterator[Post]:
     def post(parcel: Parcel) -> None:
         nonlocal server
         server = server or _connected(mail)
-        server.send_message(to_message(parcel, mail))
+        try:
+            server.send_message(to_message(parcel, mail))
+        except OSError as error:
+            if not isinstance(error, ONE_ADDRESS):
+                server.close()
+                server = None  # the next parcel gets a connection of its own
+            raise
 
     try:
         yield post
@@ -191,11 +205,6 @@ def _gateway(library: Any, url: str) -> Iterator[Post]:
             raise NotDelivered("GatewayRefused")
 
     yield post
-
-
-def visible_lines(text: str) -> str:
-    """Return text with its line breaks and everything else that does not print made visible."""
-    return "\n".join(visible(line) for line in text.split("\n"))
 
 
 # ---------------------------------------------------------------- webhooks

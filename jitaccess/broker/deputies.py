@@ -117,7 +117,8 @@ def complete_naming(
             "statement": sha256_b64u(verified.statement or b""),
         },
     )
-    tell(tx, "deputy_named", signed.deputy, signed.deputation_id)
+    for person in (signed.delegator, signed.deputy):  # whose passkey was used by somebody else hears of it too
+        tell(tx, "deputy_named", person, signed.deputation_id)
     return tx.insert(
         Deputation,
         event,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from jitaccess.broker import schedule
+from jitaccess.broker import asking, schedule
 from jitaccess.broker.context import Broker
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import GrantState
@@ -194,6 +194,24 @@ def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequ
     if approvals:
         tell(tx, "grant_ready" if not_before is None else "grant_scheduled", request.person_id, key)
     tell_witnesses(tx, terms.course, "granted", request.person_id, key)
-    for person in sorted(may_veto(tx, broker, grant) - {request.person_id}):
-        tell(tx, "veto_possible", person, key)
+    _tell_vetoers(tx, broker, grant)
     return grant
+
+
+def _tell_vetoers(tx: Tx, broker: Broker, grant: Grant) -> None:
+    """Tell who may stop a grant while it waits: all of the named groups; of an institution as many as a lot of the day draws.
+
+    Everybody else of the institution keeps the right. Whoever was told of many within the hour is told later (R26).
+    """
+    able = may_veto(tx, broker, grant) - {grant.person_id}
+    if not able or grant.not_before is None:
+        return
+    limits, people = broker.settings.limits, register(tx)
+    named = cast("dict[str, list[str]]", grant.course or {})["veto"]
+    of_groups = frozenset[str]().union(*(people.members(group) for group in named)) & able
+    drawn = asking.in_order_of_lot(broker, tx.now, f"{grant.person_id}/{grant.target}/veto", able - of_groups)
+    told = sorted(of_groups.union(drawn[: limits.veto_owners_told]))
+    busy = asking.told_often(tx, frozenset(told), "veto_possible", limits.messages_per_approver_hour)
+    later = asking.kept_back(tx.now, grant.not_before)
+    for person in told:
+        tell(tx, "veto_possible", person, grant.id, after=later if person in busy else None)

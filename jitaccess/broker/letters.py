@@ -74,40 +74,57 @@ class Letter:
     link: str
     button: str
     note: str = ""
+    brief: tuple[tuple[str, str], ...] = ()
+    """Those facts that a small screen shows too: until when, how risky; never a reason or an input."""
+    parts: tuple["Letter", ...] = ()
+    """What a digest gathers, each with its own facts and link."""
 
     def as_text(self, voice: Voice) -> str:
-        """Return the letter as plain text; the link stands alone on its line."""
-        lines = [self.subject, ""]
-        lines += [f"{label}: {value}" for label, value in self.facts] + ([""] if self.facts else [])
-        lines += [self.note, ""] if self.note else []
+        """Return the letter as plain text; each link stands alone on its line."""
+        lines = [self.subject, "", *self._told()]
+        for part in self.parts:
+            lines += ["-" * 40, part.subject, "", *part._told(), part.link, ""]
         return "\n".join([*lines, f"{self.button}:", self.link, "", _footer(voice), ""])
+
+    def _told(self) -> list[str]:
+        """Return facts and note as lines; what a value continues with is set in, so that it cannot pass for a fact of its own."""
+        facts = [f"{label}: {value}".replace("\n", "\n    ") for label, value in self.facts]
+        return facts + ([""] if facts else []) + ([self.note, ""] if self.note else [])
 
     def as_html(self, voice: Voice) -> str:
         """Return the letter as HTML without pictures, scripts or anything fetched."""
-        rows = Markup("").join(
-            Markup('<tr><th align="left" valign="top" style="padding:2px 12px 2px 0">{}</th><td>{}</td></tr>').format(
-                *fact
-            )
-            for fact in self.facts
+        parts = Markup("").join(
+            Markup('<h2 style="font-size:1em"><a href="{}">{}</a></h2>').format(part.link, part.subject) + part._table()
+            for part in self.parts
         )
-        note = Markup("<p>{}</p>").format(self.note) if self.note else ""
         return str(
             Markup(
                 '<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>{subject}</title></head>'
                 '<body style="font-family:sans-serif;max-width:40em"><h1 style="font-size:1.2em">{subject}</h1>'
-                "<table>{rows}</table>{note}"
+                "{told}{parts}"
                 '<p><a href="{link}" style="display:inline-block;padding:10px 16px;background:#0b5cad;color:#fff;'
                 'text-decoration:none;border-radius:4px">{button}</a></p>'
                 '<p style="color:#555;font-size:.9em">{footer}</p></body></html>'
             ).format(
-                lang=voice.language.tag, subject=self.subject, rows=rows, note=note, link=self.link, button=self.button,
-                footer=_footer(voice),
+                lang=voice.language.tag, subject=self.subject, told=self._table(), parts=parts, link=self.link,
+                button=self.button, footer=_footer(voice),
             )
         )  # fmt: skip
 
+    def _table(self) -> Markup:
+        rows = Markup("").join(
+            Markup(
+                '<tr><th align="left" valign="top" style="padding:2px 12px 2px 0">{}</th>'
+                '<td style="white-space:pre-line">{}</td></tr>'
+            ).format(*fact)
+            for fact in self.facts
+        )
+        note = Markup("<p>{}</p>").format(self.note) if self.note else Markup("")
+        return Markup("<table>{}</table>").format(rows) + note
+
     def as_line(self) -> str:
-        """Return the letter for a small screen: what it is about, until when, and where to look; no reason, no inputs."""
-        return f"{self.subject}\n{self.link}"
+        """Return the letter for a small screen: what it is about, until when, how risky, and where to look; no reason, no inputs."""
+        return "\n".join([self.subject, *(f"{label}: {value}" for label, value in self.brief), self.link])
 
 
 def _footer(voice: Voice) -> str:
@@ -119,6 +136,11 @@ def _footer(voice: Voice) -> str:
 def visible(text: str) -> str:
     """Return text with everything that does not print shown as its code point, so that it cannot disguise itself (R18)."""
     return "".join(letter if letter.isprintable() else f"[U+{ord(letter):04X}]" for letter in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return text with its line breaks, and everything else that does not print made visible."""
+    return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +200,7 @@ class Desk:
         """Return what approvers wrote, each with its author."""
         found = comments_of(self.view, request_id)
         return [
-            (self.voice.said("%(name)s wrote", name=self.name_of(key)), visible(text))
+            (self.voice.said("%(name)s wrote", name=self.name_of(key)), visible_lines(text))
             for (key, _), text in found.items()
         ]
 
@@ -214,20 +236,22 @@ def _approval_wanted(desk: Desk) -> Letter | None:
         return None
     name, what = desk.name_of(request.person_id), desk.what(request.target, request.entitlement)
     duration = duration_text(request.duration_s)
+    brief = (
+        (voice.said("Answer until"), voice.time(request.approve_by)),
+        *desk.risk(request.target, request.entitlement),
+    )
     facts = [
         (voice.said("Who"), name),
         (voice.said("What"), what),
         *desk.inputs(request),
         (voice.said("How long"), duration),
-        (voice.said("Answer until"), voice.time(request.approve_by)),
-        *desk.risk(request.target, request.entitlement),
+        *brief,
     ]
     if desk.reader is not None:
-        facts.append((voice.said("Why"), visible(request.reason or "")))
+        facts.append((voice.said("Why"), visible_lines(request.reason or "")))
     subject = voice.said("%(name)s asks for %(what)s (%(duration)s)", name=name, what=what, duration=duration)
-    return Letter(
-        subject, tuple(facts), desk.page(f"/approvals/{request.id}"), voice.said("Look at it and sign, or refuse")
-    )
+    button = voice.said("Look at it and sign, or refuse")
+    return Letter(subject, tuple(facts), desk.page(f"/approvals/{request.id}"), button, brief=brief)
 
 
 def _request_decided(desk: Desk) -> Letter | None:
@@ -261,16 +285,17 @@ def _about_grant(desk: Desk, subject: Callable[[Desk, Grant, str], str], page: s
     ]  # fmt: skip
     facts += [(voice.said("What"), what), (voice.said("How long"), duration_text(grant.duration_s))]
     ended = grant.ended_at or grant.ends_at
+    brief = desk.risk(grant.target, grant.entitlement)
     if grant.starts_at is None and grant.activate_by is not None:
-        facts.append((voice.said("Open it until"), voice.time(grant.activate_by)))
+        brief = ((voice.said("Open it until"), voice.time(grant.activate_by)), *brief)
     elif ended is not None:
-        facts.append((voice.said("Until"), voice.time(ended)))
-    facts += desk.risk(grant.target, grant.entitlement)
+        brief = ((voice.said("Until"), voice.time(ended)), *brief)
+    facts += brief
     note = ""
     if desk.row.kind == Notice.GRANT_READY and desk.reader is not None:
         facts += desk.comments(grant.request_id)
         note = _shortened(desk, grant)
-    return Letter(subject(desk, grant, what), tuple(facts), desk.page(page), voice.said("Look at it"), note)
+    return Letter(subject(desk, grant, what), tuple(facts), desk.page(page), voice.said("Look at it"), note, brief)
 
 
 def _shortened(desk: Desk, grant: Grant) -> str:
@@ -322,15 +347,18 @@ def _witness(desk: Desk) -> Letter | None:
     if isinstance(found, AccessRequest):
         subject = said("%(name)s has asked for %(what)s (%(duration)s)", name=name, what=what, duration=duration)
         if desk.reader is not None:
-            facts.append((said("Why"), visible(found.reason or "")))
+            facts.append((said("Why"), visible_lines(found.reason or "")))
     elif desk.row.kind == Notice.WITNESS_ENDED:
         cause = voice.word(found.cause or "ended")
         subject = said("The access of %(name)s has ended (%(cause)s): %(what)s", name=name, cause=cause, what=what)
     else:
         subject = said("%(name)s was granted %(what)s (%(duration)s)", name=name, what=what, duration=duration)
-    facts += desk.risk(found.target, found.entitlement)
+    brief = desk.risk(found.target, found.entitlement)
+    if isinstance(found, Grant) and found.ends_at is not None:
+        brief = ((said("Until"), voice.time(found.ended_at or found.ends_at)), *brief)
     note = said("You are told as a witness; nothing is asked of you.")
-    return Letter(subject, tuple(facts), desk.page(f"/witness/{kind}/{found.id}"), said("Look at it"), note)
+    page = desk.page(f"/witness/{kind}/{found.id}")
+    return Letter(subject, (*facts, *brief), page, said("Look at it"), note, brief)
 
 
 def _veto(desk: Desk) -> Letter | None:
@@ -339,17 +367,14 @@ def _veto(desk: Desk) -> Letter | None:
         return None
     name, what = desk.name_of(grant.person_id), desk.what(grant.target, grant.entitlement)
     until = voice.time(grant.not_before)
-    facts = (
-        (voice.said("Who"), name),
-        (voice.said("What"), what),
+    brief = (
         (voice.said("How long"), duration_text(grant.duration_s)),
-        (voice.said("Begins"), until),
         *desk.risk(grant.target, grant.entitlement),
     )
+    facts = ((voice.said("Who"), name), (voice.said("What"), what), (voice.said("Begins"), until), *brief)
     subject = voice.said("You can stop this until %(time)s: %(name)s, %(what)s", time=until, name=name, what=what)
-    return Letter(
-        subject, facts, desk.page(f"/witness/grants/{grant.id}"), voice.said("Look at it, or stop it with one tap")
-    )
+    button = voice.said("Look at it, or stop it with one tap")
+    return Letter(subject, facts, desk.page(f"/witness/grants/{grant.id}"), button, brief=brief)
 
 
 def _deputy(desk: Desk) -> Letter | None:
@@ -483,11 +508,6 @@ _LETTERS: Mapping[str, Callable[[Desk], Letter | None]] = {
 
 
 def gathered(letters: list[Letter], voice: Voice, page: str) -> Letter:
-    """Return many letters as one: a digest. Each keeps its subject and its link."""
-    number = len(letters)
-    return Letter(
-        voice.said_n("%(num)s notice from jitaccess", "%(num)s notices from jitaccess", number),
-        tuple((str(place), f"{letter.subject} {letter.link}") for place, letter in enumerate(letters, 1)),
-        page,
-        voice.said("Open jitaccess"),
-    )
+    """Return many letters as one: a digest. Each keeps all it says and its link."""
+    subject = voice.said_n("%(num)s notice from jitaccess", "%(num)s notices from jitaccess", len(letters))
+    return Letter(subject, (), page, voice.said("Open jitaccess"), parts=tuple(letters))

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select
 
-from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels
+from jitaccess.broker.channels import MAIL, ONE_ADDRESS, TO, Channel, Parcel, Post, channels
 from jitaccess.broker.context import Broker
 from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
 from jitaccess.domain.notices import URGENT, Notice, release_at
@@ -33,7 +33,9 @@ GIVE_UP_AFTER = 12
 CLAIM = timedelta(minutes=5)
 """How long a sender has before another one takes its rows over."""
 STOP_AFTER = 3
-"""Failures in a row after which a channel is left alone until its back-off is over."""
+"""Failures of the channel in a row after which it is left alone for a while."""
+LEFT_S = BACK_OFF_S[1]
+"""How long what a round did not come to waits; it spends no attempt, and goes before what failed."""
 MOOT = "moot"
 """Noted where a notice became pointless before it left."""
 
@@ -58,7 +60,7 @@ def divide(broker: Broker, ways: Mapping[str, Channel]) -> int:
 
 def _divide_one(tx: Tx, broker: Broker, row: Outbox, ways: Mapping[str, Channel]) -> None:
     wanted = preferences.of(tx, row.person_id)
-    release = _release(tx, broker, row, wanted)
+    release = _release(tx, broker, row, wanted, max(tx.now, row.next_at))
     tx.update(row, expect={"channel": None}, channel=MAIL, next_at=release)
     for way in ways.values():
         if way.name == MAIL or not way.takes(row.kind):
@@ -95,21 +97,35 @@ def _add(tx: Tx, row: Outbox, channel: str, next_at: datetime) -> None:
     )
 
 
-def _release(view: View, broker: Broker, row: Outbox, wanted: Preferences) -> datetime:
+def _release(view: View, broker: Broker, row: Outbox, wanted: Preferences, first: datetime) -> datetime:
+    """Return when a row leaves: not before `first`, and what is not urgent after its reader's quiet hours and digest."""
     if row.kind in URGENT:
-        return view.now
-    request = view.unchecked_get(AccessRequest, row.subject_id) if row.kind == Notice.APPROVAL_WANTED else None
-    quiet = None
-    if wanted.quiet_from is not None and wanted.quiet_to is not None:
-        quiet = (wanted.quiet_from, wanted.quiet_to)
+        return first
     return release_at(
-        view.now,
+        first,
         zone_named(wanted.zone or broker.settings.language.zone),
         digest=wanted.digest,
         digest_minute=wanted.digest_minute,
-        quiet=quiet,
-        of_use_until=request.approve_by if request is not None else None,
+        quiet=_quiet(wanted),
+        of_use_until=_of_use_until(view, row),
     )
+
+
+def _quiet(wanted: Preferences) -> tuple[int, int] | None:
+    if wanted.quiet_from is None or wanted.quiet_to is None:
+        return None
+    return wanted.quiet_from, wanted.quiet_to
+
+
+def _of_use_until(view: View, row: Outbox) -> datetime | None:
+    """Return from when on a notice is of no use any more, or None where that does not depend on time."""
+    if row.kind == Notice.APPROVAL_WANTED:
+        request = view.unchecked_get(AccessRequest, row.subject_id)
+        return request.approve_by if request is not None else None
+    if row.kind in (Notice.GRANT_READY, Notice.GRANT_SCHEDULED):
+        grant = view.unchecked_get(Grant, row.subject_id)
+        return (grant.activate_by or grant.not_before or grant.ends_at) if grant is not None else None
+    return None
 
 
 # ---------------------------------------------------------------- from a channel to the world
@@ -124,6 +140,9 @@ def send_due(broker: Broker) -> int:
 
 def send(broker: Broker, way: Channel) -> int:
     """Send what is due on one channel; return how many notices it took."""
+    until = (
+        broker.clock.monotonic() + CLAIM.total_seconds() / 2
+    )  # another sender takes over what a slow one did not settle
     claimed = _claim(broker, way.name)
     if not claimed:
         return 0
@@ -133,9 +152,12 @@ def send(broker: Broker, way: Channel) -> int:
     in_a_row = 0
     with way.opened() as post:
         for keys, parcel in parcels:
-            error = _attempt(post, parcel) if in_a_row < STOP_AFTER else "ChannelDown"
-            in_a_row = in_a_row + 1 if error is not None else 0
-            done += _note(broker, keys, error, moot=parcel is None)
+            if in_a_row >= STOP_AFTER or broker.clock.monotonic() >= until:
+                _leave(broker, keys)
+                continue
+            failure = _attempt(post, parcel)
+            in_a_row = in_a_row + failure.of_channel if failure is not None else 0
+            done += _note(broker, keys, failure, moot=parcel is None)
     return done
 
 
@@ -149,7 +171,7 @@ def _claim(broker: Broker, name: str) -> list[str]:
                 Outbox.next_at <= tx.now,
                 Outbox.attempts < GIVE_UP_AFTER,
             )
-            .order_by(Outbox.next_at, Outbox.id)
+            .order_by(Outbox.attempts, Outbox.next_at, Outbox.id)  # what was never tried waits for nothing that failed
             .limit(BATCH)
             .with_for_update(skip_locked=True)
         )
@@ -168,8 +190,7 @@ def _parcels(view: View, broker: Broker, way: Channel, keys: Iterable[str]) -> l
             continue
         wanted = preferences.of(view, row.person_id)
         parcel = _parcel(view, broker, way, row, wanted)
-        held_back = bool(wanted.digest) or wanted.quiet_from is not None
-        if parcel is not None and held_back and not way.shared and row.kind not in URGENT:
+        if parcel is not None and not way.shared and _gathers(broker, wanted, row):
             gathering.setdefault(row.person_id, []).append((key, parcel))
         else:
             single.append(([key], parcel))
@@ -181,6 +202,14 @@ def _parcels(view: View, broker: Broker, way: Channel, keys: Iterable[str]) -> l
         one = Parcel(first.id, letter, first.voice, first.to, first.machine, first.at)
         single.append(([key for key, _ in found], one))
     return single
+
+
+def _gathers(broker: Broker, wanted: Preferences, row: Outbox) -> bool:
+    """Say whether a row goes into one letter with others: its reader wants a digest, or it was written in quiet hours."""
+    if row.kind in URGENT:
+        return False
+    zone = zone_named(wanted.zone or broker.settings.language.zone)
+    return bool(wanted.digest) or release_at(row.created_at, zone, quiet=_quiet(wanted)) > row.created_at
 
 
 def _parcel(view: View, broker: Broker, way: Channel, row: Outbox, wanted: Preferences) -> Parcel | None:
@@ -240,32 +269,50 @@ def _machine(view: View, broker: Broker, row: Outbox, letter: Letter) -> dict[st
     return {"type": row.kind, "timestamp": row.created_at.isoformat(), "data": told}
 
 
-def _attempt(post: Post, parcel: Parcel | None) -> str | None:
-    """Post one parcel; return the kind of its failure. The text of an error may hold an address: it is not kept."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a parcel was not delivered: the kind of the error, for its text may hold an address."""
+
+    error: str
+    of_channel: bool
+    """Whether others on this channel would probably fail too."""
+
+
+def _attempt(post: Post, parcel: Parcel | None) -> Failure | None:
+    """Post one parcel; return its failure, or None."""
     if parcel is None:
         return None
     try:
         post(parcel)
     except NotDelivered as error:
-        return str(error)
+        return Failure(str(error), True)
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        return type(error).__name__
+        return Failure(type(error).__name__, not isinstance(error, ONE_ADDRESS))
     return None
 
 
-def _note(broker: Broker, keys: Iterable[str], error: str | None, *, moot: bool) -> int:
+def _leave(broker: Broker, keys: Iterable[str]) -> None:
+    """Give back what this round did not come to."""
+    with broker.begin(SYSTEM) as tx:
+        for key in keys:
+            row = tx.get(Outbox, key)
+            if row is not None and row.sent_at is None:
+                tx.update(row, next_at=tx.now + timedelta(seconds=LEFT_S))
+
+
+def _note(broker: Broker, keys: Iterable[str], failure: Failure | None, *, moot: bool) -> int:
     done = 0
     with broker.begin(SYSTEM) as tx:
         for key in keys:
             row = tx.get(Outbox, key)
             if row is None or row.sent_at is not None:
                 continue
-            if error is None:
+            if failure is None:
                 tx.update(row, sent_at=tx.now, attempts=row.attempts + (not moot), last_error=MOOT if moot else None)
                 done += not moot
             else:
-                delay = BACK_OFF_S[min(row.attempts, len(BACK_OFF_S) - 1)]
-                tx.update(row, attempts=row.attempts + 1, next_at=tx.now + timedelta(seconds=delay), last_error=error)
+                next_at = tx.now + timedelta(seconds=BACK_OFF_S[min(row.attempts, len(BACK_OFF_S) - 1)])
+                tx.update(row, attempts=row.attempts + 1, next_at=next_at, last_error=failure.error)
     return done
 
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from jitaccess.broker import hold, notify, veto
+from jitaccess.broker.grants import may_veto
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import hand_back
@@ -14,6 +15,7 @@ from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.language import Language, minute_text
 from jitaccess.proof.statements import VetoStatement
 from jitaccess.store.tables import Event, Grant, Outbox, Veto
+from tests.broker.test_asking import limited
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
 
@@ -174,6 +176,22 @@ def test_a_delayed_grant_waits_and_those_who_may_stop_it_are_told(world: World) 
     assert opening(world, grant.id) == "not_yet"
     world.advance(10 * MINUTE)
     assert opening(world, grant.id) == "opened"
+
+
+@pytest.mark.covers("R26")
+def test_of_the_owners_staff_a_lot_draws_who_is_told_and_nobody_is_told_of_too_many_at_once(world: World) -> None:
+    swap(world, delayed)
+    limited(world, veto_owners_told=1, messages_per_approver_hour=1)
+    grant = granted(world)
+    with world.broker.read() as view:
+        able = may_veto(view, world.broker, grant)
+    first = told(world, "veto_possible")
+    assert len(able) > len(first)
+    granted(world)
+    with world.broker.read() as view:
+        rows = view.all(select(Outbox).where(Outbox.kind == "veto_possible").order_by(Outbox.id))
+    assert sorted({row.person_id for row in rows}) == sorted(world.person(key) for key in first), "the lot lasts a day"
+    assert [row.next_at - row.created_at for row in rows[len(first) :]] == [5 * MINUTE] * len(first)
 
 
 def test_the_delay_counts_from_the_last_approval_and_stays_within_what_was_signed(world: World) -> None:

@@ -1,6 +1,7 @@
 """Does everybody learn of it, in their own language and at their own time, and does a dead channel stop nothing else? (T-22)"""
 
 import json
+import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from aiosmtpd.controller import Controller
 from sqlalchemy import select
 
 from jitaccess.broker import approve, notify
+from jitaccess.broker.channels import Channel as Way
 from jitaccess.broker.channels import channels
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.letters import Letter, Voice
@@ -22,8 +24,10 @@ from jitaccess.clock import FrozenClock
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity import preferences
 from jitaccess.language import Language
+from jitaccess.outbound.guard import NotDelivered
 from jitaccess.settings import Channel, Mail, Notify
 from jitaccess.store.tables import AccessRequest, Outbox
+from tests.broker.test_asking import limited, more_heads
 from tests.support.world import Prepared, World, open_world
 from tests.support.worlds import _copy
 from tests.unit.test_outbound import SECRET, Receiver, receiver
@@ -123,8 +127,8 @@ def test_quiet_hours_hold_back_what_is_not_urgent(sqlite_world: World) -> None:
 def test_a_digest_gathers_what_came_since(sqlite_world: World) -> None:
     world = sqlite_world
     prefer(world, "arta", digest="hour", language="en")
-    tell(world, "grant_ready")
-    tell(world, "grant_ready")
+    tell(world, "witness_granted")
+    tell(world, "witness_granted")
     notify.send_due(world.broker)
     assert not to(world, "arta")
     world.advance(timedelta(hours=1))
@@ -187,6 +191,129 @@ def test_a_hanging_sender_loses_its_claim_and_nothing_is_lost(sqlite_world: Worl
     assert notify.send_due(world.broker) == 1
 
 
+def way_that_fails_for(address: str, error: Exception, sent: list[str]) -> Way:
+    """Return mail that reaches everybody but one address."""
+
+    @contextmanager
+    def opened() -> Iterator[Any]:
+        def post(parcel: Any) -> None:
+            if parcel.to.startswith(address):
+                raise error
+            sent.append(parcel.to)
+
+        yield post
+
+    return Way("mail", False, frozenset(), Language.EN, opened)
+
+
+@pytest.mark.covers("T-22")
+@pytest.mark.parametrize(
+    "error", [smtplib.SMTPRecipientsRefused({}), ValueError("no address"), NotDelivered("GatewayRefused")]
+)
+def test_addresses_that_fail_keep_nobody_else_waiting_for_long(sqlite_world: World, error: Exception) -> None:
+    world, sent = sqlite_world, []
+    way = way_that_fails_for("milan", error, sent)
+    with world.broker.begin(SYSTEM) as tx:
+        for number in range(4):
+            notify.tell(tx, "passkey_added", world.person("milan"), f"k{number}")
+        notify.tell(tx, "passkey_added", world.person("drita"), "k")
+    for _ in range(2):
+        notify.divide(world.broker, {"mail": way})
+        notify.send(world.broker, way)
+        world.advance(timedelta(seconds=notify.LEFT_S))
+    assert [to.split(".")[0] for to in sent] == ["drita"]
+    (row,) = [row for row in outbox(world, "mail") if row.person_id == world.person("drita")]
+    assert row.attempts == 1, "what was not tried spends no attempt"
+
+
+def test_a_slow_channel_gives_back_what_it_cannot_settle_within_its_claim(sqlite_world: World) -> None:
+    world, sent = sqlite_world, []
+
+    @contextmanager
+    def opened() -> Iterator[Any]:
+        def post(parcel: Any) -> None:
+            world.advance(timedelta(minutes=2))
+            sent.append(parcel.id)
+
+        yield post
+
+    way = Way("mail", False, frozenset(), Language.EN, opened)
+    with world.broker.begin(SYSTEM) as tx:
+        for number in range(4):
+            notify.tell(tx, "passkey_added", world.person("milan"), f"k{number}")
+    notify.divide(world.broker, {"mail": way})
+    assert notify.send(world.broker, way) == 2
+    world.advance(timedelta(seconds=notify.LEFT_S))
+    assert notify.send(world.broker, way) == 2
+    assert len(set(sent)) == 4, "nobody is told twice"
+
+
+@pytest.mark.covers("R26")
+def test_what_is_kept_back_leaves_when_it_may_and_in_time_to_be_answered(sqlite_world: World) -> None:
+    world = sqlite_world
+    world.filed(entitlement="releaser")
+    more_heads(world, "milan")
+    limited(world, messages_per_approver_hour=1)
+    other = {"order": "TR-000431", "amount_cents": 5}
+    request = world.filed(entitlement="releaser", inputs=other).request
+    notify.send_due(world.broker)
+    assert len(to(world, "blerim")) == 1
+    world.advance((request.approve_by - request.created_at) / 2)
+    notify.send_due(world.broker)
+    assert "TR-000431" in str(to(world, "blerim")[-1])
+
+
+@pytest.mark.parametrize("digest", ["hour", "day"])
+def test_a_digest_does_not_hold_back_access_that_must_be_opened_before(sqlite_world: World, digest: str) -> None:
+    world = sqlite_world
+    prefer(world, "arta", digest=digest, digest_minute=9 * 60, language="en")
+    grant = world.released().grant
+    assert grant is not None
+    assert grant.activate_by is not None
+    notify.send_due(world.broker)
+    assert [letter["Subject"] for letter in to(world, "arta") if "Access is ready" in letter["Subject"]]
+
+
+def test_what_leaves_by_day_is_not_gathered_because_of_quiet_hours_at_night(sqlite_world: World) -> None:
+    world = sqlite_world  # 10:01 in Belgrade
+    prefer(world, "blerim", quiet_from=22 * 60, quiet_to=6 * 60, language="en")
+    world.filed(entitlement="releaser")
+    world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    notify.send_due(world.broker)
+    assert len(to(world, "blerim")) == 2
+
+
+def test_a_digest_says_of_each_all_that_its_letter_says(sqlite_world: World) -> None:
+    world = sqlite_world
+    prefer(world, "blerim", quiet_from=9 * 60, quiet_to=10 * 60 + 15, language="en")
+    requests = [
+        world.filed(entitlement="releaser", inputs={"order": order, "amount_cents": 5}).request
+        for order in ("TR-000430", "TR-000431")
+    ]
+    world.advance(timedelta(minutes=15))
+    notify.send_due(world.broker)
+    (letter,) = to(world, "blerim")
+    for part in ("plain", "html"):
+        text = letter.get_body((part,)).get_content()  # type: ignore[union-attr] # it has one
+        for told in (
+            "TR-000430",
+            "TR-000431",
+            "Answer until",
+            "Risk",
+            *(f"/approvals/{found.id}" for found in requests),
+        ):
+            assert told in text
+
+
+def test_a_reason_of_several_lines_stays_readable_and_cannot_pass_for_a_fact(sqlite_world: World) -> None:
+    world = sqlite_world
+    world.filed(entitlement="releaser", reason="for the audit\nRisk: none")
+    notify.send_due(world.broker)
+    (letter,) = to(world, "blerim")
+    text = letter.get_body(("plain",)).get_content()  # type: ignore[union-attr] # it has one
+    assert "Why: for the audit\n    Risk: none\n" in text
+
+
 class Mailbox:
     """A real mail server's end of the line; refuses one address."""
 
@@ -242,6 +369,8 @@ def test_shared_chat_is_told_once_and_personal_sms_goes_to_who_gave_a_number(
         assert set(told) == {"/chat", "/sms/+38344000000"}
         assert "Arta Krasniqi asks for" in told["/chat"]
         assert told["/chat"].endswith(f"/approvals/{filed.request.id}")
+        assert "Answer until: " in told["/chat"]
+        assert "Risk: " in told["/chat"]
         assert "Access is ready" in told["/sms/+38344000000"]
         assert "quarterly payments" not in "".join(told.values()), "no reason on a small screen"
         Receiver.answer = (500, "")
