@@ -21,7 +21,7 @@ from jitaccess.policy.course import OWNER, PLAIN, Course
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, digest_b64u, sha256_b64u
-from jitaccess.proof.statements import ApprovalStatement
+from jitaccess.proof.statements import ApprovalStatement, Verdict
 from jitaccess.store.db import Tx, View
 from jitaccess.store.tables import AccessRequest, Approval, Grant
 
@@ -126,14 +126,16 @@ def may_veto(view: View, broker: Broker, grant: Grant) -> frozenset[str]:
     return owners.union(*(people.members(group) for group in named)) & people.able
 
 
+def signed_s(approval: Approval) -> int | None:
+    """Return for how many seconds at most an approver signed; None for a denial, and for what bears no signature."""
+    if approval.verdict != Verdict.APPROVE.value or approval.statement is None:
+        return None
+    return ApprovalStatement.parse(approval.statement).max_duration_s
+
+
 def smallest_signed(request: AccessRequest, approvals: Sequence[Approval]) -> int:
     """Return for how many seconds access is given: what was asked for, or the least that an approver signed."""
-    signed = [
-        ApprovalStatement.parse(found.statement).max_duration_s
-        for found in approvals
-        if found.verdict == "approve" and found.statement is not None
-    ]
-    return min([request.duration_s, *signed])
+    return min([request.duration_s, *(seconds for seconds in map(signed_s, approvals) if seconds is not None)])
 
 
 def create_grant(tx: Tx, broker: Broker, request: AccessRequest, approvals: Sequence[Approval]) -> Grant:

@@ -14,6 +14,7 @@ from jitaccess.broker import approve, logview, pace, reading
 from jitaccess.broker.approve import ApprovalFacts, Choice
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
+from jitaccess.broker.grants import smallest_signed
 from jitaccess.broker.unusual import unusual
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
@@ -24,6 +25,9 @@ from jitaccess.store.tables import AccessRequest, Challenge
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
 
+NOBODYS = "-"
+"""The step of a statement that nobody signs; never shown."""
+OF_THE_SIGNER = ("step", "approver", "credential_id", "verdict")
 SHORTER_S = (28_800, 14_400, 7_200, 3_600, 1_800, 900, 600, 300)
 """Times that an approver may choose instead of a longer one that was asked for: 8 h to 5 min."""
 
@@ -159,17 +163,19 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         opened = request.form.get("opened") or pace.mark(broker, request_id, me.session.id, view.now)
     targets = policies.targets if policies is not None else {}
     row = facts.request
-    shown: dict[str, Any] | None = None
+    signed = _signed(facts) if ceremony is None else None
     if ceremony is not None:
-        shown = dict(as_json(ApprovalStatement.parse(ceremony.statement)))
+        said = dict(as_json(ApprovalStatement.parse(ceremony.statement)))
+    else:
+        said = signed or _before_signing(broker, facts, me)
     return render_template(
         "approval.html",
         facts=facts,
         row=row,
         targets=targets,
         names=names,
-        statement=shown,
-        preview=None if shown is not None else _before_signing(broker, facts, me),
+        said=said,
+        signed=signed is not None,
         terms=display.terms_rows(row.terms),
         shorter=_shorter_steps(facts),
         figures=_figures(facts),
@@ -185,19 +191,31 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
     )
 
 
+def _signed(facts: ApprovalFacts) -> dict[str, Any] | None:
+    """Return the statement that this person signed, where nothing is left for the same person to sign."""
+    if facts.open_steps or facts.mine is None or facts.mine.statement is None:
+        return None
+    return dict(as_json(ApprovalStatement.parse(facts.mine.statement)))
+
+
 def _before_signing(broker: Broker, facts: ApprovalFacts, me: Any) -> dict[str, Any]:
-    """Return the statement as it would be, without its nonce: the page shows the same fields before and after the tap."""
+    """Return the statement as it would be, without its nonce: the page shows the same fields before and after the tap.
+
+    Who has nothing to sign reads the facts alone, with the time as the signatures so far leave it.
+    """
     row = facts.request
     found = approve.statement_of(
         broker,
         row,
         approver=me.person.id,
         credential_id=me.passkey.credential_id,
-        step=facts.open_steps[0] if facts.open_steps else "-",
+        step=facts.open_steps[0] if facts.open_steps else NOBODYS,
         verdict="approve",
         nonce=b64u_encode(bytes(16)),
+        max_duration_s=None if facts.open_steps else smallest_signed(row, facts.votes),
         deputation=facts.deputation if facts.open_steps else None,
     )
     value = dict(as_json(found))
-    del value["nonce"]
+    for name in ("nonce",) if facts.open_steps else ("nonce", *OF_THE_SIGNER):
+        del value[name]
     return cast("dict[str, Any]", value)

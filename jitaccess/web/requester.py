@@ -231,7 +231,7 @@ def _request(broker: Broker, request_id: str) -> dict[str, Any]:
         "votes": votes,
         "comments": written,
         "reached": reached,
-        "given_s": smallest_signed(row, votes) if row.state == "APPROVED" else None,
+        "given_s": smallest_signed(row, votes) if row.state in ("PENDING", "APPROVED") else None,
         "names": names,
         "targets": policies.targets if policies is not None else {},
         "usual_s": usual_s,

@@ -12,6 +12,7 @@ from flask_babel import gettext, lazy_gettext, ngettext
 
 from jitaccess.broker.compare import What
 from jitaccess.broker.endings import Why
+from jitaccess.broker.grants import signed_s
 from jitaccess.broker.health import Finding, Found, Level
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.offers import Choice
@@ -307,6 +308,7 @@ def install(app: Flask) -> None:
     app.add_template_filter(cause, "cause")
     app.add_template_filter(event, "event")
     app.add_template_filter(verdict, "verdict")
+    app.add_template_filter(signed_s, "signed_s")
     app.add_template_filter(held, "held")
     app.add_template_filter(account, "account")
     app.add_template_filter(acted, "acted")

@@ -9,6 +9,8 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from sqlalchemy import select
 
+from jitaccess.broker.approve import Choice
+from jitaccess.broker.votes import votes_of
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
 from jitaccess.store.tables import Challenge, DecisionPace
@@ -245,6 +247,46 @@ def test_a_shorter_time_chosen_on_the_page_is_what_is_shown_and_signed(site: Sit
     assert challenge is not None
     assert rebuilt(html).to_bytes() == challenge.statement
     assert rebuilt(html).max_duration_s == 600
+
+
+@pytest.mark.covers("R24")
+def test_after_signing_the_page_shows_what_was_signed_and_not_what_was_asked_for(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser", duration_s=1800)
+    path = f"/api/requests/{filed.request.id}/approval"
+    assert site.as_("blerim").ceremony("blerim", path, {"max_duration_s": 600}).status_code == 200
+    html = site.get(f"/approvals/{filed.request.id}").text
+    with site.world.broker.read() as view:
+        (vote,) = votes_of(view, filed.request.id)
+    assert rebuilt(html).to_bytes() == vote.statement
+    page = BeautifulSoup(html, "html.parser")
+    said = [" ".join(one.get_text().split()) for one in page.select(".vote")]
+    assert [one.endswith("Blerim Gashi: signed, only 10 min") for one in said] == [True]
+    assert "You signed as" in page.get_text()
+    assert "You sign as" not in page.get_text()
+    assert page.select_one('main a[href="/approvals"]') is not None, "after the act there is a way on"
+    assert "shortened to 10 min" in site.as_("arta").get(f"/requests/{filed.request.id}").text
+
+
+@pytest.mark.parametrize("key", ["arta", "jelena", "drita"])
+def test_who_signs_nothing_reads_no_step_and_the_time_as_the_signatures_left_it(site: Site, key: str) -> None:
+    filed = site.world.filed(entitlement="releaser", duration_s=1800)
+    site.world.approved("blerim", filed.request.id, Choice(max_duration_s=600))
+    signs = key == "drita"
+    page = BeautifulSoup(site.as_(key).get(f"/approvals/{filed.request.id}").text, "html.parser")
+    field = page.select_one('[data-field="max_duration_s"]')
+    assert field is not None
+    assert field.get_text() == ("30 min" if signs else "10 min")
+    assert ("You sign as" in page.get_text()) is signs
+    assert (page.select_one('[data-field="step"]') is not None) is signs
+    assert "only 10 min" in page.get_text(), "who signs second reads that the first gave less"
+
+
+def test_a_signed_refusal_is_told_as_one(site: Site) -> None:
+    filed = site.world.filed(entitlement="releaser")
+    site.as_("drita").form(f"/approvals/{filed.request.id}/deny")
+    assert "You sign as" not in site.get(f"/approvals/{filed.request.id}").text
+    site.ceremony("drita", f"/api/requests/{filed.request.id}/denial")
+    assert "You refused as" in site.get(f"/approvals/{filed.request.id}").text
 
 
 def test_what_an_approver_wrote_is_shown_to_the_requester(site: Site) -> None:
