@@ -12,6 +12,7 @@ from jitaccess.broker import pace, reading
 from jitaccess.broker.approve import (
     Approved,
     Signing,
+    Waiting,
     count_in,
     facts,
     lent,
@@ -106,6 +107,11 @@ def begin_set(
         },
     )
     return SetCeremony(ceremony, data)
+
+
+def signable(waiting: Sequence[Waiting]) -> list[Waiting]:
+    """Return those that can be signed with others: where no figure has to be read back."""
+    return [one for one in waiting if not reading.due(one.request, Terms.from_document(one.request.terms))]
 
 
 @dataclass(frozen=True, slots=True)

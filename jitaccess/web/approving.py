@@ -10,7 +10,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approve, logview, pace, reading
+from jitaccess.broker import approval_set, approve, logview, pace, reading
 from jitaccess.broker.approve import ApprovalFacts, Choice
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -20,7 +20,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode
-from jitaccess.proof.statements import ApprovalStatement, as_json
+from jitaccess.proof.statements import MAX_SET, ApprovalStatement, as_json
 from jitaccess.store.tables import AccessRequest, Challenge
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
@@ -46,6 +46,7 @@ def blueprint(broker: Broker) -> Blueprint:
         targets = policies.targets if policies is not None else {}
         return render_template(
             "approvals.html",
+            together=min(len(approval_set.signable(found)), MAX_SET),
             rows=[waiting.request for waiting in found],
             asked={waiting.request.id for waiting in found if waiting.asked},
             names=names,

@@ -9,12 +9,11 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
-from jitaccess.broker import approval_set, approve, pace, reading
+from jitaccess.broker import approval_set, approve, pace
 from jitaccess.broker.approval_set import LeftOut, SetCeremony
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
-from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode, sha256_b64u
 from jitaccess.proof.statements import (
     MAX_SET,
@@ -51,6 +50,9 @@ def blueprint(broker: Broker) -> Blueprint:
         """
         me = current()
         keys = request.form.getlist("request")
+        if len(keys) < MIN_SET:
+            with broker.read() as view:
+                return _page(broker, view, _choices(broker, view, me), None, kept=frozenset(keys), few=True), 400
         with broker.begin(me.actor, lock=approve.lock_of(broker, keys)) as tx:
             kept, left = approval_set.still_open(tx, broker, me, keys)
             few = bool(left) and len(kept) < MIN_SET
@@ -131,9 +133,8 @@ def blueprint(broker: Broker) -> Blueprint:
 
 def _choices(broker: Broker, view: View, me: Current) -> list[dict[str, Any]]:
     """Return what could be signed together."""
-    waiting = approve.waiting_for(view, me.person.id)
-    free = [w for w in waiting if not reading.due(w.request, Terms.from_document(w.request.terms))]
-    return [_card(w.request, _as_it_would_be(broker, me, w)) for w in free[:MAX_SET]]
+    free = approval_set.signable(approve.waiting_for(view, me.person.id))
+    return [_card(waiting.request, _as_it_would_be(broker, me, waiting)) for waiting in free[:MAX_SET]]
 
 
 def _card(row: AccessRequest, said: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +165,8 @@ def _page(
     begun: SetCeremony | None,
     left: Sequence[LeftOut] = (),
     kept: frozenset[str] = frozenset(),
+    *,
+    few: bool = False,
 ) -> str:
     policies = broker.policies.active_or_none(view)
     shown: dict[str, Any] | None = None
@@ -181,6 +184,7 @@ def _page(
         begun=shown,
         left=left,
         kept=kept,
+        few=few,
         opened=pace.mark(broker, approval_set.PAGE, current().session.id, view.now),
         names={key: person.name for key, person in people.register(view).persons.items()},
         targets=policies.targets if policies is not None else {},

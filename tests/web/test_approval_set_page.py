@@ -9,6 +9,7 @@ from sqlalchemy import select
 from jitaccess.proof.canonical import sha256_b64u
 from jitaccess.proof.statements import ApprovalSetStatement
 from jitaccess.store.tables import Challenge
+from tests.support.policy_swap import Rules, swap
 from tests.web.conftest import Site
 from tests.web.test_approval_page import parse_time, rebuilt, shown
 
@@ -68,9 +69,47 @@ def test_choosing_shows_the_same_facts_and_changes_nothing(site: Site) -> None:
     assert "/approvals/set" in site.get("/approvals").text
 
 
-def test_nothing_is_signed_when_fewer_than_two_are_chosen(site: Site) -> None:
+def test_nothing_is_signed_when_fewer_than_two_are_chosen_and_the_choice_is_kept(site: Site) -> None:
     ids = filed(site)
-    assert site.as_("blerim").form("/approvals/set/prepare", request=ids[:1]).status_code == 400
+    found = site.as_("blerim").form("/approvals/set/prepare", request=ids[:1])
+    page = BeautifulSoup(found.text, "html.parser")
+    assert found.status_code == 400
+    assert page.select_one(".problem[role=alert]").get_text() == "Choose at least two."
+    assert [str(box["value"]) for box in page.select('input[name="request"][checked]')] == ids[:1]
+    with site.world.broker.read() as view:
+        assert view.rows(select(Challenge.id).where(Challenge.purpose == "approval-set")).all() == []
+
+
+def test_the_button_comes_after_all_that_is_signed_and_only_where_there_are_two(site: Site) -> None:
+    """It sticks to the bottom of the window: whoever read the last one need not scroll back, and need not scroll down before."""
+    ids = filed(site)
+    site.as_("blerim")
+    for html in (site.get("/approvals/set").text, site.form("/approvals/set/prepare", request=ids).text):
+        bar = BeautifulSoup(html, "html.parser").select_one("form.act")
+        assert bar is not None
+        assert len(bar.find_all_previous("article")) == 2
+    inbox = BeautifulSoup(site.get("/approvals").text, "html.parser").select_one(".act")
+    assert inbox is not None
+    assert len(inbox.find_all_previous("a", class_="choice")) == 2
+    assert "2 can be signed together" in inbox.get_text()
+    withdraw(site, ids[0])
+    assert "/approvals/set" not in site.get("/approvals").text
+    alone = BeautifulSoup(site.get("/approvals/set").text, "html.parser")
+    assert "sign it by itself" in alone.get_text()
+    assert alone.select("form.act, input[type=checkbox]") == []
+    assert alone.select_one(f'a[href="/approvals/{ids[1]}"]') is not None
+    site.world.approved("blerim", ids[1])
+    assert BeautifulSoup(site.get("/approvals/set").text, "html.parser").select('main a[href="/approvals"]')
+
+
+def test_what_has_to_be_read_by_itself_does_not_count_as_signable_together(site: Site) -> None:
+    def dear(rules: Rules) -> None:
+        rules["release-payments"]["approve"]["read_back"] = [{"figure": "amount_cents", "above": 100}]
+
+    swap(site.world, dear)
+    filed(site)
+    site.world.filed(entitlement="releaser", inputs={"order": "TR-000003", "amount_cents": 500})
+    assert "2 can be signed together" in site.as_("blerim").get("/approvals").text
 
 
 def test_a_set_over_the_api_ends_in_grants(site: Site) -> None:
@@ -107,6 +146,7 @@ def test_a_request_that_was_withdrawn_is_named_and_left_out_and_the_others_are_k
 
 def test_with_one_request_left_one_chooses_anew_and_the_choice_is_kept(site: Site) -> None:
     ids = filed(site)
+    site.world.filed(entitlement="releaser", inputs={"order": "TR-000003", "amount_cents": 5})
     withdraw(site, ids[0])
     found = site.form("/approvals/set/prepare", request=ids)
     page = BeautifulSoup(found.text, "html.parser")
