@@ -25,7 +25,7 @@ from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.identity import passkeys, sessions
 from jitaccess.identity.sessions import Current
-from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store, Targets
+from jitaccess.settings import Keys, Log, Mail, Server, Sessions, Settings, Store, Targets
 from jitaccess.store.tables import Grant, Lease, Person
 from jitaccess.tokens.keys import create_wrapping_key
 
@@ -57,6 +57,7 @@ class Office:
             log=Log(origin="example.localhost/jitaccess"),
             mail=Mail(transport="folder", folder=folder / "mail"),
             targets=Targets(secrets_dir=secrets),
+            sessions=Sessions(new_account_s=0),  # its people were put on the register a moment ago
         )
         self.clock = SystemClock()
         key = create_wrapping_key(settings.keys.wrapping_key_file)

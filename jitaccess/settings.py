@@ -69,6 +69,9 @@ class Sessions(_Section):
     challenge_s: int = Field(default=300, ge=30, le=300)
     cooling_off_s: int = Field(default=24 * 3600, ge=3600, le=7 * 24 * 3600)
     """How long a replacement of somebody's passkeys, signed by administrators, waits and can be stopped."""
+    new_account_s: int = Field(default=24 * 3600, ge=0, le=30 * 24 * 3600)
+    """How long who was put on the register, given an account or switched on again approves nothing and asks for nothing of high risk
+    (R10); not in a pilot. 0: for no time, as in the demo."""
 
 
 class Mail(_Section):

@@ -39,7 +39,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, VerifiedAssertion, begin_assertion, complete_assertion
-from jitaccess.identity.people import is_auditor, may_act, register
+from jitaccess.identity.people import is_auditor, may_act, register, too_new
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.assertion import Assertion
@@ -384,14 +384,15 @@ def _opened_us(tx: Tx, broker: Broker, current: Current, request: AccessRequest,
 def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | None) -> str | Refused:
     """Return the step that this person may sign now, derived anew from the register, or why not.
 
-    1 the person may act · 2 the request waits, in time (T-08), by the log as well · 3 nobody approves his own, through whatever account
-    (R21, T-05) ·
+    1 the person may act, and the account is not new (R10) · 2 the request waits, in time (T-08), by the log as well ·
+    3 nobody approves his own, through whatever account (R21, T-05) ·
     4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28) ·
     6 with a passkey as strong as that step asks for (R6).
     """
     refused = may_act(
         tx, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id
     )  # 1
+    refused = refused or too_new(tx, broker.site, person_id=current.person.id, account_id=current.account.id)
     if refused is not None:
         return refused
     if request is None or Terms.from_document(request.terms).approval is None:

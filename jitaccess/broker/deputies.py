@@ -21,7 +21,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, complete_assertion
-from jitaccess.identity.people import is_admin, may_act, register
+from jitaccess.identity.people import is_admin, may_act, register, too_new
 from jitaccess.identity.sessions import Current
 from jitaccess.proof.assertion import Assertion, StoredKey, verify_deputation
 from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
@@ -64,7 +64,7 @@ def begin_naming(tx: Tx, broker: Broker, current: Current, naming: Naming) -> Ce
     """Let a person sign who stands in for him."""
     starts_at = max(tx.now, naming.starts_at or tx.now)
     ends_at = starts_at + timedelta(seconds=naming.lasts_s)
-    refused = _naming_refused(tx, current, naming.deputy, starts_at, ends_at)
+    refused = _naming_refused(tx, broker, current, naming.deputy, starts_at, ends_at)
     if refused is not None:
         return _refused(tx, current, refused)
     statement = DeputyStatement(
@@ -105,7 +105,7 @@ def complete_naming(
     if signed.delegator != current.person.id or to_epoch_s(tx.now) >= signed.sign_by:
         return _refused(tx, current, Refused(Kind.GONE, "too_late", "This took too long. Name your deputy again."))
     starts_at, ends_at = from_epoch_s(signed.starts_at), from_epoch_s(signed.ends_at)
-    refused = _naming_refused(tx, current, signed.deputy, starts_at, ends_at)
+    refused = _naming_refused(tx, broker, current, signed.deputy, starts_at, ends_at)
     if refused is not None:
         return _refused(tx, current, refused)
     event = tx.record(
@@ -136,12 +136,13 @@ def complete_naming(
 
 
 def _naming_refused(
-    view: View, current: Current, deputy: str, starts_at: datetime, ends_at: datetime
+    view: View, broker: Broker, current: Current, deputy: str, starts_at: datetime, ends_at: datetime
 ) -> Refused | None:
     """Say why this person cannot be named, or None."""
     people = register(view)
     me, them = people.persons.get(current.person.id), people.persons.get(deputy)
-    refused = may_act(view, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id)
+    who = {"person_id": current.person.id, "account_id": current.account.id}
+    refused = may_act(view, **who, passkey_id=current.passkey.id) or too_new(view, broker.site, **who)
     if refused is not None:
         return refused
     if me is None or them is None or deputy not in people.able:

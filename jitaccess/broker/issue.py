@@ -21,7 +21,7 @@ from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
 from jitaccess.broker.grants import approvals_digest, held
 from jitaccess.broker.logout import announce_family
-from jitaccess.broker.request import Ask, context, denial_of
+from jitaccess.broker.request import Ask, context, denial_of, filed_new
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
@@ -43,7 +43,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import credential_class, may_act, on_hold, register
+from jitaccess.identity.people import credential_class, may_act, new_until, on_hold, register
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Inputs, TargetFacts, Terms, decide
 from jitaccess.policy.evaluate import Effect as PolicyEffect
@@ -262,13 +262,14 @@ def _policy(view: View, broker: Broker, request: AccessRequest, terms: Terms, pa
     )
     strength = credential_class(passkey)
     watched = policies.watched(request.target, request.entitlement)
+    new = filed_new(view, broker, request)
     counted = terms.active_per_person is not None or terms.per_day is not None
     if not counted and not watched and request.extends is None:
         # Without limits and conflicts nothing has to be counted. Limits that a newer policy added make other terms, refused below.
         person = register(view).persons[request.person_id]
-        at = AccessContext(person, strength, ask.target, ask.entitlement, inputs, ask.duration_s, view.now)
+        at = AccessContext(person, strength, ask.target, ask.entitlement, inputs, ask.duration_s, view.now, new=new)
     else:
-        at = context(view, policies, strength, request.person_id, ask, besides=request.id)
+        at = context(view, policies, strength, request.person_id, ask, besides=request.id, new=new)
     decision = decide(policies, at)
     if decision.effect is PolicyEffect.DENY or decision.terms is None:
         return denial_of(decision)
@@ -319,6 +320,14 @@ def _approval(
     refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=passkey.id)
     if refused is not None:
         return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
+    who = {"person_id": vote.person_id, "account_id": vote.account_id}
+    if new_until(view, broker.site, **who, at=vote.given_at) is not None:
+        return Refused(
+            Kind.FORBIDDEN,
+            "approver_account_new",
+            "An approver's account was too new to approve this. Ask anew.",
+            "approver",
+        )
     if terms.approval is not None and not strong_enough(terms.approval, vote.step, passkey):
         return Refused(
             Kind.FORBIDDEN,

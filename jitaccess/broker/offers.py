@@ -19,6 +19,7 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.extend import own_access
 from jitaccess.broker.grants import held
 from jitaccess.broker.holdings import holdings
+from jitaccess.broker.request import is_new
 from jitaccess.domain.approval import could_sign
 from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.register import PersonView
@@ -40,6 +41,7 @@ from jitaccess.policy.evaluate import (
     Window,
     bound_failure,
     conflict_failure,
+    newness_failure,
     speaks,
 )
 from jitaccess.store.db import View
@@ -192,9 +194,12 @@ def _choice(
         missing = Reason(Code.TERMS_CONTRADICT)
     else:
         watched = policies.watched(*right)
-        at = _context(current, person, view.now, own, right)
+        at = _context(current, person, view.now, own, right, new=is_new(view, broker, current))
         missing = (
-            held(view, broker, target.id) or bound_failure(terms, terms.default_s, at) or conflict_failure(watched, at)
+            held(view, broker, target.id)
+            or newness_failure(target, at)
+            or bound_failure(terms, terms.default_s, at)
+            or conflict_failure(watched, at)
         )
     return Choice(
         target.id,
@@ -223,6 +228,8 @@ def _context(
     now: datetime,
     own: _Own,
     right: tuple[str, str],
+    *,
+    new: bool,
 ) -> AccessContext:
     return AccessContext(
         person=person,
@@ -235,6 +242,7 @@ def _context(
         active_count=own.live.get(right, 0),
         today_count=own.today.get(right, 0),
         held=own.held,
+        new=new,
     )
 
 

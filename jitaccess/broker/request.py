@@ -26,7 +26,7 @@ from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, complete_assertion
-from jitaccess.identity.people import credential_class, may_act, register
+from jitaccess.identity.people import credential_class, may_act, new_until, register
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Code, Decision, Effect, PolicySet, Reason, Terms, decide
 from jitaccess.policy.explain import Explanation, explain
@@ -89,7 +89,14 @@ class Filed:
 
 
 def context(
-    view: View, policies: PolicySet, current_class: Any, person_id: str, ask: Ask, *, besides: str | None = None
+    view: View,
+    policies: PolicySet,
+    current_class: Any,
+    person_id: str,
+    ask: Ask,
+    *,
+    besides: str | None = None,
+    new: bool = False,
 ) -> AccessContext:
     """Return what a decision depends on. `besides` names a request whose own grant does not count against its limits."""
     day_ago = view.now - timedelta(days=1)
@@ -113,13 +120,32 @@ def context(
         held=holdings(view, policies.watched(ask.target, ask.entitlement), person_id, besides=besides),
         start=ask.start,
         extending=extending(chain) if ask.extends is not None else None,
+        new=new,
     )
+
+
+def context_of(view: View, broker: Broker, policies: PolicySet, current: Current, ask: Ask) -> AccessContext:
+    """Return what a decision on what somebody asks for now depends on."""
+    strength = credential_class(current.passkey)
+    return context(view, policies, strength, current.person.id, ask, new=is_new(view, broker, current))
+
+
+def is_new(view: View, broker: Broker, current: Current) -> bool:
+    """Say whether somebody is signed in with an account that is too new for what is of high risk (R10)."""
+    who = {"person_id": current.person.id, "account_id": current.account.id}
+    return new_until(view, broker.site, **who, at=view.now) is not None
+
+
+def filed_new(view: View, broker: Broker, request: AccessRequest) -> bool:
+    """Say whether a request was filed with an account that was too new then, or whose person was switched on again since."""
+    who = {"person_id": request.person_id, "account_id": request.account_id}
+    return new_until(view, broker.site, **who, at=request.created_at) is not None
 
 
 def preview(view: View, broker: Broker, current: Current, ask: Ask) -> Preview:
     """Decide without filing, and say who would have to sign. An extension is prepared by `extend.prepare` before."""
     policies = broker.policies.active(view)
-    decision = decide(policies, context(view, policies, credential_class(current.passkey), current.person.id, ask))
+    decision = decide(policies, context_of(view, broker, policies, current, ask))
     if decision.terms is None or decision.terms.approval is None:
         return Preview(decision, {})
     return Preview(decision, could_sign(decision.terms.approval, register=register(view), requester=current.person.id))
@@ -194,7 +220,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         slow = Refused(Kind.RATE_LIMITED, "too_many_requests", "You asked very often in the last hour. Wait a while.")
         return _refused(tx, current, ask, slow, None)
     policies = broker.policies.active(tx)
-    decision = decide(policies, context(tx, policies, credential_class(current.passkey), current.person.id, ask))
+    decision = decide(policies, context_of(tx, broker, policies, current, ask))
     if decision.effect is Effect.DENY or decision.terms is None:
         return _refused(tx, current, ask, denial_of(decision), decision)
     twin = _equal_pending(tx, current.person.id, ask, decision.duration_s)
@@ -275,7 +301,7 @@ def complete_filing(
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
     policies = broker.policies.active(tx)
-    decision = decide(policies, context(tx, policies, credential_class(verified.passkey), current.person.id, ask))  # 4
+    decision = decide(policies, context_of(tx, broker, policies, current, ask))  # 4
     if decision.effect is Effect.DENY or decision.terms is None:
         return _refused(tx, current, ask, denial_of(decision), decision)
     if policies.digest != statement.policy_digest:
@@ -411,6 +437,7 @@ _SENTENCES: Mapping[Code, str] = {
     Code.NO_RULE: "No rule allows this.",
     Code.UNKNOWN_TARGET: "There is no such system or right.",
     Code.NOT_ACTIVE: "This person's access is switched off.",
+    Code.ACCOUNT_NEW: "This account is new. What is of high risk can be asked for later.",
 }
 
 
@@ -468,7 +495,9 @@ def redecide(tx: Tx, broker: Broker, request: AccessRequest) -> Refused | None:
     if gone is not None:
         return gone
     terms = Terms.from_document(request.terms)
-    decision = decide(policies, context(tx, policies, terms.credential, request.person_id, ask, besides=request.id))
+    new = filed_new(tx, broker, request)
+    at = context(tx, policies, terms.credential, request.person_id, ask, besides=request.id, new=new)
+    decision = decide(policies, at)
     same_policy = policies.digest == request.policy_digest
     if decision.effect is Effect.DENY or decision.terms is None:
         if not same_policy:
@@ -528,5 +557,5 @@ def lock_of(current: Current) -> list[tuple[type[Person], str]]:
 def explanation(view: View, broker: Broker, current: Current, ask: Ask) -> Explanation:
     """Explain every rule of an entitlement to the person who asks."""
     policies = broker.policies.active(view)
-    at = context(view, policies, credential_class(current.passkey), current.person.id, ask)
+    at = context_of(view, broker, policies, current, ask)
     return explain(policies, at, register(view))

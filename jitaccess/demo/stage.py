@@ -122,7 +122,8 @@ def build(
         f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "{database or own}"\n\n'
         f'[keys]\nwrapping_key_file = "{folder}/wrapping.key"\n\n[log]\norigin = "demo.localhost/jitaccess"\n\n'
         f'[mail]\ntransport = "folder"\nfolder = "{folder}/mail"\n\n[demo]\nenabled = true\n\n'
-        "[limits]\nfailed_sign_ins_per_address_minute = 600\n"
+        "[limits]\nfailed_sign_ins_per_address_minute = 600\n\n"
+        "[sessions]\nnew_account_s = 0\n"  # everybody was put on the register a moment ago, and shall act at once
     )
     settings = load_settings(config)
     wrapping_key = create_wrapping_key(settings.keys.wrapping_key_file)

@@ -6,6 +6,7 @@ count persons; an account is only a way to sign in. Groups `jit-admins`, `jit-au
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
@@ -13,11 +14,12 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.register import PersonView, RegisterView, expand_groups
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
+from jitaccess.identity.site import Site
 from jitaccess.policy.evaluate import CredentialClass
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import Account, Group, Hold, Membership, Passkey, Person
+from jitaccess.store.tables import Account, Group, Hold, Instance, Membership, Passkey, Person
 from jitaccess.told import told
 
 ADMINS, AUDITORS, FOUNDERS = "jit-admins", "jit-auditors", "jit-founders"
@@ -39,6 +41,9 @@ class Staff:
     emails: Mapping[str, str]
     broken: frozenset[str] = frozenset()
     """Persons of whom a record was changed or deleted outside the broker: they may not act until it is repaired."""
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    """Person or account id -> when it was made or, for a person, switched on again. Whoever is as old as the broker is absent: the
+    founders, whom genesis names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,18 @@ def _read(view: View, change: Foreseen = NOTHING_FORESEEN) -> Staff:
         )
         for person in persons
     }
+    accounts = view.usable(select(Account))
+    begun = view.scalar(select(Instance.created_at))
+    since = {person.id: person.enabled_at or person.created_at for person in persons}
+    since |= {account.id: account.created_at for account in accounts}
     return Staff(
         RegisterView(views, groups, frozenset(person.institution for person in views.values())),
-        {account.id: (account.person_id, account.status == "active") for account in view.usable(select(Account))},
+        {account.id: (account.person_id, account.status == "active") for account in accounts},
         {passkey.id: (passkey.account_id, passkey.status) for passkey in view.usable(select(Passkey))},
         holds,
         {person.id: person.email for person in persons},
         frozenset(broken),
+        {key: at for key, at in since.items() if at != begun},
     )
 
 
@@ -176,6 +186,29 @@ def may_act(
     if person.on_hold:
         return Refused(Kind.FORBIDDEN, "on_hold", "This person is on hold. Ask an administrator.")
     return None
+
+
+def new_until(view: View, site: Site, *, person_id: str, account_id: str, at: datetime) -> datetime | None:
+    """Return until when an account counted as new at a time, or None: so long it approves nothing and asks for nothing of high risk (R10).
+
+    An account is as new as itself or as its person, whichever is newer: a second account gives nobody a quicker way.
+    """
+    if site.pilot:  # says on every page that one person may do all
+        return None
+    since = staff(view).since
+    until = [
+        since[key] + timedelta(seconds=site.sessions.new_account_s) for key in (person_id, account_id) if key in since
+    ]
+    return max(until) if until and at < max(until) else None
+
+
+def too_new(view: View, site: Site, *, person_id: str, account_id: str) -> Refused | None:
+    """Say that an account is too new to approve anything, or None."""
+    until = new_until(view, site, person_id=person_id, account_id=account_id, at=view.now)
+    if until is None:
+        return None
+    text = told("This account is new: it can approve from %(time)s UTC on.", time=format(until, "%Y-%m-%d %H:%M"))
+    return Refused(Kind.FORBIDDEN, "account_new", text)
 
 
 def may_enrol(view: View, *, person_id: str, account_id: str) -> Refused | None:
@@ -346,4 +379,4 @@ def enable_person(tx: Tx, person_id: str) -> None:
     """Switch a person on again."""
     row = tx.require(Person, person_id, "There is no such person.")
     event = tx.record(EventType.PERSON_ENABLED, subject={"person": person_id})
-    tx.update(row, event, status="active")
+    tx.update(row, event, status="active", enabled_at=tx.now)

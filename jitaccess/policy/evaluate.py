@@ -84,6 +84,7 @@ class Code(StrEnum):
     NO_RULE = "no_rule"
     UNKNOWN_TARGET = "unknown_target"
     NOT_ACTIVE = "not_active"
+    ACCOUNT_NEW = "account_new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +283,8 @@ class AccessContext:
     start: datetime | None = None
     """When access shall begin; None, or a time that is over, means now."""
     extending: Extending | None = None
+    new: bool = False
+    """Whether the account was made or switched on too short a time ago to ask for what is of high risk (R10)."""
 
     @property
     def begins(self) -> datetime:
@@ -496,7 +499,7 @@ def offers(policies: PolicySet, *, person: PersonView, now: datetime) -> tuple[O
 def decide(policies: PolicySet, context: AccessContext) -> Decision:
     """Decide; whatever goes wrong inside denies.
 
-    1. The target and the entitlement exist and the person is active.
+    1. The target and the entitlement exist, the person is active, and a new account asks for nothing of high risk (R10).
     2. Rules speak of the person: a group, all hours open.
     3. The inputs keep every constraint of every such rule, before any condition reads them.
     4. Conditions are evaluated over the resolved duration; an error denies, a false one silences its rule.
@@ -509,6 +512,9 @@ def decide(policies: PolicySet, context: AccessContext) -> Decision:
     person = context.person
     if not person.active:
         return _deny(policies, Reason(Code.NOT_ACTIVE))
+    early = newness_failure(target, context)
+    if early is not None:
+        return _deny(policies, early)
     asked_s = context.duration_s
     if asked_s is not None and not 0 < asked_s <= MAX_DURATION_S:
         return _deny(policies, Reason(Code.TOO_SHORT if asked_s <= 0 else Code.TOO_LONG))
@@ -629,6 +635,12 @@ def condition_failure(rule: CompiledRule, at: Circumstances) -> Reason | None:
     except (ConditionFailed, BadCondition):
         return Reason(Code.CONDITION_FAILED, rule.id)
     return Reason(Code.CONDITION_FALSE, rule.id)
+
+
+def newness_failure(target: TargetFacts, context: AccessContext) -> Reason | None:
+    """Return that the account is too new for this, or None."""
+    high = target.entitlements[context.entitlement].risk == "high"
+    return Reason(Code.ACCOUNT_NEW, None, context.entitlement) if context.new and high else None
 
 
 def bound_failure(terms: Terms, duration_s: int, context: AccessContext) -> Reason | None:

@@ -138,6 +138,7 @@ class Person(Sealed, Base):
     """A natural person on the staff register."""
 
     __tablename__ = "person"
+    LATER = frozenset({"enabled_at"})
     id: Mapped[str] = _key()
     name: Mapped[str]
     email: Mapped[str]
@@ -150,6 +151,8 @@ class Person(Sealed, Base):
     salt: Mapped[str]
     """16 random bytes, base64url: keeps the digest in the log from giving the person away once the row is deleted."""
     created_at: Mapped[datetime]
+    enabled_at: Mapped[datetime | None]
+    """When the person was last switched on again."""
 
 
 class Account(Sealed, Base):

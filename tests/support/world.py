@@ -28,7 +28,7 @@ from jitaccess.domain.values import LOCAL, SYSTEM, Refused
 from jitaccess.identity import passkeys, sessions
 from jitaccess.identity.passkeys import Ceremony
 from jitaccess.identity.sessions import Current
-from jitaccess.settings import Keys, Log, Mail, Server, Settings, Store
+from jitaccess.settings import Keys, Log, Mail, Server, Sessions, Settings, Store
 from jitaccess.store.tables import Hold, Person
 from jitaccess.tokens.keys import create_wrapping_key
 
@@ -47,6 +47,7 @@ def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
         "keys": Keys(wrapping_key_file=folder / "wrapping.key"),
         "log": Log(origin="test.example/jitaccess"),
         "mail": Mail(transport="folder", folder=folder / "mail"),
+        "sessions": Sessions(new_account_s=0),
     }
     return Settings(**(values | changes))
 

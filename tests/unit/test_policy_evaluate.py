@@ -472,3 +472,11 @@ def test_digits_are_those_that_people_compare() -> None:
 def test_a_duration_beyond_sense_is_refused_before_a_condition_reads_it(duration_s: int, code: Code) -> None:
     set_ = policies(rule(when="request.duration_s > -100"))
     assert refused(decide(set_, context(duration_s=duration_s)))[0] is code
+
+
+@pytest.mark.covers("R10")
+def test_a_new_account_is_refused_what_is_of_high_risk_and_nothing_else() -> None:
+    both = policies(rule(to={"target": "vault", "entitlements": ["use", "own"]}))
+    assert refused(decide(both, context(new=True, entitlement="own")))[0] is Code.ACCOUNT_NEW
+    assert decide(both, context(entitlement="own")).effect is Effect.PERMIT
+    assert decide(both, context(new=True)).effect is Effect.PERMIT
