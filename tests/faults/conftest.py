@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import pytest
 
-from tests.support import directory, mariadb_drill, postgres
+from tests.support import directory, hosts_drill, mariadb_drill, postgres, webhook_drill
 from tests.support import drill as drills
 from tests.support.bench import NotInstalled
 from tests.support.directory import DirectoryDrill
 from tests.support.drill import Drill, Run
+from tests.support.hosts_drill import HostsDrill
 from tests.support.mariadb_drill import MariadbDrill
+from tests.support.webhook_drill import WebhookDrill
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,19 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbDrill]:
     yield from _running(lambda: mariadb_drill.start(tmp_path_factory.mktemp("mariadb")))
 
 
-Found = TypeVar("Found", DirectoryDrill, MariadbDrill)
+@pytest.fixture(scope="session")
+def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookDrill]:
+    """Give a provisioner."""
+    yield from _running(lambda: webhook_drill.start(tmp_path_factory.mktemp("webhook")))
+
+
+@pytest.fixture(scope="session")
+def ssh_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostsDrill]:
+    """Give a host that fetches."""
+    yield from _running(lambda: hosts_drill.start(tmp_path_factory.mktemp("hosts")))
+
+
+Found = TypeVar("Found", DirectoryDrill, MariadbDrill, WebhookDrill, HostsDrill)
 
 
 def _running(start: Callable[[], Found]) -> Iterator[Found]:

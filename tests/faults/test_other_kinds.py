@@ -1,4 +1,5 @@
-"""The same faults on targets without transactions, MariaDB and directories: deaths, lost and late replies."""
+"""The same faults on targets without transactions, MariaDB, directories, provisioners and hosts that fetch: deaths, lost and late
+replies."""
 
 import json
 from datetime import timedelta
@@ -13,10 +14,12 @@ from jitaccess.errors import JitError
 from tests.support.cutting import Loss, Mode
 from tests.support.directory import DirectoryDrill
 from tests.support.drill import Run
+from tests.support.hosts_drill import HostsDrill
 from tests.support.mariadb_drill import MariadbDrill
 from tests.support.mortal import give_back, open_one
+from tests.support.webhook_drill import WebhookDrill
 
-Other = DirectoryDrill | MariadbDrill
+Other = DirectoryDrill | MariadbDrill | WebhookDrill
 SIGKILLED = -9
 SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
 MOMENTS = ("away", "calling")
@@ -24,10 +27,20 @@ MOMENTS = ("away", "calling")
 BOTH = pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
 
 
-@pytest.fixture(params=["plain_directory", "dynamic_directory", "mariadb"])
+CALLED = ("plain_directory", "dynamic_directory", "mariadb", "webhook")
+
+
+@pytest.fixture(params=CALLED)
 def other(request: pytest.FixtureRequest) -> Other:
     """Give each of the other targets in turn."""
     found: Other = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=[*CALLED, "ssh_hosts"])
+def mortal(request: pytest.FixtureRequest) -> Other | HostsDrill:
+    """Give each of them, and the one that is not called but comes."""
+    found: Other | HostsDrill = request.getfixturevalue(request.param)
     return found
 
 
@@ -53,19 +66,21 @@ def recover(run: Run) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.covers("R47", "R50", "R52", "R56")
 def test_death_at_any_call_leaves_nothing_that_no_live_lease_explains(
-    other: Other, tmp_path: Path, pytestconfig: pytest.Config
+    mortal: Other | HostsDrill, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     long = pytestconfig.getoption("--long")
-    whole = other.begin(tmp_path / "whole")
+    whole = mortal.begin(tmp_path / "whole")
     first = whole.child()
     first.join()
     assert first.exitcode == 0
     assert whole.explained(whole.now + MUCH_LATER) == []
     moments: list[str] = json.loads((whole.folder / "moments").read_text())
-    # The sample is what the target was just told: there its state and ours differ most.
-    wanted = [n for n, name in enumerate(moments, 1) if long or (name.startswith("after-") and "commit" not in name)]
-    for number in wanted:
-        run = other.begin(tmp_path / str(number))
+    calls = {name.removeprefix("after-"): n for n, name in enumerate(moments, 1) if name.startswith("after-")}
+    assert {"apply", "cut", "clean", "rotate_own"} <= calls.keys()
+    # The sample is what the target was just told, of each call the last: there its state and ours differ most.
+    sample = sorted(n for name, n in calls.items() if name != "commit")
+    for number in range(1, len(moments) + 1) if long else sample:
+        run = mortal.begin(tmp_path / str(number))
         child = run.child(moment=number)
         child.join()
         where = f"after death at moment {number} ({moments[number - 1]})"

@@ -8,10 +8,12 @@ from typing import Any
 
 from ldap3 import MODIFY_ADD
 
-from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Proofs, Secret
+from jitaccess.connectors.contract import Credential, Effect, LeaseSpec, NotDone, Proofs, Secret, Unreachable
 from jitaccess.connectors.ldap import LdapConnector, Line
 from jitaccess.connectors.mariadb import MariadbConnector
 from jitaccess.connectors.postgresql import PostgresqlConnector
+from jitaccess.connectors.ssh_ca import SshCaConnector
+from jitaccess.connectors.webhook import WebhookConnector
 
 
 class ActsFirst(PostgresqlConnector):
@@ -104,6 +106,72 @@ class Credulous(MariadbConnector):
             raise NotDone(str(type(error))) from None
 
 
+class Gullible(WebhookConnector):
+    """Takes a lost reply for proof that nothing was made."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Make it; every error counts as not done."""
+        try:
+            return super().apply(effect, deadline)
+        except Exception as error:
+            raise NotDone(str(type(error))) from None
+
+
+class Content(WebhookConnector):
+    """Takes an error of the provisioner for success."""
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().cut(effects)
+        return {effect.name: {"login": "absent"} for effect in effects}
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().clean(effects)
+        return {effect.name: {"account": "absent"} for effect in effects}
+
+
+class Absent(WebhookConnector):
+    """Tells the provisioner another new key than the one that was written down."""
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        """Draw one of its own."""
+        super().rotate_own(old, Secret(new.reveal()[::-1]))
+
+
+class Assumes(SshCaConnector):
+    """Takes a certificate for ended once that is posted, whatever its hosts say."""
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """Post, and prove whatever came."""
+        with suppress(Unreachable):
+            return super().cut(effects)
+        return {effect.name: {"login": "refused"} for effect in effects}
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Post, and prove whatever came."""
+        with suppress(Unreachable):
+            return super().clean(effects)
+        return {effect.name: {"account": "absent"} for effect in effects}
+
+
+class Misnames(SshCaConnector):
+    """Announces a certificate under another name than the one that was planned."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Announce what is not the lease's own name."""
+        return super().apply(replace(effect, name=f"jit-{effect.name[:3:-1]}"), deadline)
+
+
+class Hasty(SshCaConnector):
+    """Uses a new authority before any host trusts it."""
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        """Do nothing; the secret is exchanged all the same."""
+
+
 class Greedy(LdapConnector):
     """Takes away whatever membership it finds, also one that was there before."""
 
@@ -123,5 +191,11 @@ DEFECTS: dict[tuple[str, str], Any] = {
     ("ldap", "too sure"): Believes,
     ("ldap", "greedy"): Greedy,
     ("mariadb", "too sure"): Credulous,
+    ("webhook", "too sure"): Gullible,
+    ("webhook", "shrugs"): Content,
+    ("webhook", "forgets"): Absent,
+    ("ssh_ca", "shrugs"): Assumes,
+    ("ssh_ca", "misnames"): Misnames,
+    ("ssh_ca", "forgets"): Hasty,
 }
 """Kind and name of the defect -> connector."""

@@ -28,10 +28,9 @@ def present() -> datetime:
 
 
 class Target(Protocol):
-    """A target behind a proxy, a broker that is copied for each drill, and the oracle's view of both."""
+    """A target, a broker that is copied for each drill, and the oracle's view of both."""
 
     kind: str
-    proxy: CuttingProxy
     prepared: Prepared
 
     def begin(self, folder: Path) -> "Run":

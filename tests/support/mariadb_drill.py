@@ -40,11 +40,11 @@ class MariadbDrill:
 
     def tracked(self, database: str) -> list[str]:
         """Say what is wrong at any moment."""
-        return oracle.tracked_accounts(database, self.view)
+        return oracle.tracked_entries(database, self.view.accounts())
 
     def explained(self, database: str, now: datetime) -> list[str]:
         """Say what is wrong once all should be settled."""
-        return oracle.explained_accounts(database, self.view, now)
+        return oracle.explained_entries(database, self.view.accounts(), now)
 
     def there(self) -> set[str]:
         """Return the accounts that leases made."""

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from jitaccess.broker import revoke, rotate
+from jitaccess.broker.board import SqlBoard
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.clock import FrozenClock
 from jitaccess.connectors import OWN, load_kinds
@@ -43,6 +44,8 @@ STEPS = frozenset({"write", "fsync", "replace"})
 CALLS = frozenset({"apply", "bury", "cut", "clean", "rotate_own"})
 SHORT_S, LONG_S = 300, 900
 STOPPED_LIMIT_S = 120.0
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvkua8TjYlubbYxhtRv+vv9BnTCAnuKTMS5a1bLRSmw"
+"""Of somebody's own key, for kinds that ask for one; whose private half nobody kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ def world_in(
         )
         world.broker = replace(broker, db=db, checkpoints=made)
     world.use_kind(kind_of(kind, defect, death))
+    targets, db = world.broker.targets, world.broker.db
+    targets.boards = lambda target: SqlBoard(db, target)  # what is posted is a commit of this process like any other
     return world
 
 
@@ -213,7 +218,10 @@ def open_one(world: World, duration_s: int) -> Any:
     """Ask and open; return what came of it."""
     grant = world.filed(target="ledger", entitlement="writer", duration_s=duration_s).grant
     assert grant is not None
-    return open_lease(world.broker, world.current("arta"), grant.id)
+    with world.broker.read() as view:
+        kind = str(world.broker.policies.active(view).targets["ledger"].connector["kind"])
+    given = {one.name: PUBLIC_KEY for one in world.broker.targets.kind(kind).gives}
+    return open_lease(world.broker, world.current("arta"), grant.id, given=given)
 
 
 def give_back(world: World, opened: Opened) -> None:

@@ -4,8 +4,14 @@ It imports nothing of ours (a test sees to that): the broker's database is read 
 as their owners. Each thing that is wrong is one sentence; an empty list means that all is well.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import sqlite3
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +22,7 @@ from typing import Any
 import ldap3
 import psycopg
 import pymysql
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 LIVE = ("ISSUING", "ACTIVE")
 UNFINISHED = ("ISSUING", "REVOKING", "STUCK")
@@ -256,14 +263,80 @@ class Maria:
         return True
 
 
-def tracked_accounts(database: str, server: Maria) -> list[str]:
-    """Say what is wrong at any moment."""
-    return _untracked(leases(database), server.accounts())
+# ---------------------------------------------------------------- provisioners
 
 
-def explained_accounts(database: str, server: Maria, now: datetime) -> list[str]:
-    """Say what is wrong once the broker has had time to recover."""
-    known, there = leases(database), server.accounts()
+@dataclass(frozen=True, slots=True)
+class Provisioner:
+    """The shipped example of a provisioner, as its owner sees it: its own file; and where the broker comes in."""
+
+    folder: Path
+    port: int
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.folder / "accounts.db", timeout=10)) as store, store:
+            return store.execute(statement).fetchall()
+
+    def accounts(self) -> dict[str, Role]:
+        """Return the accounts; one without grants that nobody can use is a name that was taken, and a locked one."""
+        found = self._rows(
+            "SELECT name, locked, ends_at, (SELECT COUNT(*) FROM session s WHERE s.name = a.name) FROM account a"
+        )
+        return {str(name): Role(not locked, ends, int(count), 0) for name, locked, ends, count in found}
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._rows("DELETE FROM session")
+        self._rows("DELETE FROM account")
+
+    def opens(self, secret: str) -> bool:
+        """Say whether it takes a message that this key signs (Standard Webhooks 1.0, symmetric)."""
+        key = base64.urlsafe_b64decode(secret + "=")
+        body, name, at = (
+            b'{"account":"jit-oracle","type":"access.read"}',
+            f"oracle_{time.time_ns()}",
+            str(int(time.time())),
+        )
+        mac = hmac.new(key, b".".join([name.encode(), at.encode(), body]), hashlib.sha256).digest()
+        headers = {
+            "webhook-id": name,
+            "webhook-timestamp": at,
+            "webhook-signature": "v1," + base64.b64encode(mac).decode(),
+        }
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/jitaccess", body, headers)
+        try:
+            urllib.request.urlopen(asked, timeout=10).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            return False
+        return True
+
+
+# ---------------------------------------------------------------- hosts
+
+
+def authority_line(secret: str) -> str:
+    """Return the authority of a secret as hosts write it down: an Ed25519 key from HKDF (RFC 5869) with SHA-256."""
+    drawn = base64.urlsafe_b64decode(secret.strip() + "=" * (-len(secret.strip()) % 4))
+    inner = hmac.new(bytes(32), drawn, hashlib.sha256).digest()
+    seed = hmac.new(inner, b"jitaccess ssh_ca authority v1\x01", hashlib.sha256).digest()
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    blob = b"".join(len(part).to_bytes(4) + part for part in (b"ssh-ed25519", public))
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+
+
+# ---------------------------------------------------------------- whatever is named after its lease
+
+
+def tracked_entries(database: str, there: Mapping[str, Role]) -> list[str]:
+    """Say what is wrong at any moment with what is there."""
+    return _untracked(leases(database), there)
+
+
+def explained_entries(database: str, there: Mapping[str, Role], now: datetime) -> list[str]:
+    """Say what is wrong with what is there once the broker has had time to recover."""
+    known = leases(database)
     return [*_untracked(known, there), *_wrong(known, there, now.timestamp())]
 
 
