@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
+from jitaccess.errors import JitError
 from tests.support.ports import free_port
 
 LIFE_S = 2
@@ -67,8 +68,12 @@ def test_a_killed_broker_loses_nothing_acknowledged_and_revokes_before_it_grants
         staff = {key: Staff(key, stage.origin, SoftPasskey("localhost", stage.origin), http) for key in sorted(PEOPLE)}
         for key, one in staff.items():
             one.passkey = stage.seeded.passkeys[key]
-        start(stage, kill_at)
-        acknowledged = act_until_killed(stage, staff)
+        try:
+            start(stage, kill_at)
+        except JitError:  # on a busy machine so many commits come before anybody asks: then nothing was acknowledged
+            acknowledged = []
+        else:
+            acknowledged = act_until_killed(stage, staff)
         stage.broker.stop()
         time.sleep(LIFE_S + 0.5)
         start(stage)

@@ -23,7 +23,7 @@ SECRET = "bench"
 
 
 def present() -> datetime:
-    """Return this moment: the target's own clock cannot be frozen, so the broker's stands where that one is."""
+    """Return this moment: the target's own clock cannot be frozen, so the broker's goes with that one."""
     return datetime.now(UTC)
 
 
@@ -142,7 +142,7 @@ class Run:
     url: str
     """The broker's database, as SQLAlchemy writes it."""
     now: datetime
-    """Where the broker's clock stands at first."""
+    """When it began."""
 
     @property
     def database(self) -> str:
@@ -152,13 +152,11 @@ class Run:
     def child(self, **orders: Any) -> Any:
         """Start a child with these orders."""
         keys = mortal.as_words(self.prepared.seeded)
-        return mortal.child(mortal.Orders(self.folder, self.url, self.now, keys, kind=self.drill.kind, **orders))
+        return mortal.child(mortal.Orders(self.folder, self.url, keys, kind=self.drill.kind, **orders))
 
     def world(self, later: timedelta = timedelta(), *, defect: str = "") -> World:
         """Open the broker in this process."""
-        return mortal.world_in(
-            self.folder, self.url, self.prepared.seeded, self.now + later, self.drill.kind, defect=defect
-        )
+        return mortal.world_in(self.folder, self.url, self.prepared.seeded, later, self.drill.kind, defect=defect)
 
     def tracked(self) -> list[str]:
         """Ask the oracle what is wrong right now."""

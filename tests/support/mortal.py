@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
 from jitaccess.broker import revoke, rotate
 from jitaccess.broker.board import SqlBoard
 from jitaccess.broker.issue import Opened, open_lease
-from jitaccess.clock import FrozenClock
 from jitaccess.connectors import OWN, load_kinds
 from jitaccess.connectors.contract import Connector, ConnectorKind
 from jitaccess.demo.seed import Seeded
@@ -36,6 +35,7 @@ from jitaccess.settings import Targets
 from jitaccess.store.db import Database
 from jitaccess.store.tables import Grant
 from tests.support.defects import DEFECTS
+from tests.support.running import RunningClock
 from tests.support.world import Prepared, World, open_world
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -55,8 +55,6 @@ class Orders:
     folder: Path
     url: str
     """The broker's database."""
-    now: datetime
-    """Where its clock stands."""
     keys: Mapping[str, Mapping[str, Any]]
     """Person's key -> id and passkey, as `as_words` gives them."""
     moment: int = 0
@@ -176,11 +174,15 @@ def _seeded(words: Mapping[str, Mapping[str, Any]]) -> Seeded:
 
 
 def world_in(
-    folder: Path, url: str, seeded: Seeded, now: datetime, kind: str, *, defect: str = "", death: Death | None = None
+    folder: Path, url: str, seeded: Seeded, ahead: timedelta, kind: str, *, defect: str = "", death: Death | None = None
 ) -> World:
-    """Open the broker of a folder; its target is reached through whatever the signed policy names."""
+    """Open the broker of a folder, `ahead` of the machine's time; its target is reached through whatever the signed policy names."""
     world = open_world(
-        url, Prepared(folder, seeded), folder, clock=FrozenClock(now), targets=Targets(secrets_dir=folder / "secrets")
+        url,
+        Prepared(folder, seeded),
+        folder,
+        clock=RunningClock(ahead),
+        targets=Targets(secrets_dir=folder / "secrets"),
     )
     if death is not None:
         broker = world.broker
@@ -200,7 +202,7 @@ def live(orders: Orders) -> None:
     """Do all of it, or end on the way."""
     death = Death(orders.moment, orders.sign)
     world = world_in(
-        orders.folder, orders.url, _seeded(orders.keys), orders.now, orders.kind, defect=orders.defect, death=death
+        orders.folder, orders.url, _seeded(orders.keys), timedelta(), orders.kind, defect=orders.defect, death=death
     )
     world.current("arta")
     vars(rotate)["os"] = Disk(death)  # of this process alone
