@@ -4,7 +4,6 @@ A finding says how bad it is, what it is about and nothing else; the list is com
 passes for health. Reading it changes nothing.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +20,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.identity import replacing
 from jitaccess.identity.changes import pending
-from jitaccess.identity.people import ADMINS, FOUNDERS, Staff, staff
+from jitaccess.identity.people import ADMINS, FOUNDERS, Staff, staff, usable_passkeys
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
 from jitaccess.store.log import HEAD_ID
@@ -32,6 +31,7 @@ UNNUMBERED = timedelta(seconds=5)
 SILENT_SWEEP = timedelta(minutes=3)
 ALARM_DAYS = 7
 FAILED_ATTEMPTS = 3
+ALARMS = (EventType.ALARM_RAISED.value, EventType.SEAL_BROKEN.value, EventType.REGISTER_DIVERGED.value)
 
 
 class Level(IntEnum):
@@ -75,6 +75,8 @@ class Found:
     count: int = 0
     names: tuple[str, ...] = ()
     """Whom or what it is about, for people."""
+    codes: tuple[str, ...] = ()
+    """Event types in which it is told, the most frequent first."""
 
 
 def findings(view: View, broker: Broker, records: Sequence[Damaged]) -> list[Found]:
@@ -151,12 +153,13 @@ def _log(view: View, broker: Broker) -> list[Found]:
         first = view.scalar(select(Event.at).where(Event.idx == signed))
         late += size - signed if first is not None and first < view.now - SIGN_WITHIN else 0
     since = view.now - timedelta(days=ALARM_DAYS)
-    kinds = (EventType.ALARM_RAISED.value, EventType.SEAL_BROKEN.value, EventType.REGISTER_DIVERGED.value)
-    alarms = view.scalar(select(func.count()).where(Event.at >= since, Event.type.in_(kinds)))
+    alarms = select(Event.type, func.count()).where(Event.at >= since, Event.type.in_(ALARMS)).group_by(Event.type)
+    counts = sorted(((int(count), kind) for kind, count in view.rows(alarms)), reverse=True)
+    told = tuple(kind for _, kind in counts)
     return [
         _counted(Finding.LOG, late, Level.ACT),
         Found(Finding.LOG_WHOLE, Level.WELL if broker.db.log_whole else Level.ACT),
-        _counted(Finding.ALARMS, alarms, Level.ACT),
+        Found(Finding.ALARMS, Level.ACT if told else Level.WELL, sum(count for count, _ in counts), codes=told),
     ]
 
 
@@ -167,7 +170,7 @@ def _records(found: Sequence[Damaged]) -> Found:
 
 def _people(known: Staff) -> list[Found]:
     able = known.register.able
-    usable = Counter(known.accounts[account][0] for account, status in known.passkeys.values() if status == "active")
+    usable = usable_passkeys(known)
     single = [person for person in able if usable[person] == 1]
     none = [person for person in able if usable[person] == 0]
     admins = (known.register.members(ADMINS) | known.register.members(FOUNDERS)) & able

@@ -18,7 +18,7 @@ from jitaccess.domain.approval import Lent
 from jitaccess.domain.register import PersonView
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import replacing
-from jitaccess.identity.people import RESERVED, register, staff
+from jitaccess.identity.people import RESERVED, register, staff, usable_passkeys
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.reach import Reach, reach
 from jitaccess.proof.canonical import JsonValue
@@ -55,10 +55,17 @@ class Page:
         return (self.number + 1) * PAGE < self.total
 
 
-def search(view: View, query: str, *, number: int = 0) -> Page:
-    """Return the people whose name, unit, institution, mail address or id matches, by name."""
+def search(view: View, query: str, *, number: int = 0, passkeys: int | None = None) -> Page:
+    """Return the people whose name, unit, institution, mail address or id matches, by name.
+
+    `passkeys` leaves those who can act and have so many usable passkeys, as the overview counts them.
+    """
     wanted = fold(query).split()
     found = [person for text, person in view.cached("people-by-name", _by_name) if all(word in text for word in wanted)]
+    if passkeys is not None:
+        known = staff(view)
+        usable, able = usable_passkeys(known), known.register.able
+        found = [person for person in found if person.id in able and usable[person.id] == passkeys]
     return Page(tuple(found[number * PAGE : (number + 1) * PAGE]), len(found), number)
 
 

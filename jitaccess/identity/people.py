@@ -4,6 +4,7 @@ The register is read once for each of its versions (`View.cached`): persons, acc
 count persons; an account is only a way to sign in. Groups `jit-admins`, `jit-auditors` and `jit-founders` are reserved.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -232,6 +233,11 @@ def admins(view: View) -> list[str]:
     """Return the ids of all active administrators: who is told of an alarm."""
     people = register(view).persons
     return sorted(key for key, person in people.items() if person.active and person.groups & {ADMINS, FOUNDERS})
+
+
+def usable_passkeys(known: Staff) -> Counter[str]:
+    """Return person id -> how many passkeys they can use."""
+    return Counter(known.accounts[account][0] for account, status in known.passkeys.values() if status == "active")
 
 
 def is_auditor(view: View, person_id: str) -> bool:

@@ -28,6 +28,8 @@ from jitaccess.web import display, drawings, telling
 from jitaccess.web.doors import current, own_path, settle
 
 TIMELINE_DAYS = 30
+PASSKEYS = {"none": 0, "one": 1}
+"""Of whom the list of people may be: those with so many usable passkeys."""
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -81,7 +83,7 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
             waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
         return render_template(
             "admin.html",
-            findings=telling_of(found),
+            findings=found,
             changes=waiting,
             names=names | owners,
             paper=paper,
@@ -117,11 +119,6 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
         return redirect(_back("/admin"), 303)
 
 
-def telling_of(found: list[health.Found]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return (how bad, sentence, whom it is about) of each finding."""
-    return [(one.level.name.lower(), telling.finding(one), one.names) for one in found]
-
-
 def _back(default: str) -> str:
     """Return the page to go back to: one of ours that the form names."""
     given = request.form.get("back", "")
@@ -136,14 +133,16 @@ def _people(pages: Blueprint, broker: Broker) -> None:
     def people_list() -> str:
         administrator(broker)
         query = request.args.get("q", "").strip()[:80]
+        which = request.args.get("passkeys", "")
         with broker.read() as view:
-            found = roster.search(view, query, number=_number())
+            found = roster.search(view, query, number=_number(), passkeys=PASSKEYS.get(which))
             policies = broker.policies.active_or_none(view)
         return render_template(
             "people.html",
             found=found,
             query=query,
-            pages=_turning("/people", found.number, found.more, q=query),
+            passkeys=which if which in PASSKEYS else "",
+            pages=_turning("/people", found.number, found.more, q=query, passkeys=which),
             institutions=policies.institutions if policies is not None else {},
         )
 

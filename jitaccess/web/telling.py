@@ -311,6 +311,7 @@ def install(app: Flask) -> None:
     app.add_template_filter(signed_s, "signed_s")
     app.add_template_filter(held, "held")
     app.add_template_filter(account, "account")
+    app.add_template_filter(finding, "finding")
     app.add_template_filter(acted, "acted")
     app.add_template_filter(why, "why")
     app.add_template_filter(field, "field")

@@ -21,6 +21,7 @@ from jitaccess.web import (
     joining,
     languages,
     logouts,
+    mending,
     notices,
     openapi,
     oversight,
@@ -42,6 +43,7 @@ def register(app: Flask, broker: Broker) -> None:
     speech.install(app, broker.settings.language)
     transfer.install(app)
     telling.install(app)
+    mending.install(app)
     ceremony_words.install(app)
     joining.install(app)
     doors.install(app, broker)
