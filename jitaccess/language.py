@@ -98,6 +98,8 @@ def catalogue(language: Language) -> NullTranslations:
 DEFAULT_ZONE = "Europe/Belgrade"
 _AFTER_DAY = {Language.EN: "", Language.SQ: "", Language.SR: "."}
 """The CLDR pattern `d MMM y`, in Serbian `d. MMM y`; filled in by hand, because a page shows hundreds of times."""
+RULES_OF = 2037
+"""The year that is asked for a zone's offsets: zone data end with the rule that holds from now on."""
 DURATION_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 """Seconds and their international signs, the same in every language."""
 _READ = re.compile(r"(\d+)\.? (\w+)\.? (\d+), (\d\d):(\d\d):(\d\d) UTC(?:([+-])(\d+)(?::(\d\d))?)?")
@@ -140,6 +142,17 @@ def _day(local: datetime, language: Language) -> str:
 def _month_names(language: Language) -> dict[int, str]:
     """Return the short names of the months, in the CLDR's spelling."""
     return dict(Locale.parse(language.value).months["format"]["abbreviated"])
+
+
+@cache
+def offsets(zone: str) -> tuple[str, str]:
+    """Return a zone's distances from UTC, as `UTC+1`: out of summer and in it; the same twice where there is no summer time."""
+    winter, summer = sorted((datetime(RULES_OF, month, 1, tzinfo=zone_named(zone)) for month in (1, 7)), key=_distance)
+    return _offset(winter), _offset(summer)
+
+
+def _distance(local: datetime) -> timedelta:
+    return local.utcoffset() or timedelta()
 
 
 def _offset(local: datetime) -> str:

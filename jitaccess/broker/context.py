@@ -53,7 +53,7 @@ class Broker:
     may_grant: threading.Event = field(default_factory=threading.Event)
     """Set once everything overdue was ended after the start (R59); nothing is issued before."""
     ending: threading.Event = field(default_factory=threading.Event)
-    """Set after each commit of this process that ended a lease: what is left on its target need not wait for the next tick."""
+    """Set after each commit of this process that ended a lease or hurried one: what is left on its target need not wait for a tick."""
 
     @contextmanager
     def begin(self, actor: Actor, *, lock: Sequence[tuple[type[Base], str]] = ()) -> Iterator[Tx]:
@@ -61,7 +61,7 @@ class Broker:
         with self.db.begin(actor, lock=lock) as tx:
             yield tx
         # A crash here, or nobody who waits for it, leaves the end to the next tick of any process: truth is in the rows.
-        if tx.told_of(EventType.LEASE_REVOKING):
+        if tx.told_of(EventType.LEASE_REVOKING) or tx.told_of(EventType.LEASE_RETRIED):
             self.ending.set()
 
     def read(self) -> AbstractContextManager[View]:

@@ -158,7 +158,7 @@ def _ending(view: View, broker: Broker, lease: Lease, grant: Grant | None) -> En
 
 
 def try_now(tx: Tx, lease_id: str) -> Lease:
-    """Let the sweep try an end of access at its next look. Call it in a Tx that locks the lease's row.
+    """Have an end of access tried as soon as this is committed. Call it in a Tx that locks the lease's row.
 
     Raises NOT_FOUND, or CONFLICT for one that is not under way. The count of attempts stays, and so does a claim: whoever is at it now
     goes on. The seal is not asked: it is only taken away.

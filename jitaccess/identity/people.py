@@ -235,6 +235,11 @@ def admins(view: View) -> list[str]:
     return sorted(key for key, person in people.items() if person.active and person.groups & {ADMINS, FOUNDERS})
 
 
+def group_names(view: View) -> Mapping[str, str]:
+    """Return group id -> name, for showing; a group whose record was changed is called by its id alone."""
+    return view.cached("group-names", lambda found: {row.id: row.name for row in found.usable(select(Group))})
+
+
 def usable_passkeys(known: Staff) -> Counter[str]:
     """Return person id -> how many passkeys they can use."""
     return Counter(known.accounts[account][0] for account, status in known.passkeys.values() if status == "active")

@@ -5,7 +5,6 @@ administrators alone. Lists are searched and paged on the server.
 """
 
 import json
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -23,8 +22,7 @@ from jitaccess.identity import people, recovery
 from jitaccess.identity.changes import pending as pending_changes
 from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
-from jitaccess.store.tables import Change
-from jitaccess.web import display, drawings, telling
+from jitaccess.web import drawings, proposals, telling
 from jitaccess.web.doors import current, own_path, settle
 
 TIMELINE_DAYS = 30
@@ -58,11 +56,6 @@ def _number() -> int:
     return int(text) if text.isdigit() and len(text) < 6 else 0
 
 
-def _signed_rows(change: Change, names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return what a waiting change says beside its subject, ids as names: nobody signs too what he cannot read."""
-    return [(name, names.get(text, text)) for name, text in display.payload_rows(change.payload)]
-
-
 def _names(view: Any) -> dict[str, str]:
     return {key: person.name for key, person in people.register(view).persons.items()}
 
@@ -78,14 +71,13 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
             records = restore.damaged(view)
             found = health.findings(view, broker, records)
             names = _names(view)
-            owners = {key: names.get(person, person) for key, (person, _) in people.staff(view).accounts.items()}
             paper = recovery.keys_left(view)
-            waiting = [(change, _signed_rows(change, names | owners)) for change in pending_changes(view)]
+            waiting = proposals.proposals(view, broker, pending_changes(view))
         return render_template(
             "admin.html",
             findings=found,
             changes=waiting,
-            names=names | owners,
+            names=names,
             paper=paper,
             damaged=records,
         )

@@ -304,6 +304,26 @@ class Ending(Answered):
     """The technical word behind it, for whoever looks after the system."""
 
 
+class GivenVeto(Answered):
+    """A veto that counts, signed or not."""
+
+    person_id: str
+    given_at: int
+    signed: bool
+
+
+class Witnessed(Answered):
+    """What somebody sees who neither asked nor signs."""
+
+    request: AccessRequest
+    grant: Grant | None
+    vetoes: list[GivenVeto]
+    stoppable: bool
+    """Whether this person may stop it now."""
+    unsigned: bool
+    """Whether a veto of this person waits for its signature."""
+
+
 class Vetoed(Answered):
     """The access is stopped."""
 

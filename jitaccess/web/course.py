@@ -13,14 +13,16 @@ from jitaccess.broker import veto
 from jitaccess.broker.context import Broker
 from jitaccess.broker.extend import chain_of, extending, prepare
 from jitaccess.broker.request import Ask
+from jitaccess.clock import to_epoch_s, to_epoch_us
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import Effect, Terms
 from jitaccess.policy.schema import parse_duration
 from jitaccess.store.tables import AccessRequest, Grant, Person
 from jitaccess.web import answers, schemas
-from jitaccess.web.api import begun
+from jitaccess.web.api import begun, grant_json, request_json
 from jitaccess.web.doors import current, settle
 from jitaccess.web.operations import documented
+from jitaccess.web.paging import page, part_of, window
 from jitaccess.web.speech import say
 
 STEPS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h")
@@ -84,7 +86,7 @@ def _extending(course: Blueprint, broker: Broker) -> None:
 
 
 def _witnessing(course: Blueprint, broker: Broker) -> None:
-    def page(**which: str) -> str:
+    def shown(**which: str) -> str:
         me = current()
         with broker.read() as view:
             found = veto.witnessed(view, broker, me, **which)
@@ -97,11 +99,43 @@ def _witnessing(course: Blueprint, broker: Broker) -> None:
 
     @course.get("/witness/requests/<request_id>")
     def witness_request(request_id: str) -> str:
-        return page(request_id=request_id)
+        return shown(request_id=request_id)
 
     @course.get("/witness/grants/<grant_id>")
     def witness_grant(grant_id: str) -> str:
-        return page(grant_id=grant_id)
+        return shown(grant_id=grant_id)
+
+    def seen(**which: str) -> Response:
+        me = current()
+        with broker.read() as view:
+            found = settle(veto.witnessed(view, broker, me, **which))
+        vetoes = [
+            {"person_id": one.person_id, "given_at": to_epoch_s(one.given_at), "signed": one.signed_at is not None}
+            for one in found.vetoes
+        ]
+        return jsonify(
+            {
+                "request": request_json(found.request),
+                "grant": grant_json(found.grant) if found.grant is not None else None,
+                "vetoes": vetoes,
+                "stoppable": found.stoppable,
+                "unsigned": found.unsigned,
+            }
+        )
+
+    @course.get("/api/witness/requests/<request_id>")
+    @documented("grants", "Show a request to somebody who is told of it.", answers=answers.Witnessed)
+    def seen_request(request_id: str) -> Response:
+        return seen(request_id=request_id)
+
+    @course.get("/api/witness/grants/<grant_id>")
+    @documented("grants", "Show access to somebody who is told of it.", answers=answers.Witnessed)
+    def seen_grant(grant_id: str) -> Response:
+        return seen(grant_id=grant_id)
+
+
+def _begins(row: Grant) -> tuple[int, str]:
+    return to_epoch_us(row.not_before) if row.not_before is not None else 0, row.id
 
 
 def _stopping(course: Blueprint, broker: Broker) -> None:
@@ -110,6 +144,21 @@ def _stopping(course: Blueprint, broker: Broker) -> None:
         with broker.begin(me.actor, lock=[(Grant, grant_id)]) as tx:
             found = veto.give(tx, broker, me, grant_id)
         return settle(found)
+
+    @course.get("/api/vetoes")
+    @documented(
+        "grants",
+        "List access that waits and that this person may stop, the nearest start first.",
+        query=schemas.PageQuery,
+        answers=list[answers.Grant],
+        paged=True,
+    )
+    def stoppable() -> Response:
+        part = window(schemas.query(schemas.PageQuery), int, str)
+        me = current()
+        with broker.read() as view:
+            found = part_of(veto.waiting(view, broker, me), part, _begins)
+        return page(found, part, _begins, grant_json)
 
     @course.post("/grants/<grant_id>/veto")
     def veto_form(grant_id: str) -> BaseResponse:

@@ -10,6 +10,7 @@ from flask import Flask, g
 
 from jitaccess.broker.context import Broker
 from jitaccess.errors import JitError
+from jitaccess.identity import people
 from jitaccess.language import money_text
 from jitaccess.policy.evaluate import EntitlementFacts, PolicySet
 from jitaccess.proof.canonical import JsonValue
@@ -33,7 +34,14 @@ def install(app: Flask, broker: Broker) -> None:
     app.add_template_global(lambda key: _institution(_policy(broker), key), "institution_name")
     app.add_template_global(money, "money")
     app.add_template_global(figure_name, "figure_name")
-    app.add_template_global(lambda name, text, right: _meaning(_policy(broker), name, text, right), "term_meaning")
+    app.add_template_global(lambda key: _groups(broker).get(key, key), "group_name")
+
+    def term_meaning(name: str, text: str, right: EntitlementFacts | None) -> str:
+        if name.rpartition(".")[2] in OF_GROUPS:
+            return _groups_meaning(_groups(broker), name, text)
+        return _meaning(_policy(broker), name, text, right)
+
+    app.add_template_global(term_meaning, "term_meaning")
 
 
 def _written(value: object) -> object:
@@ -49,6 +57,17 @@ def _policy(broker: Broker) -> PolicySet | None:
         except JitError:
             g.policy_shown = None
     return cast("PolicySet | None", g.policy_shown)
+
+
+def _groups(broker: Broker) -> Mapping[str, str]:
+    """Return group id -> name, read once a request; nothing where it cannot be read: then ids are shown."""
+    if "groups_shown" not in g:
+        try:
+            with broker.read() as view:
+                g.groups_shown = people.group_names(view)
+        except JitError:
+            g.groups_shown = {}
+    return cast("Mapping[str, str]", g.groups_shown)
 
 
 def _right(policy: PolicySet | None, target: str, entitlement: str) -> EntitlementFacts | None:
@@ -72,6 +91,17 @@ def figure_name(name: str, right: EntitlementFacts | None) -> str:
     """Return what a figure that is read back is called: an input's label, or the words for the right itself."""
     term = right.asks.get(name) if right is not None else None
     return str(here(term.label)) if term is not None else say_meaning("read_back.figure", name) or name
+
+
+OF_GROUPS = frozenset({"groups", "group", "veto", "filed", "granted", "ended", "held"})
+"""Terms that list groups, some of them beside words of the policy's own."""
+
+
+def _groups_meaning(groups: Mapping[str, str], name: str, text: str) -> str:
+    """Return how the groups of a signed term are called; nothing where that is what is signed already."""
+    keys = text.split(", ")
+    said = [say_meaning(name, key) or display.visible(groups.get(key, key)) for key in keys]
+    return "" if said == keys else ", ".join(said)
 
 
 def _meaning(policy: PolicySet | None, name: str, text: str, right: EntitlementFacts | None) -> str:

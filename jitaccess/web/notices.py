@@ -17,10 +17,9 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people, preferences
 from jitaccess.told import told
 from jitaccess.web.doors import current
+from jitaccess.web.speech import ZONE_WORDS
 
-ZONES = (
-    "Europe/Belgrade", "Europe/London", "Europe/Istanbul", "America/New_York", "UTC",
-)  # fmt: skip
+ZONES = tuple(ZONE_WORDS)
 """Offered in the list; any zone of the machine can be typed."""
 
 

@@ -24,13 +24,20 @@ from jitaccess.language import (
     named,
     negotiate,
     number_text,
+    offsets,
 )
 from jitaccess.settings import Language as LanguageSettings
 from jitaccess.told import retold, told
 from jitaccess.web import display
 
-ZONE_WORDS: Mapping[str, str] = {"Europe/Belgrade": told("Kosovo time: UTC+1, in summer UTC+2")}
-"""What people call a zone; settings keep the IANA name. There is no zone Europe/Pristina."""
+ZONE_WORDS: Mapping[str, str] = {
+    "Europe/Belgrade": told("Kosovo time"),
+    "Europe/London": told("British time"),
+    "Europe/Istanbul": told("Turkish time"),
+    "America/New_York": told("New York time"),
+    "UTC": told("world time"),
+}
+"""What people call the zones that are offered; settings keep the IANA name. There is no zone Europe/Pristina."""
 LANGUAGE_COOKIE = "__Host-jit-language"
 
 
@@ -56,6 +63,15 @@ def zone_now() -> str:
         return "UTC"
     chosen = cast(Preferences, g.get("preferences", NOTHING_CHOSEN))
     return chosen.zone or cast(str, g.get("default_zone", DEFAULT_ZONE))
+
+
+def zone_words(zone: str) -> str:
+    """Return what a zone is called, with its distances from UTC, in the language of this request."""
+    name = ZONE_WORDS.get(zone) or zone.rpartition("/")[2].replace("_", " ")
+    usual, summer = offsets(zone)
+    if usual == summer:
+        return say(told("%(name)s: %(offset)s", name=name, offset=usual))
+    return say(told("%(name)s: %(offset)s, in summer %(summer)s", name=name, offset=usual, summer=summer))
 
 
 def say(sentence: str) -> str:
@@ -86,6 +102,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
     app.add_template_filter(say, "say")
     app.add_template_filter(lambda code: say(word(code)), "word")
     app.add_template_filter(lambda name: _term(name, language_now()), "term")
+    app.add_template_filter(zone_words, "zone")
     app.add_template_filter(_time, "time")
     app.add_template_filter(_minute, "minute")
     app.add_template_filter(lambda number: number_text(number, language_now()), "number")
@@ -100,7 +117,7 @@ def install(app: Flask, settings: LanguageSettings) -> None:
             "language": language_now(),
             "language_next": here,
             "zone": zone,
-            "zone_words": say(ZONE_WORDS.get(zone, zone)),
+            "zone_words": zone_words(zone),
         }
 
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 from flask import Flask
 from flask_babel import gettext, lazy_gettext, ngettext
 
+from jitaccess.broker.clients import AuthMethod
 from jitaccess.broker.compare import What
 from jitaccess.broker.endings import Why
 from jitaccess.broker.grants import signed_s
@@ -231,6 +232,22 @@ DIFFERENCES: Mapping[Difference, str] = {
 }
 
 
+TARGET_KINDS: Mapping[str, str] = {
+    "postgresql": "PostgreSQL",
+    "mariadb": "MariaDB",
+    "ssh_ca": lazy_gettext("SSH with certificates"),
+    "ldap": lazy_gettext("Membership in a directory (LDAP)"),
+    "webhook": lazy_gettext("The owner's own provisioner (webhook)"),
+    "token": lazy_gettext("Sign-in with a token"),
+    "fake": lazy_gettext("For trying out"),
+}
+"""The kinds of target that come with the program; others are shown by their key."""
+PROOFS: Mapping[str, str] = {
+    AuthMethod.CLIENT_SECRET_BASIC.value: lazy_gettext("a secret"),
+    AuthMethod.PRIVATE_KEY_JWT.value: lazy_gettext("a key of its own"),
+    AuthMethod.FORWARD_AUTH.value: lazy_gettext("nothing: it is behind a proxy that asks"),
+}
+"""How an application proves to be itself."""
 ACCOUNTS: Mapping[What, str] = {
     What.NEW: lazy_gettext("An account that the broker did not make, and nothing explains it."),
     What.RESURRECTED: lazy_gettext("An account that was gone is there again."),
@@ -281,6 +298,16 @@ def acted(code: str | None) -> str:
     return str(ACTS.get(code or "", code or ""))
 
 
+def target_kind(key: str) -> str:
+    """Return how a kind of target is called."""
+    return str(TARGET_KINDS.get(key, key))
+
+
+def proof(method: str) -> str:
+    """Return how an application proves to be itself."""
+    return str(PROOFS.get(method, method))
+
+
 def held(code: str) -> str:
     """Return what kind of thing a hold is on."""
     return str(HOLDS.get(code, code))
@@ -310,6 +337,8 @@ def install(app: Flask) -> None:
     app.add_template_filter(verdict, "verdict")
     app.add_template_filter(signed_s, "signed_s")
     app.add_template_filter(held, "held")
+    app.add_template_filter(target_kind, "target_kind")
+    app.add_template_filter(proof, "proof")
     app.add_template_filter(account, "account")
     app.add_template_filter(finding, "finding")
     app.add_template_filter(acted, "acted")

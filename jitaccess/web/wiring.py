@@ -27,6 +27,7 @@ from jitaccess.web import (
     oversight,
     pages,
     passkey_care,
+    proposals,
     replacing,
     requester,
     speech,
@@ -44,6 +45,7 @@ def register(app: Flask, broker: Broker) -> None:
     transfer.install(app)
     telling.install(app)
     mending.install(app)
+    proposals.install(app)
     ceremony_words.install(app)
     joining.install(app)
     doors.install(app, broker)

@@ -120,7 +120,7 @@ def test_stuck_ones_come_first_also_from_page_to_page(world: World) -> None:
 
 
 @pytest.mark.covers("R51", "R71")
-def test_trying_now_looks_at_the_next_sweep_and_is_an_event(world: World) -> None:
+def test_trying_now_wakes_who_ends_things_and_is_an_event(world: World) -> None:
     fake = FakeConnector()
     key = stubborn(world, fake, STUCK_AFTER)
     assert lease(world, key).state == LeaseState.STUCK
@@ -128,8 +128,10 @@ def test_trying_now_looks_at_the_next_sweep_and_is_an_event(world: World) -> Non
     world.sweep()
     assert lease(world, key).state == LeaseState.STUCK, "its turn has not come"
     agim = world.current("agim")
+    world.broker.ending.clear()
     with world.broker.begin(agim.actor, lock=[(Lease, key)]) as tx:
         try_now(tx, key)
+    assert world.broker.ending.is_set(), "it is taken up at once"
     with world.broker.read() as view:
         (found,) = endings(view, world.broker)
         assert (found.next_at, found.lease.attempts) == (None, STUCK_AFTER)

@@ -4,6 +4,8 @@ import re
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from jitaccess.language import DEFAULT_ZONE
 from jitaccess.web.display import time_text
 from tests.support.policy_swap import Rules, swap
@@ -95,6 +97,46 @@ def test_the_owner_sees_what_waits_stops_it_with_one_tap_and_signs_afterwards(si
     assert site.ceremony("drita", f"/api/grants/{filed.grant.id}/veto").status_code == 200
     assert "Sign the veto" not in site.get(page).get_data(as_text=True)
     assert site.post(f"/api/grants/{filed.grant.id}/veto").status_code == 410
+
+
+@pytest.mark.covers("R71")
+def test_a_veto_is_found_given_and_signed_through_the_api_with_the_factors_of_the_page(site: Site) -> None:
+    swap(site.world, delayed)
+    filed = site.world.filed()
+    assert filed.grant is not None
+    key = filed.grant.id
+    assert [one["id"] for one in site.as_("drita").get("/api/vetoes").json] == [key]
+    before = site.get(f"/api/witness/grants/{key}").json
+    assert (before["grant"]["id"], before["request"]["reason"]) == (key, "quarterly payments")
+    assert (before["stoppable"], before["unsigned"], before["vetoes"]) == (True, False, [])
+    stopped = site.post(f"/api/grants/{key}/veto")
+    assert (stopped.status_code, stopped.json["cause"]) == (200, "vetoed")
+    assert site.get("/api/vetoes").json == []
+    seen = site.get(f"/api/witness/requests/{filed.request.id}").json
+    assert (seen["stoppable"], seen["unsigned"], seen["vetoes"][0]["signed"]) == (False, True, False)
+    begun = site.post(f"/api/grants/{key}/veto/begin").json
+    answer = site.world.passkey("arta").get(begun["options"])
+    wrong = {"challenge_id": begun["challenge_id"], "response": answer}
+    assert site.post(f"/api/grants/{key}/veto/complete", wrong).status_code in {400, 401, 403}, "another's passkey"
+    assert site.ceremony("drita", f"/api/grants/{key}/veto").status_code == 200
+    signed = site.get(f"/api/witness/grants/{key}").json
+    assert (signed["unsigned"], signed["vetoes"][0]["signed"]) == (False, True)
+
+
+def test_the_api_tells_nothing_to_whom_nothing_is_told(site: Site) -> None:
+    swap(site.world, delayed)
+    filed = site.world.filed()
+    assert filed.grant is not None
+    for key in ("drita", "blerim", "jelena"):
+        assert site.as_(key).get(f"/api/witness/grants/{filed.grant.id}").status_code == 200, key
+    own = site.world.filed(key="blerim")
+    assert own.grant is not None
+    for path in (f"grants/{own.grant.id}", f"requests/{own.request.id}", "grants/x", "requests/x"):
+        assert site.as_("arta").get(f"/api/witness/{path}").status_code == 404, path
+    for key in ("arta", "blerim"):
+        assert site.as_(key).get("/api/vetoes").json == [], key
+    assert site.post(f"/api/grants/{filed.grant.id}/veto").status_code == 404
+    assert site.out().get("/api/vetoes").status_code == 401
 
 
 def test_a_witness_looks_and_cannot_stop_it(site: Site) -> None:

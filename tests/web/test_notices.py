@@ -1,11 +1,14 @@
 """Does a person choose how to be told, and do administrators see who was not?"""
 
 import pytest
+from bs4 import BeautifulSoup
 from sqlalchemy import select
 
 from jitaccess.broker import notify
 from jitaccess.identity import preferences
+from jitaccess.language import Language
 from jitaccess.store.tables import Outbox
+from jitaccess.web.speech import LANGUAGE_COOKIE, ZONE_WORDS
 from tests.web.conftest import Site
 
 FIELDS = {"zone": "Europe/London", "digest": "day", "digest_at": "07:30", "quiet_from": "22:00", "quiet_to": "06:15"}
@@ -55,3 +58,30 @@ def test_the_requester_sees_how_many_were_told(site: Site) -> None:
     assert "Told: 1 of 1" in site.get(page).text
     with site.world.broker.read() as view:
         assert all(row.channel == "mail" for row in view.all(select(Outbox)))
+
+
+@pytest.mark.parametrize(
+    ("zone", "words"),
+    [
+        ("Europe/Belgrade", "Kosovo time: UTC+1, in summer UTC+2"),
+        ("Europe/London", "British time: UTC, in summer UTC+1"),
+        ("America/New_York", "New York time: UTC-5, in summer UTC-4"),
+        ("UTC", "world time: UTC"),
+        ("Asia/Kolkata", "Kolkata: UTC+5:30"),
+        ("Australia/Lord_Howe", "Lord Howe: UTC+10:30, in summer UTC+11"),
+    ],
+)
+def test_pages_say_in_plain_words_in_which_zone_times_are_shown(site: Site, zone: str, words: str) -> None:
+    site.as_("agim").form("/settings", **(FIELDS | {"zone": zone}))
+    assert f"Times are shown in: {words}" in site.get("/settings").text
+    assert f"Times are shown in: {words}" in site.get("/notices").text
+
+
+@pytest.mark.parametrize("language", Language)
+def test_every_zone_that_is_offered_has_a_name_in_every_language(site: Site, language: Language) -> None:
+    site.client.set_cookie(LANGUAGE_COOKIE, language.short, domain="localhost", secure=True)
+    html = BeautifulSoup(site.as_("arta").get("/settings").text, "html.parser")
+    shown = {option["value"]: option["label"] for option in html.select("#zones option")}
+    assert set(shown) == set(ZONE_WORDS)
+    assert all(": UTC" in str(words) and "/" not in str(words) for words in shown.values())
+    assert len(set(shown.values())) == len(shown)
