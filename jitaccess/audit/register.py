@@ -1,10 +1,10 @@
 """Are the people, groups, holds and policies in the database those that the log wrote, and is the log itself whole? Freshness.
 
 A seal proves "once valid". Each leaf lists (table, key, version, digest) of the rows it wrote, so the newest version of every row of the
-small tables follows from the log alone: one that is older, other, gone or unknown to the log is blocked and alarmed. The log is
-followed entry by entry and must give the tree of its own head: entries that are gone, changed or slipped in are found, and while it is
-not whole nothing is granted. The index of row versions, by which a restored row of any table is refused at its use, is compared
-with it and mended (ADR 40). Runs at start and every minute, and reads only what is new since the last run.
+small tables follows from the log alone: one that is older, other, gone, unknown to the log or without its seal is blocked and alarmed.
+The log is followed entry by entry and must give the tree of its own head: entries that are gone, changed or slipped in are found, and
+while it is not whole nothing is granted. The index of row versions, by which a restored row of any table is refused at its use, is
+compared with it and mended (ADR 40). Runs at start and every minute, and reads only what is new of the log since the last run.
 """
 
 import json
@@ -67,6 +67,7 @@ class RegisterCheck:
                 found |= differing
                 if not self._indexed(view, fresh, pending):
                     found[RowVersion.__tablename__, "index"] = "differs_from_the_log"
+                self.db.compared_at = view.now
         if blocked != self.db.blocked:
             self.db.blocked = blocked
             self.db.made.clear()  # what was made of the register before may rest on a row that is now blocked
@@ -204,7 +205,8 @@ class RegisterCheck:
                     continue  # written after what was read: its own transaction checked it
                 left.discard((name, key))
                 known = self._newest.get((name, key))
-                version = cast(Sealed, row).version
+                sealed = cast(Sealed, row)
+                version = sealed.version
                 values = {column: getattr(row, column) for column in columns}
                 digest = row_digest(name, key, version, sealed_content(columns, sealed_model.LATER, values))
                 if known is None:
@@ -213,6 +215,8 @@ class RegisterCheck:
                     found[name, key] = "older_than_the_log"
                 elif (version, digest) != known:
                     found[name, key] = "differs_from_the_log"
+                elif not self.db.seals.holds(sealed.seal, name, key, version, sealed.event_id, digest):
+                    found[name, key] = "seal_does_not_hold"
         for pair in left:
             found[pair] = "gone"
         return found

@@ -235,22 +235,34 @@ class MonthOfRights:
 
 def months_of_rights(view: View, broker: Broker, *, count: int = 6) -> list[MonthOfRights]:
     """Return the last months, oldest first; what could be asked for is counted under the rules of now."""
-    policies = broker.policies.active_or_none(view)
     edges = _month_edges(view.now, count)
-    members = view.cached(f"members-by-month/{edges[-1]:%Y-%m}/{count}", lambda found: _members_at(found, edges[1:]))
+    # Counted once a version of register and policy: neither tells of an act, and nobody gets anything by it.
+    counts = view.cached(
+        f"rights-by-month/{edges[-1]:%Y-%m}/{count}",
+        lambda found: _rights_at(broker.policies.active_or_none(found), _members_at(found, edges[1:])),
+    )
     opened = _open_seconds(view, edges)
+    found = []
+    for number, month in enumerate(edges[:-1]):
+        could, standing = counts[number]
+        until = min(edges[number + 1], view.now)
+        found.append(MonthOfRights(month, could, opened[number] / max((until - month).total_seconds(), 1.0), standing))
+    return found
+
+
+def _rights_at(policies: PolicySet | None, members: Sequence[Mapping[str, frozenset[str]]]) -> list[tuple[int, int]]:
+    """Return, for each month, how many rights people could ask for, and how many memberships gave power without asking."""
     rules: dict[tuple[str, str], set[str]] = {}
     for rule in policies.rules.values() if policies is not None else ():
         for entitlement in rule.entitlements:
             rules.setdefault((rule.target, entitlement), set()).update(rule.groups)
-    found = []
-    for number, month in enumerate(edges[:-1]):
-        groups_of = members[number]
-        could = sum(not groups.isdisjoint(wanted) for wanted in rules.values() for groups in groups_of.values())
-        standing = sum(len(groups & set(RESERVED)) for groups in groups_of.values())
-        until = min(edges[number + 1], view.now)
-        found.append(MonthOfRights(month, could, opened[number] / max((until - month).total_seconds(), 1.0), standing))
-    return found
+    return [
+        (
+            sum(not groups.isdisjoint(wanted) for wanted in rules.values() for groups in groups_of.values()),
+            sum(len(groups & set(RESERVED)) for groups in groups_of.values()),
+        )
+        for groups_of in members
+    ]
 
 
 def _month_edges(now: datetime, count: int) -> list[datetime]:

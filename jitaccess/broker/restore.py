@@ -5,7 +5,9 @@ when its digest is the one that the log last knew: a record comes back exactly a
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 
 from sqlalchemy import LargeBinary, Text, select
@@ -24,6 +26,9 @@ RESTORABLE: Mapping[str, type[Base]] = {
 }
 """Records that are restored by signatures. A policy set is proposed anew, a client registered anew, a key rotated."""
 
+STALE = timedelta(minutes=3)
+"""A check every minute that is older than this is not running."""
+
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
@@ -39,19 +44,56 @@ class Damaged:
 
 
 def damaged(view: View) -> list[Damaged]:
-    """Return the damaged records: what the last check found, and what does not carry its seal now."""
-    known = staff(view)
-    names = {key: person.name for key, person in known.register.persons.items()}
-    found: dict[tuple[str, str], Damaged] = {}
-    for table, model in RESTORABLE.items():
+    """Return the damaged records by a look at every record: what the last check found, and what does not carry its seal now."""
+    found: list[Damaged] = []
+    for model in RESTORABLE.values():
         rows = {_key_of(row): row for row in view.unchecked_all(select(model))}
         broken = {key for key, row in rows.items() if not view.intact(row)} | view.blocked(model)
-        for key in sorted(broken):
-            row = rows.get(key)
-            fields = () if row is None else tuple((name, str(getattr(row, name) or "")) for name in _texts(model))
-            about = next((names[part] for part in (key, *_persons(row), *key.split("/")) if part in names), "")
-            found[table, key] = Damaged(table, key, row is None, about, fields)
-    return list(found.values())
+        found += _told(view, model, rows, broken)
+    return found
+
+
+def noted(view: View) -> list[Damaged]:
+    """Return the damaged records without looking at all: what the last check found, and what did not hold at its use since.
+
+    A record that was changed after that check and not used yet is not among them; every use asks the seal. Where the last check is
+    older than `STALE`, or there was none, every record is looked at.
+    """
+    compared_at = view.compared_at()
+    if compared_at is None or view.now - compared_at > STALE:
+        return damaged(view)
+    found: list[Damaged] = []
+    for model in RESTORABLE.values():
+        keys = view.doubted(model)
+        rows = {key: row for key in keys if (row := view.unchecked_get(model, key)) is not None}
+        broken = {key for key, row in rows.items() if not view.intact(row)} | view.blocked(model)
+        found += _told(view, model, rows, broken)
+    return found
+
+
+def one(view: View, table: str, key: str) -> Damaged | None:
+    """Return one record that is damaged now; None where it is intact, or of another kind."""
+    model = RESTORABLE.get(table)
+    if model is None:
+        return None
+    row = view.unchecked_get(model, key)
+    rows = {} if row is None else {key: row}
+    if key not in view.blocked(model) and (row is None or view.intact(row)):
+        return None
+    return _told(view, model, rows, {key})[0]
+
+
+def _told(view: View, model: type[Base], rows: Mapping[str, Base], broken: AbstractSet[str]) -> list[Damaged]:
+    if not broken:
+        return []
+    names = {key: person.name for key, person in staff(view).register.persons.items()}
+    found: list[Damaged] = []
+    for key in sorted(broken):
+        row = rows.get(key)
+        fields = () if row is None else tuple((name, str(getattr(row, name) or "")) for name in _texts(model))
+        about = next((names[part] for part in (key, *_persons(row), *key.split("/")) if part in names), "")
+        found.append(Damaged(model.__tablename__, key, row is None, about, fields))
+    return found
 
 
 def _key_of(row: Base) -> str:

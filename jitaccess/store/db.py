@@ -388,6 +388,15 @@ class View:
         name = _shape(model).name
         return frozenset(key for table, key in self._database.blocked if table == name)
 
+    def doubted(self, model: type[Base]) -> frozenset[str]:
+        """Return the keys of rows of a class that the last check found, or that did not hold when this process used them since."""
+        name = _shape(model).name
+        return frozenset(key for table, key in self._database.blocked | self._database.alarmed if table == name)
+
+    def compared_at(self) -> datetime | None:
+        """Return when every register row was last compared with the log and its seal, in this process; None for never."""
+        return self._database.compared_at
+
     def newest_version(self, model: type[Base], key: str) -> int:
         """Return the newest version after the first that the log names of a row, there or gone; 0 for none."""
         wanted = select(func.max(RowVersion.version)).where(
@@ -876,6 +885,8 @@ class Database:
         self.seals = seals
         self.blocked: set[tuple[str, str]] = set()
         """(table, key) of register rows that contradict the log; kept by `audit.register`."""
+        self.compared_at: datetime | None = None
+        """When every register row was last compared with the log and its seal; kept by `audit.register`."""
         self.newest: Mapping[tuple[str, str], tuple[int, str]] = {}
         """(table, key) -> (version, digest) of the small tables by what was last checked of the log; kept by `audit.register`."""
         self.log_whole = True

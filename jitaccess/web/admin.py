@@ -68,7 +68,9 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
     def overview() -> str:
         administrator(broker)
         with broker.read() as view:
-            records = restore.damaged(view)
+            every = request.args.get("records") == "now"
+            records = restore.damaged(view) if every else restore.noted(view)
+            compared_at = None if every else view.compared_at()
             found = health.findings(view, broker, records)
             names = _names(view)
             paper = recovery.keys_left(view)
@@ -80,6 +82,7 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
             names=names,
             paper=paper,
             damaged=records,
+            compared_at=compared_at,
         )
 
     @pages.get("/admin/record")
@@ -88,7 +91,7 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
         administrator(broker)
         table, key = request.args.get("table", ""), request.args.get("key", "")
         with broker.read() as view:
-            found = next((one for one in restore.damaged(view) if (one.table, one.key) == (table, key)), None)
+            found = restore.one(view, table[:64], key[:160])
             if found is None:
                 raise JitError(Kind.NOT_FOUND, "There is no such record.")
             now = dict(found.fields)

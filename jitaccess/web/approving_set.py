@@ -169,6 +169,11 @@ def _page(
     few: bool = False,
 ) -> str:
     policies = broker.policies.active_or_none(view)
+    # Requests for the same right carry the same terms: each kind of them is put into words once.
+    drawn: dict[tuple[object, ...], int] = {}
+    for card in cards:
+        right = (card["row"].target, card["row"].entitlement)
+        card["drawn"] = drawn.setdefault((*right, tuple(card["terms"])), len(drawn))
     shown: dict[str, Any] | None = None
     if begun is not None:
         ceremony = begun.ceremony
@@ -181,6 +186,7 @@ def _page(
     return render_template(
         "approval_set.html",
         cards=cards,
+        terms=list(drawn),
         begun=shown,
         left=left,
         kept=kept,

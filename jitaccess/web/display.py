@@ -35,6 +35,8 @@ def parse_duration_text(text: str) -> int:
 
 def visible(text: str) -> str:
     """Return text with every character that does not print shown as its code point; line breaks stay."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() or letter == "\n" else f"[U+{ord(letter):04X}]" for letter in text)
 
 

@@ -14,14 +14,14 @@ from jitaccess.identity import people
 from jitaccess.language import money_text
 from jitaccess.policy.evaluate import EntitlementFacts, PolicySet
 from jitaccess.proof.canonical import JsonValue
-from jitaccess.told import called_in
+from jitaccess.told import Called, called_in
 from jitaccess.web import display
 from jitaccess.web.speech import language_now, say_meaning
 
 
 def here(name: object) -> object:
     """Return a name in the language of this request; anything else as it is."""
-    return called_in(name, language_now().short) if isinstance(name, str) else name
+    return called_in(name, language_now().short) if isinstance(name, Called) else name
 
 
 def install(app: Flask, broker: Broker) -> None:

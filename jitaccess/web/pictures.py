@@ -67,7 +67,8 @@ def element(name: str, *inside: Markup, **attributes: str | Number) -> Markup:
     """Return one SVG element; `_` in a name stands for `-`, a trailing `_` is dropped (`class_`)."""
     given = "".join([f' {_attribute(key)}="{_value(value)}"' for key, value in attributes.items()])
     # Put together as plain text, because a page draws thousands: the names are ours, every value and part is escaped here.
-    return Markup(f"<{name}{given}>{''.join([escape(part) for part in inside])}</{name}>")  # noqa: S704
+    parts = "".join([part if type(part) is Markup else escape(part) for part in inside])
+    return Markup(f"<{name}{given}>{parts}</{name}>")  # noqa: S704
 
 
 @cache

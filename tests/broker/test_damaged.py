@@ -1,5 +1,7 @@
 """A record that was changed outside the broker stops whom it is about and nobody else, and comes back only as the log knew it."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select
 
@@ -176,3 +178,54 @@ def test_a_policy_set_made_active_by_hand_and_a_broken_change_stop_nobody(world:
         assert world.broker.policies.active(view).digest == active
         assert pending(view) == []
     assert world.filed().grant is not None
+
+
+@pytest.mark.covers("R67")
+def test_the_overview_rests_on_the_last_comparison_and_says_so(world: World) -> None:
+    check = looked(world)
+    jelena = world.person("jelena")
+    with world.broker.read() as view:
+        assert view.compared_at() == view.now
+        assert restore.noted(view) == []
+    world.sql("UPDATE passkey SET name = 'x' WHERE person_id = :id", id=jelena)
+    with world.broker.read() as view:
+        assert restore.noted(view) == [], "nobody compared or used it since"
+        assert len(restore.damaged(view)) == 1
+    world.advance(timedelta(minutes=1))
+    check.check()
+    with world.broker.read() as view:
+        assert restore.noted(view) == restore.damaged(view) != []
+
+
+@pytest.mark.covers("R67")
+def test_what_did_not_hold_at_its_use_is_told_before_the_next_comparison(world: World) -> None:
+    looked(world)
+    hit(world, "UPDATE person SET unit = 'x' WHERE id = :id", world.person("jelena"))
+    assert not able(world, "jelena")
+    with world.broker.read() as view:
+        (found,) = restore.noted(view)
+        assert (found.table, found.key, found.about) == ("person", world.person("jelena"), "Jelena Petrović")
+        assert restore.one(view, "person", found.key) == found
+        assert restore.one(view, "person", world.person("arta")) is None
+        assert restore.one(view, "event", "x") is None
+
+
+@pytest.mark.covers("R67")
+@pytest.mark.parametrize("since", [None, timedelta(minutes=4)])
+def test_a_comparison_that_is_not_made_never_passes_for_health(world: World, since: timedelta | None) -> None:
+    if since is not None:
+        looked(world)
+        world.advance(since)
+    world.sql("UPDATE passkey SET name = 'x' WHERE person_id = :id", id=world.person("jelena"))
+    with world.broker.read() as view:
+        assert [one.table for one in restore.noted(view)] == ["passkey"]
+
+
+@pytest.mark.covers("R67")
+def test_the_comparison_finds_a_seal_that_does_not_hold_under_content_that_does(world: World) -> None:
+    check = looked(world)
+    jelena = world.person("jelena")
+    world.sql("UPDATE person SET seal = 'forged.x' WHERE id = :id", id=jelena)
+    assert check.check() == (("person", jelena),)
+    with world.broker.read() as view:
+        assert [one.key for one in restore.noted(view)] == [jelena]

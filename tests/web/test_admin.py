@@ -209,3 +209,17 @@ def test_a_changed_record_is_shown_and_only_what_the_log_knew_can_be_signed(site
     assert site.get("/admin/record?table=person&key=nobody").status_code == 404
     assert "cellar" in text(site, f"/people/{jelena}")
     assert site.as_("arta").get("/admin/record?table=person&key=x").status_code == 403
+
+
+@pytest.mark.covers("R67")
+def test_the_overview_says_when_records_were_compared_and_looks_at_all_when_asked(site: Site) -> None:
+    world = site.world
+    assert "Every record was looked at just now." in text(site.as_("agim"), "/admin"), "nothing compared them before"
+    RegisterCheck(world.broker.db).check()
+    world.sql("UPDATE passkey SET name = 'cellar' WHERE person_id = :id", id=world.person("jelena"))
+    page = text(site, "/admin")
+    assert "Every record was last compared with the log at" in page
+    assert "Records changed outside the broker" not in page
+    every = text(site, "/admin?records=now")
+    assert "Records changed outside the broker" in every
+    assert "Every record was looked at just now." in every
