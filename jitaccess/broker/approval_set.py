@@ -6,6 +6,7 @@ for one signed by itself, all before any is counted: a set is taken whole or not
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 from jitaccess.broker import pace, reading
@@ -189,7 +190,7 @@ def complete_set(
 
     1 the signature, over the set's stored bytes · 2 the single statements are the listed ones · 3 the right to sign each, derived
     anew, and each is what its row says now · 4 the set stored, then each stored and counted · 5 what was counted before stands in
-    the way of none of the others: raises CONFLICT, and nothing happened.
+    the way of none of the others: raises CONFLICT, nothing is counted, and that is recorded; the signed set is spent like any other.
     """
     verified = complete_assertion(
         tx, broker.site, current, purpose=Purpose.APPROVAL_SET.value, challenge_id=challenge_id, response=response
@@ -215,11 +216,11 @@ def complete_set(
     done: list[Approved] = []
     for request, data, single in checked:
         if any(one.grant is not None for one in done) and redecide(tx, broker, request) is not None:  # 5
-            raise JitError(
-                Kind.CONFLICT,
-                "Two of these requests stand in each other's way. Sign them one by one.",
-                code="sign_alone",
+            apart = Refused(
+                Kind.CONFLICT, "sign_alone", "Two of these requests stand in each other's way. Sign them one by one."
             )
+            tx.if_undone(partial(_refused, current=current, refused=apart, request=request))
+            raise JitError(apart.kind, apart.message, code=apart.code)
         signing = Signing(verified.passkey, data, single, assertion, signed.id)
         done.append(count_in(tx, broker, current, request, signing))
     return done

@@ -32,6 +32,8 @@ _APART = or_(
     ~select(_BASE.id).where(_BASE.id == Grant.extends, one_of(_BASE.state, LIVE)).exists(),
 )
 """Nothing that only continues a live one; made once, because every page that offers anything asks."""
+BEGINS = Grant.extends.is_(None)
+"""Where a chain begins: however often it was continued, somebody had this access once."""
 
 
 def closes(grant: Grant) -> datetime | None:
@@ -58,7 +60,10 @@ def extending(chain: Sequence[Grant]) -> Extending:
 
 
 def own_access(chain: Sequence[Grant]) -> ColumnElement[bool]:
-    """Return which grants count as accesses of their own: not the chain at hand, and nothing that only continues a live one."""
+    """Return which grants count as accesses of their own now: not the chain at hand, and nothing that only continues a live one.
+
+    What is counted over a time is `BEGINS` beside it: a chain counts once, from where it began, also when its first links have ended.
+    """
     return and_(_APART, Grant.id.not_in([grant.id for grant in chain])) if chain else _APART
 
 
@@ -102,7 +107,12 @@ def _base_refused(view: View, person_id: str, grant: Grant | None) -> Refused | 
 
 
 def changed_base(view: View, person_id: str, ask: Ask) -> Refused | None:
-    """Say why a signed extension cannot be filed now, or None: what it continues is as it was when it was shown."""
+    """Say why a signed extension cannot be filed now, or None: what it continues is as it was when it was shown.
+
+    What it continues is locked: an end at the same moment comes before, and is seen here, or after, and finds what follows.
+    """
+    if ask.extends is not None:
+        view.rows(select(Grant.id).where(Grant.id == ask.extends).with_for_update())
     now = prepare(view, person_id, ask)
     if isinstance(now, Refused) or now == ask:
         return now if isinstance(now, Refused) else None

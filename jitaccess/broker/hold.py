@@ -169,9 +169,9 @@ def end_everything(
             return _end_work_of(tx, Passkey.id == subject_id, cause, by, sessions=sessions)
         case HoldKind.TARGET:
             requests = _end_requests(tx, _pending(tx, target=subject_id), by)
-            return Ended(0, requests, _end_grants(tx, live_grants(tx, target=subject_id), cause, by))
+            return Ended(0, requests, end_grants(tx, live_grants(tx, target=subject_id), cause, by=by))
         case HoldKind.GRANT:
-            return Ended(0, 0, _end_grants(tx, live_grants(tx, id=subject_id), cause, by))
+            return Ended(0, 0, end_grants(tx, live_grants(tx, id=subject_id), cause, by=by))
         case HoldKind.INSTITUTION:
             each = [_end_person(tx, person, by, cause) for person in sorted(register(tx).of_institution(subject_id))]
             return Ended(sum(e.sessions for e in each), sum(e.requests for e in each), sum(e.grants for e in each))
@@ -201,21 +201,14 @@ def _end_work_of(tx: Tx, which: ColumnElement[bool], cause: EndCause, by: str, *
     live = tx.unchecked_all(
         select(Grant).where(Grant.state.in_(LIVE_GRANTS), or_(Grant.request_id.in_(filed), Grant.id.in_(opened)))
     )
-    return Ended(sessions, _end_requests(tx, waiting, by), _end_grants(tx, live, cause, by))
+    return Ended(sessions, _end_requests(tx, waiting, by), end_grants(tx, live, cause, by=by))
 
 
 def _end_person(tx: Tx, person_id: str, by: str, cause: EndCause) -> Ended:
     sessions = end_all(tx, person_id=person_id, cause=cause.value)
     deputies.end_all_of(tx, person_id, by=by)
     requests = _end_requests(tx, _pending(tx, person_id=person_id), by)
-    return Ended(sessions, requests, _end_grants(tx, live_grants(tx, person_id=person_id), cause, by))
-
-
-def _end_grants(tx: Tx, grants: Sequence[Grant], cause: EndCause, by: str) -> int:
-    ended = end_grants(tx, grants, cause, by=by)
-    for grant in grants:
-        tell(tx, "grant_ended", grant.person_id, grant.id)
-    return ended
+    return Ended(sessions, requests, end_grants(tx, live_grants(tx, person_id=person_id), cause, by=by))
 
 
 def _pending(view: View, **where: str) -> list[AccessRequest]:
@@ -228,6 +221,7 @@ def _pending(view: View, **where: str) -> list[AccessRequest]:
 def _end_requests(tx: Tx, requests: Sequence[AccessRequest], by: str) -> int:
     for request in requests:
         advance(tx, request, RequestState.DENIED, body={"by": "hold", "placed_by": by}, decided_at=tx.now)
+        tell(tx, "request_decided", request.person_id, request.id)
     return len(requests)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 from jitaccess.broker import figures
 from jitaccess.broker.context import Broker
-from jitaccess.broker.extend import own_access
+from jitaccess.broker.extend import BEGINS, own_access
 from jitaccess.broker.grants import held
 from jitaccess.broker.holdings import holdings
 from jitaccess.broker.request import is_new
@@ -151,7 +151,7 @@ def _own(view: View, person_id: str, watched: Sequence[Conflict]) -> _Own:
             Grant.target,
             Grant.entitlement,
             func.count().filter(Grant.state.in_(LIVE)),
-            func.count().filter(Grant.created_at > day_ago),
+            func.count().filter(Grant.created_at > day_ago, BEGINS),
         )
         .where(Grant.person_id == person_id, own_access(()))
         .group_by(Grant.target, Grant.entitlement)

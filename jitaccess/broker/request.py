@@ -15,7 +15,16 @@ from sqlalchemy import bindparam, func, select
 from jitaccess.broker import asking
 from jitaccess.broker.ask import Ask as Ask
 from jitaccess.broker.context import Broker, advance, subject_of
-from jitaccess.broker.extend import answer_by, base_gone, chain_of, changed_base, extending, own_access, prepare
+from jitaccess.broker.extend import (
+    BEGINS,
+    answer_by,
+    base_gone,
+    chain_of,
+    changed_base,
+    extending,
+    own_access,
+    prepare,
+)
 from jitaccess.broker.grants import create_grant, held, latest_end, tell_witnesses
 from jitaccess.broker.holdings import holdings
 from jitaccess.clock import from_epoch_s, to_epoch_s
@@ -37,7 +46,7 @@ from jitaccess.proof.statements import NONCE_BYTES, FilingStatement, Purpose
 from jitaccess.store.db import Tx, View
 from jitaccess.store.find import Count, Find, one_of
 from jitaccess.store.ids import new_bytes
-from jitaccess.store.tables import AccessRequest, Grant, Person
+from jitaccess.store.tables import AccessRequest, Base, Grant, Person
 from jitaccess.told import told
 
 MAX_INPUTS = 20
@@ -50,10 +59,10 @@ _SAME = (
 )
 _ACTIVE_AND_TODAY = (
     func.count().filter(one_of(Grant.state, (GrantState.SCHEDULED.value, GrantState.ACTIVE.value))),
-    func.count().filter(Grant.created_at > bindparam("day_ago")),
+    func.count().filter(Grant.created_at > bindparam("day_ago"), BEGINS),
 )
 HAD = Count(select(*_ACTIVE_AND_TODAY).where(*_SAME, own_access(())))
-"""Accesses of one person to one entitlement: live now, and of the last day."""
+"""Accesses of one person to one entitlement: live now, and begun within the last day."""
 RECENT = Count(
     select(func.count()).where(
         AccessRequest.person_id == bindparam("person_id"), AccessRequest.created_at > bindparam("hour_ago")
@@ -266,7 +275,7 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
 def complete_filing(
     tx: Tx, broker: Broker, current: Current, *, challenge_id: str, response: Response
 ) -> Filed | Refused:
-    """File the signed request. Call it in a Tx that locks the person's row: limits are counted in it.
+    """File the signed request. Call it in a Tx that locks the rows of `lock_of`: limits are counted in it.
 
     1 the signature, over the stored bytes · 2 the bytes are this person's, in time · 3 the reason is the signed one · 4 rights, holds,
     policy and limits as they are now · 5 the request's row · 6 a grant, where nothing is left to discharge.
@@ -549,9 +558,10 @@ def of_person(view: View, person_id: str, *, limit: int = 50) -> list[AccessRequ
     )
 
 
-def lock_of(current: Current) -> list[tuple[type[Person], str]]:
-    """Return the row that `complete_filing` wants locked."""
-    return [(Person, current.person.id)]
+def lock_of(current: Current, *, extends: str | None = None) -> list[tuple[type[Base], str]]:
+    """Return the rows that `complete_filing` wants locked: the person's, and that of the grant which is continued."""
+    continued: list[tuple[type[Base], str]] = [(Grant, extends)] if extends is not None and len(extends) <= 64 else []
+    return [*continued, (Person, current.person.id)]
 
 
 def explanation(view: View, broker: Broker, current: Current, ask: Ask) -> Explanation:

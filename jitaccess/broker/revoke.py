@@ -35,20 +35,22 @@ def end_grant(tx: Tx, grant: Grant, cause: EndCause, *, by: str) -> None:
     announce_leases(tx, leases, cause.value)
     for lease in leases:
         _end_lease(tx, lease, cause)
-    tell(tx, "grant_ended", grant.person_id, grant.id)
     _after(tx, [grant], cause, by=by)
 
 
 def _after(tx: Tx, ended: Sequence[Grant], cause: EndCause, *, by: str) -> None:
-    """Tell the witnesses, and end what would have continued a grant that did not run out."""
+    """Tell whose it was and the witnesses, and end what would have continued a grant that did not run out."""
+    keys = [grant.id for grant in ended]
+    goes_on = _continued(tx, keys) if cause is EndCause.EXPIRED else frozenset[str]()
     for grant in ended:
+        if grant.id not in goes_on:
+            tell(tx, "grant_ended", grant.person_id, grant.id)
         kept = cast("dict[str, list[str]]", grant.course or {})
         told = {*kept.get("ended", ()), *(kept.get("held", ()) if cause is EndCause.HELD else ())}
         for person in sorted(told - {grant.person_id}):
             tell(tx, "witness_ended", person, grant.id)
     if cause is EndCause.EXPIRED:
         return
-    keys = [grant.id for grant in ended]
     waiting = tx.unchecked_all(
         select(AccessRequest)
         .where(AccessRequest.extends.in_(keys), AccessRequest.state == RequestState.PENDING.value)
@@ -56,11 +58,18 @@ def _after(tx: Tx, ended: Sequence[Grant], cause: EndCause, *, by: str) -> None:
     )
     for request in waiting:
         advance(tx, request, RequestState.DENIED, body={"by": "end"}, decided_at=tx.now)
+        tell(tx, "request_decided", request.person_id, request.id)
     following = tx.unchecked_all(
         select(Grant).where(Grant.extends.in_(keys), Grant.state.in_(LIVE_GRANTS)).with_for_update()
     )
     for grant in following:
         end_grant(tx, grant, cause, by=by)
+
+
+def _continued(view: View, keys: Sequence[str]) -> frozenset[str]:
+    """Return which of some grants go on in another: they closed as they were to, and nothing has ended for their people."""
+    found = select(Grant.extends).where(Grant.extends.in_(keys), Grant.state.in_(LIVE_GRANTS))
+    return frozenset(str(key) for key in view.rows(found).scalars())
 
 
 def _live_leases(view: View, grant_ids: Sequence[str]) -> list[Lease]:

@@ -1,23 +1,24 @@
 """What should an approver notice about a request before signing it? What is unusual, what it could touch, what changed.
 
-Compared with the same person's former requests for the same right, a few of them, found by index. It only shows: no decision reads it.
+Compared with the same person's former requests for the same right and with what came of them, a few, found by index. What was never
+open is no access that somebody had. It only shows: no decision reads it.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import func, select
 
 from jitaccess.broker.context import Broker
-from jitaccess.domain.lifecycle import GrantState, RequestState
-from jitaccess.policy.evaluate import EntitlementFacts, TargetFacts
+from jitaccess.domain.lifecycle import GrantState
+from jitaccess.policy.evaluate import EntitlementFacts, TargetFacts, Terms
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Grant
 
 LOOKED_AT = 20
-"""How many former requests say what is usual."""
+"""How many former requests and grants say what is usual."""
 LIVE = (GrantState.SCHEDULED.value, GrantState.ACTIVE.value)
 Value = str | int | bool
 
@@ -62,11 +63,11 @@ class Unusual:
     """What stands out."""
 
     first_time: bool
-    """The person was never granted this right before."""
+    """The person never had this right before: no grant of it was ever open."""
     out_of_hours: bool
-    """Filed outside every window that the policy knows; false where it knows none."""
+    """It would begin outside every window that the policy knows; false where it knows none."""
     usual_s: int | None
-    """The longest that was granted of this right lately, where this request is longer."""
+    """The longest that this right was given for lately, shortened as it was, where this request is longer."""
     last: Former | None
     """The person's last request for this right."""
     changed: tuple[Changed, ...]
@@ -76,11 +77,10 @@ class Unusual:
 def unusual(view: View, broker: Broker, request: AccessRequest) -> Unusual:
     """Look a request over; four queries, each over an index and bounded."""
     before = _former(view, request)
-    granted = [row.duration_s for row in before if row.state == RequestState.APPROVED.value]
-    longest = max(granted, default=None)
+    longest = max(_given_s(view, request), default=None)
     last = before[0] if before else None
     return Unusual(
-        first_time=not granted and not _ever_granted(view, request),
+        first_time=longest is None,
         out_of_hours=_out_of_hours(view, broker, request),
         usual_s=longest if longest is not None and request.duration_s > longest else None,
         last=last,
@@ -112,20 +112,36 @@ def _former(view: View, request: AccessRequest) -> list[Former]:
     return [Former(*row) for row in rows]
 
 
-def _ever_granted(view: View, request: AccessRequest) -> bool:
-    found = select(Grant.id).where(
-        Grant.person_id == request.person_id,
-        Grant.target == request.target,
-        Grant.entitlement == request.entitlement,
-        Grant.request_id != request.id,
+def _given_s(view: View, request: AccessRequest) -> list[int]:
+    """Return for how long the person's last grants of this right were given, those that were open."""
+    found = (
+        select(Grant.duration_s)
+        .where(
+            Grant.person_id == request.person_id,
+            Grant.target == request.target,
+            Grant.entitlement == request.entitlement,
+            Grant.request_id != request.id,
+            Grant.starts_at.is_not(None),
+            Grant.created_at <= (request.decided_at or view.now),
+        )
+        .order_by(Grant.created_at.desc())
+        .limit(LOOKED_AT)
     )
-    return view.scalar(found.limit(1)) is not None
+    return list(view.rows(found).scalars())
 
 
 def _out_of_hours(view: View, broker: Broker, request: AccessRequest) -> bool:
     policies = broker.policies.active_or_none(view)
     windows = policies.windows.values() if policies is not None else ()
-    return bool(windows) and not any(window.open_at(request.created_at) for window in windows)
+    begins = _begins(request)
+    return bool(windows) and not any(window.open_at(begins) for window in windows)
+
+
+def _begins(request: AccessRequest) -> datetime:
+    """Return when access would begin at the earliest: at the start asked for, and after the rule's delay."""
+    delay = Terms.from_document(request.terms).course.delay
+    lock = timedelta(seconds=delay.time_lock_s if delay is not None else 0)
+    return max(request.earliest_start, request.created_at + lock)
 
 
 def _changed(last: Former, request: AccessRequest) -> tuple[Changed, ...]:

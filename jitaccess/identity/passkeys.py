@@ -156,13 +156,17 @@ def _new_challenge(
 
 
 def _spend(tx: Tx, challenge_id: str, *, purpose: str, session_id: str | None) -> Challenge | Refused:
-    """Take a challenge for its one answer; the row is spent by this transaction whatever the answer is (R3)."""
+    """Take a challenge for its one answer; it is spent whatever the answer is, also where an exception undoes all else (R3).
+
+    The one place where any ceremony completes.
+    """
     row = tx.get(Challenge, challenge_id) if len(challenge_id) <= 64 else None
     if row is None:
         return _stale("challenge_unknown")
     if row.spent_at is not None:
         return _stale("challenge_spent")
     tx.update(row, expect={"spent_at": None}, spent_at=tx.now)
+    tx.if_undone(lambda again: _spend_again(again, challenge_id))
     if row.purpose != purpose:
         return _stale("challenge_of_another_purpose")
     if not hmac.compare_digest(row.session_id or "", session_id or ""):
@@ -170,6 +174,12 @@ def _spend(tx: Tx, challenge_id: str, *, purpose: str, session_id: str | None) -
     if tx.now >= row.expires_at:
         return _stale("challenge_expired")
     return row
+
+
+def _spend_again(tx: Tx, challenge_id: str) -> None:
+    row = tx.get(Challenge, challenge_id)
+    if row is not None and row.spent_at is None:
+        tx.update(row, expect={"spent_at": None}, spent_at=tx.now)
 
 
 def _stale(code: str) -> Refused:

@@ -522,7 +522,7 @@ class View:
 class Tx(View):
     """One transaction: reads, sealed writes and the events that tell of them."""
 
-    __slots__ = ("_changed", "_events", "_mine", "_queue", "_queued", "_register_touched", "actor")
+    __slots__ = ("_changed", "_events", "_if_undone", "_mine", "_queue", "_queued", "_register_touched", "actor")
 
     def __init__(self, database: "Database", connection: Connection, now: datetime, actor: Actor) -> None:
         super().__init__(database, connection, now)
@@ -535,6 +535,14 @@ class Tx(View):
         self._queued: set[str] = set()
         """Inserts that a server has not been sent yet, and their tables."""
         self._register_touched = False
+        self._if_undone: list[Callable[[Tx], object]] = []
+
+    def if_undone(self, act: Callable[["Tx"], object]) -> None:
+        """Do this in a transaction of its own where an exception undoes this one: for what must outlast it, as a spent challenge.
+
+        It must look first: this one may have been kept after all.
+        """
+        self._if_undone.append(act)
 
     def unchecked_get(self, model: type[Row], key: str) -> Row | None:
         """As in every view; a row that this transaction made is known without asking."""
@@ -1008,7 +1016,7 @@ class Database:
 
     @contextmanager
     def begin(self, actor: Actor, *, lock: Sequence[tuple[type[Base], str]] = ()) -> Iterator[Tx]:
-        """Give a transaction; leaving it commits rows and events together, an exception undoes all of it.
+        """Give a transaction; leaving it commits rows and events together, an exception undoes all of it (but see `Tx.if_undone`).
 
         `lock` names rows (class, key) to lock first; the clock is read after they are held, so that waiting never lets an
         approval land past its expiry. Raises CONFLICT (a unique key, a lost race), INVALID (a value that no database takes)
@@ -1017,9 +1025,12 @@ class Database:
         if getattr(self._inside, "tx", False):
             raise RuntimeError("a transaction was opened inside another one of the same thread")
         self._inside.tx = True
+        tx: Tx | None = None
+        kept = False
         try:
             with self._begin_sqlite(actor) if self.sqlite else self._begin_server(actor, lock) as tx:
                 yield tx
+            kept = True
             self.alarmed.update(tx._broken)
         except SealBroken as broken:
             self._inside.tx = False
@@ -1033,6 +1044,17 @@ class Database:
             raise _unavailable() from error
         finally:
             self._inside.tx = False
+            if tx is not None and not kept and tx._if_undone:
+                self._outlast(tx)
+
+    def _outlast(self, undone: Tx) -> None:
+        """Do what must outlast an undone transaction. The error that undid it goes on, whatever becomes of this."""
+        try:
+            with self.begin(undone.actor) as tx:
+                for act in undone._if_undone:
+                    act(tx)
+        except Exception as error:  # the first error goes on, whatever becomes of this
+            log.error("what had to outlast an undone transaction could not be kept (%s)", type(error).__name__)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from jitaccess.identity import enrolment, passkeys, people, sessions
 from jitaccess.identity.passkeys import Ceremony
 from jitaccess.policy.evaluate import AskTerm, Decision
 from jitaccess.proof.canonical import JsonValue, b64u_encode
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Hold, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Hold, Passkey
 from jitaccess.web import answers, schemas
 from jitaccess.web.doors import browser_id, clear_session, current, set_session, settle
 from jitaccess.web.limits import count_ceremony, count_failure, refuse_guessers
@@ -490,7 +490,7 @@ def _requests(api: Blueprint, broker: Broker) -> None:
     def filing_complete() -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
-        with broker.begin(me.actor, lock=[(Person, me.person.id)]) as tx:
+        with broker.begin(me.actor, lock=requests.lock_of(me)) as tx:
             found = requests.complete_filing(tx, broker, me, challenge_id=given.challenge_id, response=given.response)
         filed = settle(found)
         grant_id = filed.grant.id if filed.grant is not None else None

@@ -17,7 +17,7 @@ from jitaccess.clock import to_epoch_s, to_epoch_us
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import Effect, Terms
 from jitaccess.policy.schema import parse_duration
-from jitaccess.store.tables import AccessRequest, Grant, Person
+from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun, grant_json, request_json
 from jitaccess.web.doors import current, settle
@@ -78,7 +78,7 @@ def _extending(course: Blueprint, broker: Broker) -> None:
     def extend_complete(grant_id: str) -> Response:
         given = schemas.body(schemas.Answer)
         me = current()
-        with broker.begin(me.actor, lock=[(Person, me.person.id)]) as tx:
+        with broker.begin(me.actor, lock=requests.lock_of(me, extends=grant_id)) as tx:
             found = requests.complete_filing(tx, broker, me, challenge_id=given.challenge_id, response=given.response)
         filed = settle(found)
         following = filed.grant.id if filed.grant is not None else None

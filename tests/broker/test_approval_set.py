@@ -10,12 +10,13 @@ from jitaccess.broker import approval_set, approve, logview, request
 from jitaccess.broker.approval_set import SetCeremony
 from jitaccess.broker.approve import Approved
 from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.broker.revoke import hand_back
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import b64u_decode, b64u_encode, sha256_b64u
 from jitaccess.proof.statements import ApprovalSetStatement, ApprovalStatement, Purpose
-from jitaccess.store.tables import AccessRequest, Approval, Challenge, Event
+from jitaccess.store.tables import AccessRequest, Approval, Challenge, Event, Grant
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
 
@@ -164,6 +165,38 @@ def test_a_signed_set_is_taken_once_and_is_no_single_approval(world: World) -> N
     assert refusal(found) == "challenge_of_another_purpose"
     assert refusal(completed(world, "blerim", ceremony)) == "challenge_spent"
     assert approvals(world) == 0
+
+
+@pytest.mark.covers("R3", "T-09")
+def test_a_set_whose_requests_stand_in_each_others_way_is_spent_and_never_counts_later(world: World) -> None:
+    def at_most_two(rules: Rules) -> None:
+        rules["release-payments"]["limits"]["active_per_person"] = 2
+
+    swap(world, at_most_two)
+    held = world.released(inputs={"order": "TR-000777", "amount_cents": 5}).grant
+    assert held is not None
+    ids = two(world)
+    for key in ids:
+        world.approved("blerim", key)
+    ceremony = begun(world, "drita", ids)
+    assert isinstance(ceremony, SetCeremony)
+    drita, answer = world.current("drita"), world.answer("drita", ceremony.ceremony)
+
+    def complete() -> list[Approved] | Refused:
+        with world.broker.begin(drita.actor, lock=approve.lock_of(world.broker, ids)) as tx:
+            return approval_set.complete_set(
+                tx, world.broker, drita, challenge_id=ceremony.ceremony.challenge_id, response=answer
+            )
+
+    before = approvals(world)
+    with pytest.raises(JitError, match="one by one"):
+        complete()
+    assert approvals(world) == before, "nothing was counted"
+    assert bodies(world, "approval_set.refused") == [{"field": None, "reason": "sign_alone"}]
+    arta = world.current("arta")
+    with world.broker.begin(arta.actor, lock=[(Grant, held.id)]) as tx:
+        hand_back(tx, arta, held.id)
+    assert refusal(complete()) == "challenge_spent", "room was made meanwhile"
 
 
 @pytest.mark.covers("R19")

@@ -17,7 +17,7 @@ from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, Request
 from jitaccess.domain.values import LOCAL, SYSTEM, Refused
 from jitaccess.errors import JitError
 from jitaccess.identity import people
-from jitaccess.store.tables import AccessRequest, Event, Grant, Lease, WebSession
+from jitaccess.store.tables import AccessRequest, Event, Grant, Lease, Outbox, WebSession
 from tests.support.world import World
 
 
@@ -32,6 +32,13 @@ def opened(world: World, **kwargs: Any) -> Opened:
 def states(world: World, model: type[Any]) -> list[str]:
     with world.broker.read() as view:
         return [row.state for row in view.all(select(model).order_by(model.created_at, model.id))]
+
+
+def told(world: World, kind: str) -> list[str]:
+    """Return what the person who asked was told about."""
+    with world.broker.read() as view:
+        mine = (Outbox.kind == kind, Outbox.person_id == world.person("arta"))
+        return list(view.rows(select(Outbox.subject_id).where(*mine).order_by(Outbox.id)).scalars())
 
 
 def count(world: World, kind: EventType) -> int:
@@ -59,6 +66,7 @@ def test_expiry_ends_grant_and_lease_once_however_many_look(world: World) -> Non
     assert [
         count(world, kind) for kind in (EventType.GRANT_ENDED, EventType.LEASE_REVOKING, EventType.LEASE_REVOKED)
     ] == [1, 1, 1]
+    assert len(told(world, "grant_ended")) == 1
 
 
 @pytest.mark.covers("R59", "TRAP-9")
@@ -83,6 +91,7 @@ def test_a_grant_that_nobody_activates_ends_unused(world: World) -> None:
     world.sweep()
     with world.broker.read() as view:
         assert view.require(Grant, done.grant.id).cause == EndCause.UNUSED
+    assert told(world, "grant_ended") == [done.grant.id], "whose it was hears of it"
 
 
 @pytest.mark.covers("T-11")
@@ -104,10 +113,11 @@ def test_a_part_that_fails_keeps_no_other_part_from_running(world: World) -> Non
     filed = world.filed(entitlement="releaser")
     opened(world, duration_s=60)
     world.advance(timedelta(hours=2))
-    world.sql("DROP TABLE outbox")
+    world.sql("ALTER TABLE access_request RENAME TO gone")
     revoker = Revoker(world.broker, "worker")
     sweep_once(world.broker, revoker)
     revoker.close()
+    world.sql("ALTER TABLE gone RENAME TO access_request")
     assert states(world, Grant) == [GrantState.ENDED]
     with world.broker.read() as view:
         assert view.require(AccessRequest, filed.request.id).state == RequestState.PENDING
@@ -178,6 +188,21 @@ def test_holds_of_every_kind_refuse_what_is_new_or_end_what_is_live(world: World
     assert ended.sessions >= (1 if kind in (HoldKind.PASSKEY, HoldKind.INSTITUTION) else 0)
     with pytest.raises(JitError), world.broker.begin(SYSTEM) as tx:
         hold.place(tx, world.broker, kind=kind, subject_id="nothing", cause="x", by="test")
+
+
+@pytest.mark.parametrize("kind", [HoldKind.TARGET, HoldKind.INSTITUTION, HoldKind.PERSON, HoldKind.PASSKEY])
+def test_whose_access_and_requests_a_hold_ends_is_told_of_each_once(world: World, kind: HoldKind) -> None:
+    grant, waiting = opened(world).lease.grant_id, world.filed(entitlement="releaser").request.id
+    current = world.current("arta")
+    subject = {
+        HoldKind.TARGET: "treasury",
+        HoldKind.INSTITUTION: "mof",
+        HoldKind.PERSON: current.person.id,
+        HoldKind.PASSKEY: current.passkey.id,
+    }[kind]
+    with world.broker.begin(SYSTEM) as tx:
+        hold.place(tx, world.broker, kind=kind, subject_id=subject, cause="x", by="test")
+    assert (told(world, "request_decided"), told(world, "grant_ended")) == ([waiting], [grant])
 
 
 def test_revocation_needs_no_intact_seal(world: World) -> None:

@@ -1,5 +1,6 @@
 """Access goes on by a new signed request; no stored end ever moves."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,12 +9,13 @@ from sqlalchemy import select
 from jitaccess.broker import hold
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.issue import Opened, open_lease
-from jitaccess.broker.request import Ask, Filed, complete_filing
+from jitaccess.broker.offers import choice
+from jitaccess.broker.request import Ask, Filed, complete_filing, lock_of
 from jitaccess.broker.revoke import hand_back
 from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.proof.statements import ApprovalStatement, FilingStatement
-from jitaccess.store.tables import AccessRequest, Approval, Grant, Person
+from jitaccess.store.tables import AccessRequest, Approval, Grant, Outbox, Person
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
 
@@ -32,7 +34,7 @@ def extend(world: World, grant: Grant, duration_s: int = 900) -> Filed | Refused
     if isinstance(begun, Refused):
         return begun
     arta = world.current("arta")
-    with world.broker.begin(arta.actor, lock=[(Person, arta.person.id)]) as tx:
+    with world.broker.begin(arta.actor, lock=lock_of(arta, extends=grant.id)) as tx:
         return complete_filing(
             tx, world.broker, arta, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
         )
@@ -59,6 +61,13 @@ def read(world: World, grant_id: str) -> Grant:
 def opening(world: World, grant_id: str) -> str:
     found = open_lease(world.broker, world.current("arta"), grant_id)
     return "opened" if isinstance(found, Opened) else found.code
+
+
+def told(world: World, kind: str) -> list[str]:
+    """Return what the person who asked was told about."""
+    with world.broker.read() as view:
+        mine = (Outbox.kind == kind, Outbox.person_id == world.person("arta"))
+        return list(view.rows(select(Outbox.subject_id).where(*mine).order_by(Outbox.id)).scalars())
 
 
 def code(found: object) -> str:
@@ -159,6 +168,97 @@ def test_a_pending_extension_ends_with_what_it_would_extend(world: World) -> Non
         hand_back(tx, arta, done.grant.id)
     with world.broker.read() as view:
         assert view.require(AccessRequest, request.id).state == RequestState.DENIED
+    assert told(world, "request_decided") == [request.id], "the person who asked hears of it"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_who_extends_by_name_and_at_one_moment_hands_back_keeps_neither(postgres_world: World, *, wanted: bool) -> None:
+    """An end while an extension is being filed waits for it and ends it too, whoever locked what."""
+    world = postgres_world
+    swap(world, extendable)
+    base, arta = looking(world), world.current("arta")
+    begun = world.begin_filing("arta", Ask("", "", {}, 900, "not finished yet", extends=base.id))
+    assert not isinstance(begun, Refused)
+    answer, done = world.answer("arta", begun), threading.Event()
+
+    def back() -> None:
+        with world.broker.begin(arta.actor, lock=[(Grant, base.id)]) as tx:
+            hand_back(tx, arta, base.id)
+        done.set()
+
+    thread = threading.Thread(target=back)
+    rows = lock_of(arta, extends=base.id) if wanted else [(Person, arta.person.id)]
+    with world.broker.begin(arta.actor, lock=rows) as tx:
+        filed = complete_filing(tx, world.broker, arta, challenge_id=begun.challenge_id, response=answer)
+        assert isinstance(filed, Filed)
+        thread.start()
+        assert not done.wait(1), "the end waits for the filing"
+    thread.join(30)
+    assert filed.grant is not None
+    assert [(read(world, key).state, read(world, key).cause) for key in (base.id, filed.grant.id)] == [
+        (GrantState.ENDED, "returned"),
+        (GrantState.ENDED, "returned"),
+    ]
+
+
+def test_an_end_before_the_extension_is_filed_refuses_it(world: World) -> None:
+    swap(world, extendable)
+    base, arta = looking(world), world.current("arta")
+    begun = world.begin_filing("arta", Ask("", "", {}, 900, "not finished yet", extends=base.id))
+    assert not isinstance(begun, Refused)
+    with world.broker.begin(arta.actor, lock=[(Grant, base.id)]) as tx:
+        hand_back(tx, arta, base.id)
+    with world.broker.begin(arta.actor, lock=lock_of(arta, extends=base.id)) as tx:
+        filed = complete_filing(
+            tx, world.broker, arta, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+        )
+    assert code(filed) == "not_open"
+
+
+@pytest.mark.covers("R56")
+def test_a_chain_counts_once_a_day_also_when_its_first_link_has_ended(world: World) -> None:
+    def twice(rules: Rules) -> None:
+        extendable(rules)
+        rules["look-at-payments"]["limits"] = {"per_day": 2}
+
+    swap(world, twice)
+    first = looking(world)
+    following = extended(world, first).grant
+    assert following is not None
+    second = looking(world, 1800)
+    world.advance(11 * MINUTE)
+    world.sweep()
+    assert read(world, first.id).state == GrantState.ENDED
+    assert [opening(world, following.id), opening(world, second.id)] == ["opened", "opened"]
+    assert code(world.file()) == "day_limit"
+
+
+def test_a_page_offers_what_the_day_still_allows_beside_a_chain(world: World) -> None:
+    def twice(rules: Rules) -> None:
+        extendable(rules)
+        rules["look-at-payments"]["limits"] = {"per_day": 2}
+
+    swap(world, twice)
+    extended(world, looking(world))
+    world.advance(11 * MINUTE)
+    world.sweep()
+    with world.broker.read() as view:
+        offered = choice(view, world.broker, world.current("arta"), target="treasury", entitlement="viewer")
+    assert offered.missing is None
+
+
+@pytest.mark.covers("R56")
+def test_what_goes_on_in_an_extension_has_not_ended_for_its_person(world: World) -> None:
+    swap(world, extendable)
+    first = looking(world)
+    following = extended(world, first).grant
+    assert following is not None
+    world.advance(10 * MINUTE)
+    world.sweep()
+    assert (read(world, first.id).state, told(world, "grant_ended")) == (GrantState.ENDED, [])
+    world.advance(15 * MINUTE)
+    world.sweep()
+    assert told(world, "grant_ended") == [following.id]
 
 
 @pytest.mark.covers("R20")

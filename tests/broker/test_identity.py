@@ -13,11 +13,12 @@ from jitaccess.broker.hold import HoldKind, place
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import LOCAL, SYSTEM, Refused
-from jitaccess.errors import JitError
+from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, passkeys, people, recovery, sessions
 from jitaccess.identity.genesis import genesis
 from jitaccess.identity.passkeys import VerifiedAssertion, check_registration
 from jitaccess.proof.canonical import b64u_decode, b64u_encode
+from jitaccess.store.db import Tx
 from jitaccess.store.tables import Account, Challenge, Enrolment, Event, Outbox, Passkey, WebSession
 from tests.support.world import World
 
@@ -54,6 +55,34 @@ def with_(key: SoftPasskey, **faults: Any) -> Callable[[dict[str, Any]], dict[st
         return found
 
     return answer
+
+
+@pytest.mark.covers("R3")
+@pytest.mark.parametrize("purpose", [passkeys.SIGN_IN, passkeys.STEP_UP])
+def test_an_answer_is_spent_also_where_all_else_is_undone(world: World, purpose: str) -> None:
+    site, arta = world.broker.site, world.current("arta")
+    with world.broker.begin(SYSTEM) as tx:
+        if purpose == passkeys.SIGN_IN:
+            begun = passkeys.begin_sign_in(tx, site)
+        else:
+            begun = passkeys.begin_assertion(tx, site, arta, purpose=purpose)
+    answer = world.answer("arta", begun)
+
+    def complete(tx: Tx) -> object:
+        if purpose == passkeys.SIGN_IN:
+            return passkeys.complete_sign_in(tx, site, challenge_id=begun.challenge_id, response=answer)
+        return passkeys.complete_assertion(
+            tx, site, arta, purpose=purpose, challenge_id=begun.challenge_id, response=answer
+        )
+
+    with pytest.raises(JitError, match="on the way"), world.broker.begin(SYSTEM) as tx:  # noqa: PT012 - both belong together
+        assert isinstance(complete(tx), VerifiedAssertion)
+        raise JitError(Kind.CONFLICT, "Something else was on the way.")
+    with world.broker.begin(SYSTEM) as tx:
+        assert isinstance(complete(tx), Refused)
+    assert reasons(world, "sign_in.refused" if purpose == passkeys.SIGN_IN else "step_up.refused") == [
+        "challenge_spent"
+    ]
 
 
 @pytest.mark.covers("R1", "R2", "R6", "R11", "TRAP-6")

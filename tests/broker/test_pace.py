@@ -1,18 +1,21 @@
 """Is it noticed when approvals are waved through, without ever blocking one? And what stands out about a request?"""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
-from jitaccess.broker import approve, notify, pace
+from jitaccess.broker import approve, notify, pace, request
 from jitaccess.broker.approve import Approved, Choice
+from jitaccess.broker.issue import Opened, open_lease
+from jitaccess.broker.request import Ask, Filed
 from jitaccess.broker.unusual import Changed, unusual
 from jitaccess.domain.values import Refused
 from jitaccess.proof.statements import Verdict
 from jitaccess.store.tables import AccessRequest, DecisionPace, Outbox
-from tests.support.world import World
+from tests.support.policy_swap import Rules, swap
+from tests.support.world import RELEASE, World
 
 
 def ask(world: World, number: int, **parts: object) -> str:
@@ -131,6 +134,17 @@ def test_old_times_are_forgotten(world: World) -> None:
 # ---------------------------------------------------------------- what stands out
 
 
+def opening(world: World, done: Approved) -> None:
+    assert done.grant is not None
+    assert isinstance(open_lease(world.broker, world.current("arta"), done.grant.id), Opened)
+
+
+def stands_out(world: World, request_id: str) -> tuple[bool, int | None]:
+    with world.broker.read() as view:
+        found = unusual(view, world.broker, view.require(AccessRequest, request_id))
+    return found.first_time, found.usual_s
+
+
 def test_a_first_request_says_so_and_shows_what_it_could_touch(world: World) -> None:
     world.filed(duration_s=600)
     request_id = ask(world, 1)
@@ -144,8 +158,8 @@ def test_a_first_request_says_so_and_shows_what_it_could_touch(world: World) -> 
 
 def test_a_later_request_is_compared_with_the_last_and_the_longest(world: World) -> None:
     first = ask(world, 1, duration_s=600)
-    for key in ("blerim", "drita"):
-        world.approved(key, first)
+    world.approved("blerim", first)
+    opening(world, world.approved("drita", first))
     world.advance(timedelta(minutes=1))
     second = ask(world, 2, duration_s=1800)
     with world.broker.read() as view:
@@ -163,6 +177,42 @@ def test_what_is_filed_at_night_is_out_of_hours(world: World) -> None:
     with world.broker.read() as view:
         said = [unusual(view, world.broker, view.require(AccessRequest, key)).out_of_hours for key in (day, night)]
     assert said == [False, True]
+
+
+def test_longer_than_usual_is_longer_than_was_given_not_than_was_asked_for(world: World) -> None:
+    first = ask(world, 1, duration_s=3600)
+    world.approved("blerim", first, Choice(max_duration_s=60))
+    opening(world, world.approved("drita", first))
+    again = ask(world, 2, duration_s=3600)
+    assert stands_out(world, again) == (False, 60)
+
+
+def test_what_was_approved_and_never_opened_is_no_access_that_somebody_had(world: World) -> None:
+    first = ask(world, 1, duration_s=3600)
+    world.approved("blerim", first)
+    world.approved("drita", first)
+    world.advance(timedelta(minutes=15))
+    world.sweep()
+    assert stands_out(world, ask(world, 2, duration_s=3600)) == (True, None)
+
+
+@pytest.mark.parametrize(("start", "out"), [("2026-11-29T02:00Z", True), ("2026-11-30T09:00Z", False)])
+def test_out_of_hours_is_asked_of_the_time_when_it_would_begin(world: World, start: str, out: bool) -> None:
+    def edit(rules: Rules) -> None:
+        rules["release-payments"]["duration"]["start_within"] = "14d"
+
+    swap(world, edit)
+    wanted = Ask("treasury", "releaser", RELEASE, 600, "quarterly", datetime.fromisoformat(start))
+    begun = world.begin_filing("arta", wanted)
+    assert not isinstance(begun, Refused), begun
+    arta = world.current("arta")
+    with world.broker.begin(arta.actor, lock=request.lock_of(arta)) as tx:
+        filed = request.complete_filing(
+            tx, world.broker, arta, challenge_id=begun.challenge_id, response=world.answer("arta", begun)
+        )
+    assert isinstance(filed, Filed)
+    with world.broker.read() as view:
+        assert unusual(view, world.broker, view.require(AccessRequest, filed.request.id)).out_of_hours is out
 
 
 def test_a_refused_approver_is_not_timed(world: World) -> None:

@@ -14,7 +14,7 @@ from jitaccess.clock import FrozenClock, SystemClock
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
-from jitaccess.store.db import SealBroken, Unaudited
+from jitaccess.store.db import SealBroken, Tx, Unaudited
 from jitaccess.store.tables import Event, EventText, Group, Heartbeat
 from tests.support.bare_store import BareStore, create_store, open_store
 
@@ -82,6 +82,35 @@ def test_an_exception_undoes_row_and_event(store: BareStore) -> None:
         1 / 0  # noqa: B018 - the failure
     assert events(store) == before
     assert store.value("SELECT count(*) FROM person_group") == 0
+    store.add_group()  # and the store goes on
+
+
+@pytest.mark.covers("R3", "R63")
+def test_what_must_outlast_an_undone_transaction_is_kept_and_a_kept_one_does_nothing_more(store: BareStore) -> None:
+    def beat(tx: Tx) -> None:
+        if tx.get(Heartbeat, "spent") is None:
+            tx.insert(Heartbeat, id="spent", beat_at=tx.now)
+
+    with store.db.begin(SYSTEM) as tx:
+        tx.if_undone(beat)
+    assert store.value("SELECT count(*) FROM heartbeat") == 0
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - the end of the block is what raises
+            tx.insert(Heartbeat, id="lost", beat_at=tx.now)
+            tx.if_undone(beat)
+            1 / 0  # noqa: B018 - the failure
+    assert store.value("SELECT count(*) FROM heartbeat") == 1
+    assert store.value("SELECT id FROM heartbeat") == "spent"
+
+
+@pytest.mark.covers("R63")
+def test_an_error_goes_on_where_nothing_can_outlast_it(store: BareStore) -> None:
+    def fails(tx: Tx) -> None:
+        raise JitError(Kind.CONFLICT, "The second error.")
+
+    with pytest.raises(ZeroDivisionError), store.db.begin(SYSTEM) as tx:  # noqa: PT012 - the end of the block is what raises
+        tx.if_undone(fails)
+        1 / 0  # noqa: B018 - the failure
     store.add_group()  # and the store goes on
 
 

@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup, Tag
 from sqlalchemy import select
 
 from jitaccess.broker.approve import Choice
+from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.votes import votes_of
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
@@ -350,8 +351,10 @@ def test_the_page_carries_when_it_was_opened_and_changes_nothing(site: Site) -> 
 
 def test_what_stands_out_is_on_the_page_and_is_no_signed_field(site: Site) -> None:
     first = site.world.filed(entitlement="releaser", duration_s=600).request.id
-    for key in ("blerim", "drita"):
-        site.world.approved(key, first)
+    site.world.approved("blerim", first)
+    grant = site.world.approved("drita", first).grant
+    assert grant is not None
+    assert isinstance(open_lease(site.world.broker, site.world.current("arta"), grant.id), Opened)
     site.world.advance(timedelta(minutes=1))
     other = {"order": "TR-000431", "amount_cents": 4200}
     second = site.world.filed(entitlement="releaser", duration_s=1800, inputs=other).request.id
