@@ -2,8 +2,8 @@
 
 The role is born in one statement string, sent at once, whose last statement raises when the *server's* clock is past the deadline: the
 server does all of it or nothing. The password reaches the server only as a SCRAM verifier that libpq computes. `VALID UNTIL`
-binds password logins only and no open session: `cut` ends those. What the person left behind: tables, views, sequences and types are kept
-under a rightless role, in a schema named after the lease; everything that is code (routines, and the triggers that call them) is dropped.
+binds password logins only and no open session: `cut` ends those. What the person left behind: everything that is code (routines, the
+triggers that call them, views, rules) is dropped; tables, sequences and types are kept under a rightless role, with no rights for others.
 Every name goes through `psycopg.sql`. No statement runs with another search path than `pg_catalog`.
 """
 

@@ -27,7 +27,7 @@ from jitaccess.connectors.contract import (
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.cutting import chunks, lock_out
 from jitaccess.connectors.postgresql.inventory import accounts
-from jitaccess.connectors.postgresql.leftovers import Leaver, neutralise, traces
+from jitaccess.connectors.postgresql.leftovers import Leaver, Work, disarm, keep, traces
 from jitaccess.connectors.postgresql.lines import (
     PROTOCOL_16,
     UNCERTAIN_CLASSES,
@@ -51,6 +51,8 @@ CA_FILE = "server-ca.pem"
 CLOCK = "(the server's clock)"
 """Under this name a clock that is wrong is found, as an account that nothing explains."""
 CLOCK_OFF = timedelta(seconds=5)
+CLEAN_FOR = timedelta(seconds=10)
+"""So long one call works on what people left; the next one goes on from there."""
 
 
 def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
@@ -95,6 +97,19 @@ def _of_the_rest(failed: Mapping[str, Exception], proofs: Proofs) -> Proofs:
     if failed and not held:
         raise next(iter(failed.values()))
     return held
+
+
+def _dropped(connection: Connection, names: Sequence[str]) -> dict[str, Exception]:
+    """Drop roles together; where that fails, each alone. Return why by role."""
+    try:
+        run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, names))))
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        if len(names) == 1:
+            return {names[0]: error}
+        return {name: why for one in names for name, why in _dropped(connection, [one]).items()}
+    return {}
 
 
 class PostgresqlConnector:
@@ -226,20 +241,42 @@ class PostgresqlConnector:
 
     def _clean(self, connection: Connection, names: Sequence[str]) -> Proofs:
         oids = roles_of(connection, names)
+        kept, failed = self._neutralise(connection, oids)
+        for part in chunks(sorted(oids.keys() - failed.keys())):
+            failed |= _dropped(connection, part)
+        gone = [oid for name, oid in oids.items() if name not in failed]
+        if left := roles_of(connection, [name for name in names if name not in failed]):
+            raise RuntimeError(f"{len(left)} roles are still there")
+        require_no_sessions(connection, gone)  # one that was logging in while its role was being locked
+        proofs: Proofs = {
+            name: {"account": "absent", **({"kept": kept[name]} if name in kept else {})} for name in names
+        }
+        return _of_the_rest(failed, proofs)
+
+    def _neutralise(
+        self, connection: Connection, oids: Mapping[str, int]
+    ) -> tuple[dict[str, int], dict[str, Exception]]:
+        """Make what these roles left behind harmless, everywhere, and only then keep their data; return how much, and what failed."""
+        until = self._around.now() + CLEAN_FOR
         kept: dict[str, int] = {}
-        for name, databases in traces(connection, oids).items():
+        failed: dict[str, Exception] = {}
+        places = traces(connection, oids)
+        for name in places:
             join(connection, name)
-            kept[name] = 0
-            leaver = Leaver(name, oids[name], self._config.quarantine, f"{name}-{self._around.draw()[:8]}")
-            for database in sorted({database or self._config.database for database in databases}):
-                with self._lines.line(database) as other:
-                    kept[name] += neutralise(other, leaver)
-        for part in chunks(sorted(oids)):
-            run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, part))))
-        if roles_of(connection, names):
-            raise RuntimeError("a role is still there")
-        require_no_sessions(connection, [*oids.values()])  # one that was logging in while its role was being locked
-        return {name: {"account": "absent", **({"kept": kept[name]} if name in kept else {})} for name in names}
+        for act in (disarm, keep):
+            for name, databases in places.items():
+                leaver = Leaver(name, oids[name], self._config.quarantine, f"{name}-{self._around.draw()[:8]}")
+                for database in sorted({database or self._config.database for database in databases}):
+                    work = Work(leaver, lambda: self._around.now() > until)
+                    try:
+                        with self._lines.line(database) as other:
+                            work.on(other, act)
+                    except (psycopg.Error, CallFailed, Unreachable) as error:
+                        work.failures.append(error)
+                    kept[name] = kept.get(name, 0) + work.kept
+                    for why in work.failures:
+                        failed.setdefault(name, why)
+        return kept, failed
 
     # -- looking
 
