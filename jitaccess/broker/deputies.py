@@ -15,7 +15,15 @@ from sqlalchemy import ColumnElement, bindparam, or_, select
 from jitaccess.broker.context import Broker
 from jitaccess.broker.votes import strong_enough
 from jitaccess.clock import from_epoch_s, to_epoch_s
-from jitaccess.domain.approval import ApprovalTerms, Lent, barred, both_able, deputies_for
+from jitaccess.domain.approval import (
+    NO_LONGER_WAIT_S,
+    ApprovalTerms,
+    Lent,
+    barred,
+    both_able,
+    could_sign,
+    deputies_for,
+)
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -287,6 +295,45 @@ def lends(view: View, deputation: Deputation, terms: ApprovalTerms, step: str) -
     """Say whether a deputation reaches a step: named for no longer than the terms allow, with a passkey as strong as the step
     asks of its signers (R6)."""
     return _short_enough(deputation, terms) and strong_enough(terms, step, view.get(Passkey, deputation.passkey_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Lendable:
+    """A right of a person's own to sign, and how it may be lent; over all rules for it, the strictest."""
+
+    target: str
+    entitlement: str
+    longest_s: int | None
+    """For how long a deputy may be named at most; None: nobody signs in another's place."""
+    strong: bool
+    """Whether it takes a passkey that is stronger than the one asked about."""
+
+    def reached(self, lasts_s: float) -> bool:
+        """Say whether a deputy named for so long reaches it."""
+        return self.longest_s is not None and lasts_s <= self.longest_s
+
+
+def lendable(view: View, broker: Broker, current: Current) -> list[Lendable]:
+    """Return what a person may sign by the active policy, at once or after a wait, and how it may be lent with this session's passkey."""
+    policies = broker.policies.active_or_none(view)
+    found: dict[tuple[str, str], Lendable] = {}
+    for rule in policies.rules.values() if policies is not None else ():
+        approval = rule.terms.approval
+        if approval is None:
+            continue
+        could = could_sign(approval, register=register(view), requester="", waited_s=NO_LONGER_WAIT_S)
+        steps = [step for step, people in could.items() if current.person.id in people]
+        strong = any(not strong_enough(approval, step, current.passkey) for step in steps)
+        for entitlement in rule.entitlements if steps else ():
+            key = (rule.target, entitlement)
+            known = found.get(key, Lendable(*key, approval.deputies_s, strong))
+            shortest = _shortest(known.longest_s, approval.deputies_s)
+            found[key] = Lendable(*key, shortest, known.strong or strong)
+    return [found[key] for key in sorted(found)]
+
+
+def _shortest(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else min(one, other)
 
 
 def mine(view: View, person_id: str) -> list[Deputation]:

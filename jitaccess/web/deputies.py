@@ -35,18 +35,25 @@ def _show(pages: Blueprint, broker: Broker) -> None:
         with broker.read() as view:
             found = deputies.mine(view, me.person.id)
             register = people.register(view)
+            lendable = deputies.lendable(view, broker, me)
+            policies = broker.policies.active_or_none(view)
             now = view.now
         choices = [
             register.persons[key]
             for key in register.of_institution(me.person.institution) & register.able
             if key != me.person.id
         ]
+        lengths = [parse_duration(text) for text in LENGTHS]
         return render_template(
             "deputies.html",
             found=found,
             choices=sorted(choices, key=lambda person: (person.name, person.id)),
             names={key: person.name for key, person in register.persons.items()},
-            lengths=[parse_duration(text) for text in LENGTHS],
+            lengths=lengths,
+            too_long=[seconds for seconds in lengths if not any(one.reached(seconds) for one in lendable)],
+            lendable=lendable,
+            beyond={row.id: [one for one in lendable if not one.reached(_lasts_s(row))] for row in found},
+            targets=policies.targets if policies is not None else {},
             now=now,
         )
 
@@ -57,6 +64,10 @@ def _show(pages: Blueprint, broker: Broker) -> None:
         with broker.read() as view:
             found = deputies.mine(view, me.person.id)
         return jsonify([_json(row) for row in found])
+
+
+def _lasts_s(row: Deputation) -> float:
+    return (row.ends_at - row.starts_at).total_seconds()
 
 
 def _json(row: Deputation) -> dict[str, object]:
