@@ -13,7 +13,7 @@ from typing import cast
 
 from sqlalchemy import ColumnElement, Text, select, type_coerce
 
-from jitaccess.broker import asking, deputies, pace, reading
+from jitaccess.broker import asking, deputies, lost_votes, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held
@@ -386,7 +386,8 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
 
     1 the person may act, and the account is not new (R10) · 2 the request waits, in time (T-08), by the log as well ·
     3 nobody approves his own, through whatever account (R21, T-05) ·
-    4 in a group or institution of an open step, now (T-06) · 5 no hold stands in the way, and the policy of now still permits it (R28) ·
+    4 in a group or institution of a step that is open when only those are counted who still may sign (T-06) · 5 no hold stands in the
+    way, and the policy of now still permits it (R28) ·
     6 with a passkey as strong as that step asks for (R6).
     """
     refused = may_act(
@@ -406,9 +407,10 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
     decided = decided_by_log(tx, request.id)  # 2, whatever the row says
     if decided is not None:
         return decided
+    lost_votes.drop(tx, broker, request)  # 4, also of who signed before
     approval = terms_of(request)
     votes = as_votes(votes_of(tx, request.id))
-    steps = _open_steps(tx, request, approval, current.person.id, votes)  # 4
+    steps = _open_steps(tx, request, approval, current.person.id, votes)
     if not steps:
         if any(current.person.id in vote.persons for vote in votes):
             return Refused(Kind.CONFLICT, "already_signed", "You signed this already.")

@@ -5,7 +5,7 @@ the sealed record of who was asked narrow it. Nothing here lowers a count: a lim
 says so; escalation brings more people. The wait is reckoned within what the requester signed, never from a row's own time alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -257,6 +257,39 @@ def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vot
             rounds = sum(row.step == step.name for row in asked_of(tx, request.id))
             total += _ask(tx, broker, request, step, "escalated", sorted(added), number=rounds)
     return total
+
+
+def ask_again(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vote], steps: Collection[str]) -> int:
+    """Ask anew about steps that were signed and are open again (ADR 0062); return how many people. Call it after the votes are gone.
+
+    1 who was asked before and may still sign is told again · 2 where a lot was drawn, others take the places of those who may not ·
+    3 where everybody is asked, whoever may sign by now is asked too.
+    """
+    terms = Terms.from_document(request.terms)
+    approval = terms.approval
+    if approval is None:
+        return 0
+    count = tally(approval, requester=request.person_id, votes=votes)
+    people, waited = register(tx), waited_s(request, approval, tx.now)
+    total = 0
+    for step in approval.steps:
+        if step.name not in steps or step.name not in count.open_steps:
+            continue
+        rows = [row for row in asked_of(tx, request.id) if row.step == step.name]
+        before = by_step(rows).get(step.name, frozenset())
+        able = _free(approval, people, request, count, signers_of(
+            step, approval, register=people, requester=request.person_id, waited_s=waited
+        ))  # fmt: skip
+        for person in sorted(before & able):  # 1
+            tell(tx, "approval_wanted", person, request.id)
+        order = _drawn_order(broker, request, step, able - before)
+        wanted = approval.reach_of(step.name).people
+        how, more = ("everybody", order) if wanted is None else ("drawn", order[: max(0, wanted - len(before & able))])
+        if more:  # 2, 3
+            total += _ask(tx, broker, request, step, how, sorted(more), number=len(rows))
+        total += len(before & able)
+    # A step that is open now for the first time is asked as ever; one that is closed again waits for its turn.
+    return total + ask_open(tx, broker, request, votes)
 
 
 def _free(

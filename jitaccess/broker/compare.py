@@ -56,10 +56,6 @@ class Remembered:
     """Whether the broker locked it."""
 
 
-LOST = Remembered(frozenset(), "lost", gone=False)
-"""What is known of an account that was known: somebody changed or deleted the record. Every right is beyond it, and any key another one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """An account that nothing explains, or not all of it."""
@@ -83,7 +79,7 @@ def compare(
     seen: Inventory,
     *,
     explained: Mapping[str, Account],
-    ending: Mapping[str, Account],
+    ending: frozenset[str],
     excepted: Mapping[str, Excepted],
     known: Mapping[str, Remembered],
     enforced: bool,
@@ -92,18 +88,15 @@ def compare(
 ) -> Sequence[Finding]:
     """Return what is wrong, by account.
 
-    `explained`: by live leases; `ending`: by leases that are being taken away, whose accounts may be there, with no more rights than they
-    had, but are the revoker's matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding;
-    `first`: whether the target was never looked at before; `named`: roles that the signed configuration of the target lends, which may
-    come later than the first look.
+    `explained`: by live leases; `ending`: names of leases that are being taken away, whose accounts may be there but are the revoker's
+    matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding; `first`: whether the target
+    was never looked at before; `named`: roles that the signed configuration of the target lends, which may come later than the first look.
     """
     found: list[Finding] = []
     for name, account in sorted(seen.accounts.items()):
-        if name == seen.own:
+        if name == seen.own or name in ending:
             continue
-        if name in ending:
-            finding = _beyond(account, ending[name])
-        elif name in explained:
+        if name in explained:
             ends = enforced and "expiry" in seen.coverage
             finding = _of_lease(account, explained[name], known.get(name), enforced=ends)
         elif name in excepted:
@@ -116,14 +109,9 @@ def compare(
     return found
 
 
-def _beyond(account: Account, expected: Account) -> Finding | None:
-    extra = account.rights - expected.rights
-    return Finding(account.name, What.RAISED, tuple(sorted(extra))) if extra else None
-
-
 def _of_lease(account: Account, expected: Account, known: Remembered | None, *, enforced: bool) -> Finding | None:
-    if found := _beyond(account, expected):
-        return found
+    if extra := account.rights - expected.rights:
+        return Finding(account.name, What.RAISED, tuple(sorted(extra)))
     late = account.expires_at is None or (expected.expires_at is not None and account.expires_at > expected.expires_at)
     if enforced and late:
         return Finding(account.name, What.EXPIRY)

@@ -189,7 +189,7 @@ def end_work_of_dead_passkeys(tx: Tx) -> Ended:
 def _end_work_of(tx: Tx, which: ColumnElement[bool], cause: EndCause, by: str, *, sessions: int) -> Ended:
     """End the grants that passkeys filed or opened, and the pending requests that they filed or approved."""
     passkeys = select(Passkey.id).where(which)
-    approved = select(Approval.request_id).where(Approval.passkey_id.in_(passkeys))
+    approved = select(Approval.request_id).where(Approval.passkey_id.in_(passkeys), Approval.lost_at.is_(None))
     waiting = tx.unchecked_all(
         select(AccessRequest).where(
             AccessRequest.state == RequestState.PENDING.value,

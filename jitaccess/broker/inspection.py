@@ -162,7 +162,7 @@ def _said(view: View, rows: Sequence[Any]) -> dict[str, list[Said]]:
             Approval.request_id, Approval.step, Approval.person_id, Approval.verdict, Approval.deputy_of,
             Approval.signed_at, Approval.statement,
         )
-        .where(Approval.request_id.in_(list(asked)))
+        .where(Approval.request_id.in_(list(asked)), Approval.lost_at.is_(None))
         .order_by(Approval.given_at, Approval.id)
     )  # fmt: skip
     found: dict[str, list[Said]] = {}

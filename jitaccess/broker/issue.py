@@ -13,19 +13,18 @@ from typing import cast
 
 from sqlalchemy import bindparam, select
 
-from jitaccess.broker import deputies
 from jitaccess.broker.approve import shorter, statement_of
-from jitaccess.broker.asking import may_have_signed
 from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
 from jitaccess.broker.grants import approvals_digest, held
 from jitaccess.broker.logout import announce_family
+from jitaccess.broker.lost_votes import lost
 from jitaccess.broker.request import Ask, context, denial_of, filed_new
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
-from jitaccess.broker.votes import as_votes, closed_by_log, strong_enough, votes_of
+from jitaccess.broker.votes import as_votes, closed_by_log, votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import (
     ConnectorKind,
@@ -43,7 +42,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import credential_class, may_act, new_until, on_hold, register
+from jitaccess.identity.people import credential_class, may_act, on_hold, register
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Inputs, TargetFacts, Terms, decide
 from jitaccess.policy.evaluate import Effect as PolicyEffect
@@ -301,13 +300,6 @@ def _approvals(
         if isinstance(signed, Refused):
             return signed
         shortest = min(shortest, signed.max_duration_s)
-        lent = deputies.verify(view, broker, vote, terms.approval, requester=request.person_id)
-        if lent is not None:
-            return lent
-        if not may_have_signed(view, request, terms, vote):
-            return Refused(
-                Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
-            )
     return _quorum(terms.approval, request, votes) or shortest
 
 
@@ -317,24 +309,6 @@ def _approval(
     passkey = view.get(Passkey, vote.passkey_id)
     if passkey is None or passkey.person_id != vote.person_id or vote.statement is None:
         return _differs("credential_id")
-    refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=passkey.id)
-    if refused is not None:
-        return Refused(Kind.FORBIDDEN, f"approver_{refused.code}", "An approver may not act now. Ask anew.", "approver")
-    who = {"person_id": vote.person_id, "account_id": vote.account_id}
-    if new_until(view, broker.site, **who, at=vote.given_at) is not None:
-        return Refused(
-            Kind.FORBIDDEN,
-            "approver_account_new",
-            "An approver's account was too new to approve this. Ask anew.",
-            "approver",
-        )
-    if terms.approval is not None and not strong_enough(terms.approval, vote.step, passkey):
-        return Refused(
-            Kind.FORBIDDEN,
-            "approver_credential_too_weak",
-            "An approver's passkey is not strong enough. Ask anew.",
-            "approver",
-        )
     key = StoredKey(passkey.public_key_der, passkey.algorithm)
     if vote.set_id is None:
         signed = broker.verified.approval(vote.statement, vote.assertion, key).statement
@@ -356,7 +330,7 @@ def _approval(
         max_duration_s=shorter(request, terms, signed.max_duration_s),
         deputation=view.get(Deputation, vote.deputation_id),
     )
-    return _unlike(vote.statement, signed, wanted) or signed
+    return _unlike(vote.statement, signed, wanted) or lost(view, broker, request, terms, vote) or signed
 
 
 def _quorum(approval: ApprovalTerms, request: AccessRequest, votes: Sequence[Approval]) -> Refused | None:

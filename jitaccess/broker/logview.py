@@ -80,7 +80,7 @@ def evidence(view: View, request_id: str) -> dict[str, Any]:
     row = view.require(AccessRequest, request_id)
     votes = view.all(
         select(Approval)
-        .where(Approval.request_id == request_id, Approval.statement.is_not(None))
+        .where(Approval.request_id == request_id, Approval.statement.is_not(None), Approval.lost_at.is_(None))
         .order_by(Approval.given_at)
     )
 

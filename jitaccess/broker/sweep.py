@@ -26,6 +26,7 @@ from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
 from jitaccess.broker.hold import end_work_of_dead_passkeys
 from jitaccess.broker.logout import LogoutSender
+from jitaccess.broker.lost_votes import drop_all
 from jitaccess.broker.pace import forget_old
 from jitaccess.broker.reconcile import Reconciler
 from jitaccess.broker.revoke import end_grants
@@ -192,8 +193,8 @@ class Ticker:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
-        self._passkeys_seen = -1
-        """The register's version up to which passkeys were looked at."""
+        self._register_seen = -1
+        """The register's version up to which it was looked at whose work and signatures no longer count."""
         self._drift_from: float | None = None
         self._was_ahead = False
         self._started = threading.Event()
@@ -209,7 +210,7 @@ class Ticker:
         self._every(
             settings.sweep.every_s, "sweep", lambda: sweep_once(self._broker, self._revoker, wait_s=TARGETS_WAIT_S)
         )
-        self._every(settings.sweep.every_s, "passkeys", self.end_work_of_dead_passkeys)
+        self._every(settings.sweep.every_s, "rights", self.look_at_rights)
         self._every(settings.log.checkpoint_every_s, "checkpoint", self._broker.checkpoints.make)
         self._every(settings.sweep.every_s, "logout notices", self._logouts.run)
         self._every(settings.sweep.every_s * 2, "notices", lambda: notify.divide(self._broker, self._ways))
@@ -283,18 +284,20 @@ class Ticker:
 
     def look_now(self) -> SweepReport:
         """Sweep at once, in the caller's thread."""
-        self.end_work_of_dead_passkeys()
+        self.look_at_rights()
         return sweep_once(self._broker, self._revoker)
 
-    def end_work_of_dead_passkeys(self) -> None:
-        """End what passkeys filed or opened that may not be used any more; looks only when the register changed."""
+    def look_at_rights(self) -> None:
+        """End what passkeys filed or opened that may not be used any more, and drop the signatures of who lost the right; looks
+        only when the register changed."""
         with self._broker.read() as view:
             version = view.register_version()
-        if version == self._passkeys_seen:
+        if version == self._register_seen:
             return
         with self._broker.begin(SYSTEM) as tx:
             end_work_of_dead_passkeys(tx)
-        self._passkeys_seen = version
+        drop_all(self._broker)
+        self._register_seen = version
 
     # -- clock
 

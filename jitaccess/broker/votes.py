@@ -17,7 +17,9 @@ from jitaccess.store.tables import Approval, Event, Passkey
 
 VOTES = Find(
     Approval,
-    select(Approval).where(Approval.request_id == bindparam("request_id")).order_by(Approval.given_at, Approval.id),
+    select(Approval)
+    .where(Approval.request_id == bindparam("request_id"), Approval.lost_at.is_(None))
+    .order_by(Approval.given_at, Approval.id),
 )
 
 CLOSING = (
@@ -62,7 +64,7 @@ def strong_enough(approval: ApprovalTerms, step: str, passkey: Passkey | None) -
 
 
 def votes_of(view: View, request_id: str) -> list[Approval]:
-    """Return the verdicts on a request in the order in which they were given."""
+    """Return the verdicts on a request in the order in which they were given, but for those that were lost (ADR 0062)."""
     return view.find(VOTES, request_id=request_id)
 
 
@@ -70,8 +72,8 @@ def votes_on(view: View, request_ids: Sequence[str]) -> dict[str, list[Approval]
     """Return the verdicts on several requests in one read: request id -> in the order in which they were given."""
     found: dict[str, list[Approval]] = {}
     if request_ids:
-        given = select(Approval).where(Approval.request_id.in_(request_ids)).order_by(Approval.given_at, Approval.id)
-        for vote in view.all(given):
+        given = select(Approval).where(Approval.request_id.in_(request_ids), Approval.lost_at.is_(None))
+        for vote in view.all(given.order_by(Approval.given_at, Approval.id)):
             found.setdefault(vote.request_id, []).append(vote)
     return found
 

@@ -46,6 +46,7 @@ class EventType(StrEnum):
     APPROVAL_SET_SIGNED = "approval_set.signed"
     APPROVAL_SET_REFUSED = "approval_set.refused"
     APPROVAL_REFUSED = "approval.refused"
+    APPROVAL_LOST = "approval.lost"
     DENIAL_GIVEN = "denial.given"
     DENIAL_SIGNED = "denial.signed"
     GRANT_CREATED = "grant.created"

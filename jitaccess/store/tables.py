@@ -467,9 +467,17 @@ class Approval(Sealed, Base):
     """One approver's verdict with its evidence; a refusal after an approval is a row of its own (ADR 0050)."""
 
     __tablename__ = "approval"
-    LATER = frozenset({"set_id", "deputy_of", "deputation_id"})
+    LATER = frozenset({"set_id", "deputy_of", "deputation_id", "lost_at"})
     __table_args__ = (
-        UniqueConstraint("request_id", "person_id", "verdict"),
+        Index(
+            "approval_one_of_a_kind",
+            "request_id",
+            "person_id",
+            "verdict",
+            unique=True,
+            sqlite_where=text("lost_at IS NULL"),
+            postgresql_where=text("lost_at IS NULL"),
+        ),
         Index("approval_given", "verdict", "given_at", "person_id", "request_id"),
     )
     id: Mapped[str] = _key()
@@ -491,6 +499,8 @@ class Approval(Sealed, Base):
     deputy_of: Mapped[str | None] = mapped_column(String(64))
     """The person in whose place it was given, under this deputation."""
     deputation_id: Mapped[str | None] = mapped_column(String(64))
+    lost_at: Mapped[datetime | None]
+    """When it stopped to count, because who gave it lost the right before the request was decided (ADR 0062)."""
 
 
 class ApprovalSet(Sealed, Base):
@@ -996,9 +1006,5 @@ REDERIVED: frozenset[str] = REGISTER | {
     "change",
     "change_signature",
     "deputation",
-    "target_account",
 }
 """The small tables that are re-derived from the log at start and every minute (design.md section 5)."""
-
-OBSERVED: frozenset[str] = frozenset({"target_account"})
-"""What was seen outside and gives no right: a row that somebody changed or deleted is written anew from what is seen now."""

@@ -90,6 +90,7 @@ EVENTS: Mapping[str, str] = {
     EventType.REQUEST_REFUSED.value: lazy_gettext("An attempt to ask was refused"),
     EventType.APPROVAL_ASKED.value: lazy_gettext("Approvers were asked"),
     EventType.APPROVAL_ESCALATED.value: lazy_gettext("More approvers were asked, because it waited"),
+    EventType.APPROVAL_LOST.value: lazy_gettext("A signature stopped to count: who gave it lost the right"),
     EventType.APPROVAL_SET_SIGNED.value: lazy_gettext("Signed with others as one set"),
     EventType.APPROVAL_SET_REFUSED.value: lazy_gettext("An attempt to sign a set was refused"),
     EventType.VETO_GIVEN.value: lazy_gettext("Stopped with one tap while it waited"),

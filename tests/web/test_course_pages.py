@@ -5,7 +5,6 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from bs4 import BeautifulSoup
 
 from jitaccess.language import DEFAULT_ZONE
 from jitaccess.web.display import time_text
@@ -159,23 +158,6 @@ def test_a_soft_end_is_shown_as_what_it_is(site: Site) -> None:
     assert "What is open then runs on until" in site.as_("arta").get("/").get_data(as_text=True)
     site.world.advance(timedelta(minutes=16))
     assert "Nothing new is opened" in site.as_("arta").get("/").get_data(as_text=True)
-
-
-def test_the_page_says_what_a_deputy_reaches_before_one_is_named_and_after(site: Site) -> None:
-    def words() -> str:
-        return " ".join(BeautifulSoup(site.get("/deputies").text, "html.parser").get_text().split())
-
-    site.as_("blerim")
-    before = words()
-    assert re.search(
-        r"for how long a deputy may be named for it: Treasury payments: [A-Z][a-z ]+: at most 14 d", before
-    )
-    assert ("14 d (longer" in before, "30 d (longer than every rule allows)" in before) == (False, True)
-    body = {"deputy": site.world.person("agim"), "start": "", "lasts_s": str(30 * 86_400)}
-    assert site.ceremony("blerim", "/api/deputies", body).status_code == 200
-    assert "none named for so long: Treasury payments: " in words()
-    site.as_("milan")
-    assert "By the rules you sign nothing now" in words()
 
 
 def test_a_deputy_is_named_with_one_signature_and_ended_with_one_tap(site: Site) -> None:
