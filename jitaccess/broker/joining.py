@@ -2,13 +2,14 @@
 
 The broker's own address is asked first: a way in front of it that leads elsewhere breaks every door. Then each client of the target: does
 it answer where people come back to; does it refuse a logout notice that nobody signed; does a proxied application let nobody in who
-brings no access, whatever his headers say. On a target where credentials are made the connector looks at its own account. A client's
-address is called under the guard of `outbound.guard`; nothing is called inside a transaction.
+brings no access, whatever name he calls, whatever his headers say and however he writes the path (`knocks`). On a target where credentials
+are made the connector looks at its own account. A client's address is called under the guard of `outbound.guard`; nothing is called inside
+a transaction.
 """
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -16,9 +17,11 @@ from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from jitaccess.broker import knocks
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.cut import error_word
+from jitaccess.broker.knocks import Knock
 from jitaccess.broker.logout import reach_of
 from jitaccess.connectors.contract import Unreachable
 from jitaccess.domain.events import EventType
@@ -32,20 +35,18 @@ from jitaccess.store.tables import TargetTest
 
 WORKERS = 8
 MOST_ADDRESSES = 40
+MOST_OTHERS = 3
+"""So many other applications' names are tried at each door."""
+MOST_TOLD = 6
 MOST_METADATA = 64 * 1024
 OWN = Reach((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")), loopback=True)
 """The broker's own address comes from its settings and from nobody else."""
 FORGED_NOTICE = "eyJhbGciOiJub25lIn0.eyJldmVudHMiOnt9fQ."
 """A logout token that says nothing and that nobody signed: refused by whoever checks, harmless where nobody does."""
-CLAIMED = {
-    "X-Jit-User": "nobody",
-    "X_Jit_User": "nobody",
-    "X-Jit_User": "nobody",
-    "X_Jit-User": "nobody",
-    "X-Jit-Entitlement": "everything",
-    "X-Jit_Entitlement": "everything",
-}
-"""What somebody without access may send: every spelling that a backend may take for the proxy's own word."""
+PATIENCE = Bounds(wait_s=2.0, whole_s=3.0, answer_bytes=0)
+"""For one knock; who needs longer is not waited for."""
+CLOSED = frozenset({"RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"})
+"""A connection that is closed without an answer: a refusal as good as any."""
 
 
 class Step(StrEnum):
@@ -57,6 +58,9 @@ class Step(StrEnum):
     REDIRECT = "redirect"
     LOGOUT = "logout"
     PROXY = "proxy"
+    NAMES = "names"
+    STORIES = "stories"
+    PATHS = "paths"
     CONNECTOR = "connector"
 
 
@@ -141,13 +145,16 @@ def _looks(broker: Broker, facts: TargetFacts, known: Sequence[ClientFacts], rea
     yield partial(_own, broker)
     if not known:
         yield lambda: [Found(Step.CLIENTS, Outcome.NONE)]
-    looks = [look for client in known for look in _of_client(broker, client, reach)]
+    with broker.read() as view:
+        proxied = sorted(client.proxied_origin for client in registered(view).values() if client.proxied_origin)
+    looks = [look for client in known for look in _of_client(broker, client, reach, proxied)]
     yield from looks[:MOST_ADDRESSES]
 
 
-def _of_client(broker: Broker, client: ClientFacts, reach: Reach) -> Iterator[Look]:
+def _of_client(broker: Broker, client: ClientFacts, reach: Reach, proxied: Sequence[str]) -> Iterator[Look]:
     if client.proxied_origin is not None:
-        yield partial(_proxied, broker, client.proxied_origin, reach)
+        others = [one for one in proxied if one != client.proxied_origin][:MOST_OTHERS]
+        yield partial(_proxied, broker, client.proxied_origin, reach, others)
         return
     for origin in dict.fromkeys(_origin(uri) for uri in client.redirect_uris):
         yield partial(_answering, origin, reach)
@@ -222,17 +229,44 @@ def _notice(uri: str, reach: Reach) -> list[Found]:
     return [Found(Step.LOGOUT, Outcome.WELL if status in (400, 401, 403) else Outcome.WRONG, uri, str(status))]
 
 
-def _proxied(broker: Broker, origin: str, reach: Reach) -> list[Found]:
-    """Ask a proxied application without access, with headers that claim some; it must refuse or lead to sign in."""
+def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str]) -> list[Found]:
+    """Ask a proxied application without access: it must refuse or lead to sign in. Where it does, try what may get past that."""
     try:
-        seen = get(f"{origin}/", CLAIMED, reach)
+        seen = get(f"{origin}/", {}, reach)
     except NotDelivered as failed:
         return _failed(Step.PROXY, origin, failed)
     led = seen.location.startswith((f"{origin}/.jitaccess/start", f"{broker.site.origin}/oidc/authorize?"))
     if 200 <= seen.status < 300:
         return [Found(Step.PROXY, Outcome.OPEN, origin, str(seen.status))]
     held = seen.status in (401, 403) or (seen.status in (302, 303) and led)
-    return [Found(Step.PROXY, Outcome.WELL if held else Outcome.WRONG, origin, str(seen.status))]
+    first = Found(Step.PROXY, Outcome.WELL if held else Outcome.WRONG, origin, str(seen.status))
+    tried = {
+        Step.NAMES: knocks.names(origin, broker.site.origin, others),
+        Step.STORIES: knocks.stories(origin, others),
+        Step.PATHS: knocks.paths(),
+    }
+    return [first, *(knocked(step, origin, several, reach) for step, several in tried.items())]
+
+
+def knocked(step: Step, origin: str, several: Iterable[Knock], reach: Reach) -> Found:
+    """Try knocks one after the other; say which of them let somebody in, or broke the door, or how many held."""
+    inside, broken, held = [], [], 0
+    for knock in several:
+        try:
+            status = get(f"{origin}{knock.path}", knock.headers, reach, PATIENCE).status
+        except NotDelivered as failed:
+            if str(failed) not in CLOSED:
+                return Found(step, Outcome.UNREACHABLE, origin, f"{knock.what}: {failed}")
+            status = 0
+        if 200 <= status < 300:
+            inside.append(knock.what)
+        elif status >= 500:
+            broken.append(f"{knock.what}: {status}")
+        else:
+            held += 1
+    if inside or broken:
+        return Found(step, Outcome.OPEN if inside else Outcome.WRONG, origin, "; ".join((inside or broken)[:MOST_TOLD]))
+    return Found(step, Outcome.WELL, origin, str(held))
 
 
 def _connector(broker: Broker, facts: TargetFacts) -> list[Found]:

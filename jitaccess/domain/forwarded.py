@@ -10,8 +10,12 @@ proxy can take such twins away, and the shipped configurations do.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 
+HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
+"""What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
+APP_COOKIE = "__Host-jit-app"
 METHOD, PROTO, HOST, URI = "x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"
 CONVENTION = (METHOD, PROTO, HOST, URI)
 CONFLICTING = frozenset({"forwarded", "x-original-url", "x-original-uri", "x-original-method", "x-rewrite-url"})
@@ -44,6 +48,12 @@ class Unclear:
     """Why it does not; for the broker's log, never for the client."""
 
     reason: str
+
+
+def spellings(name: str) -> list[str]:
+    """Return a name with every choice of `-` and `_`: WSGI, CGI and many backends read them all alike."""
+    first, *rest = name.split("-")
+    return ["".join((first, *several)) for several in product(*((f"-{part}", f"_{part}") for part in rest))]
 
 
 def read_forwarded(headers: Iterable[tuple[str, str]]) -> Forwarded | Unclear:

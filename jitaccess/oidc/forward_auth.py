@@ -26,7 +26,7 @@ from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.forwarded import Passage, leave, passage
 from jitaccess.broker.status import reserve
-from jitaccess.domain.forwarded import Unclear, read_forwarded, unclear_uri
+from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, Unclear, read_forwarded, unclear_uri
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
 from jitaccess.oidc.clients import OAuthClient
@@ -40,9 +40,6 @@ from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
 from jitaccess.web.limits import client_address
 
 log = logging.getLogger(__name__)
-HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
-"""What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
-APP_COOKIE = "__Host-jit-app"
 START_COOKIE = "__Host-jit-start-"
 """With the beginning of `state` behind it: each tab that begins to sign in keeps what it wanted by itself."""
 START_LIFE_S = 600

@@ -58,6 +58,28 @@ SEEN: Mapping[tuple[Step, Outcome], str] = {
     (Step.PROXY, Outcome.OPEN): lazy_gettext("People get in without access: the proxy asks nobody."),
     (Step.PROXY, Outcome.WRONG): lazy_gettext("Nobody gets in without access, but nobody is led to sign in either."),
     (Step.PROXY, Outcome.UNREACHABLE): lazy_gettext("Nothing answers at the application's address."),
+    (Step.NAMES, Outcome.WELL): lazy_gettext("Under names that are not its own nobody gets in (tried):"),
+    (Step.NAMES, Outcome.OPEN): lazy_gettext(
+        "Under a name that is not its own somebody gets an answer without access. Let the proxy answer no foreign Host:"
+    ),
+    (Step.NAMES, Outcome.WRONG): lazy_gettext("Under a name that is not its own it breaks instead of refusing:"),
+    (Step.NAMES, Outcome.UNREACHABLE): lazy_gettext(
+        "It stopped answering while names that are not its own were tried:"
+    ),
+    (Step.STORIES, Outcome.WELL): lazy_gettext(
+        "Headers, cookies and tokens that anybody can make up let nobody in (tried):"
+    ),
+    (Step.STORIES, Outcome.OPEN): lazy_gettext(
+        "People get in without access by what they say about themselves. The proxy must take these away:"
+    ),
+    (Step.STORIES, Outcome.WRONG): lazy_gettext("It breaks instead of refusing when somebody sends:"),
+    (Step.STORIES, Outcome.UNREACHABLE): lazy_gettext("It stopped answering while made-up headers were tried:"),
+    (Step.PATHS, Outcome.WELL): lazy_gettext("Paths that can be read in two ways let nobody in (tried):"),
+    (Step.PATHS, Outcome.OPEN): lazy_gettext(
+        "People get in without access by paths that can be read in two ways. The proxy must ask about each of them:"
+    ),
+    (Step.PATHS, Outcome.WRONG): lazy_gettext("It breaks instead of refusing at these paths:"),
+    (Step.PATHS, Outcome.UNREACHABLE): lazy_gettext("It stopped answering while odd paths were tried:"),
     (Step.CONNECTOR, Outcome.WELL): lazy_gettext("The broker's own account there is as it should be."),
     (Step.CONNECTOR, Outcome.WRONG): lazy_gettext("The broker's own account there is not as it should be:"),
     (Step.CONNECTOR, Outcome.UNREACHABLE): lazy_gettext("The system cannot be asked:"),

@@ -8,18 +8,19 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from jitaccess.broker import joining, knocks
 from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.clock import SystemClock
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
+from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, spellings
 from jitaccess.domain.values import LOCAL
-from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS
+from jitaccess.outbound.guard import Reach
 from jitaccess.sdk import FetchedKeys, Verifier
 from jitaccess.store.db import Database
 from jitaccess.tokens.keys import Keyring, read_wrapping_key
@@ -29,12 +30,6 @@ from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 60
-
-
-def spellings(name: str) -> list[str]:
-    """Return a name with every choice of `-` and `_`: WSGI, CGI and many backends read them all alike."""
-    first, *rest = name.split("-")
-    return ["".join((first, *several)) for several in product(*((f"-{part}", f"_{part}") for part in rest))]
 
 
 SPOOFED = {spelling: "evil" for name in HEADERS for spelling in spellings(name)}
@@ -192,9 +187,22 @@ AMBIGUOUS = [
 ]
 
 
+@pytest.mark.covers("R41", "R43", "R44")
+def test_what_the_test_of_a_target_tries_finds_nothing_at_the_shipped_configurations(house: House) -> None:
+    origin, others = house.proxy.origin, ["https://other.example"]
+    tried = {
+        joining.Step.NAMES: knocks.names(origin, house.stage.origin, others),
+        joining.Step.STORIES: knocks.stories(origin, others),
+        joining.Step.PATHS: knocks.paths(),
+    }
+    found = {step: joining.knocked(step, origin, several, Reach(loopback=True)) for step, several in tried.items()}
+    assert {one.outcome for one in found.values()} == {joining.Outcome.WELL}, found
+    assert house.application.log == []
+
+
 @pytest.mark.covers("R44")
 def test_an_ambiguous_path_reaches_nobody_even_with_access(house: House, cookie: str) -> None:
-    for target in AMBIGUOUS:
+    for target in (*AMBIGUOUS, *knocks.AMBIGUOUS):
         house.refused(target, {"Cookie": cookie})
 
 

@@ -15,9 +15,10 @@ from jitaccess.broker import hold
 from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.hold import HoldKind
+from jitaccess.domain.forwarded import APP_COOKIE, HEADERS
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
-from jitaccess.oidc.forward_auth import APP_COOKIE, HEADERS, MAX_STARTS, START_COOKIE
+from jitaccess.oidc.forward_auth import MAX_STARTS, START_COOKIE
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.sdk import TokenRefused, VerifiedToken
 from jitaccess.sdk.dev.forgeries import parts, sign

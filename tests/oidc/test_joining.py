@@ -1,10 +1,12 @@
 """Does the test of a target tell what a system does that must not, over real sockets, and call nothing that it may not?"""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey
 from sqlalchemy import select
 
 from jitaccess.broker import joining
@@ -17,7 +19,7 @@ from jitaccess.errors import JitError
 from jitaccess.outbound.guard import Reach
 from jitaccess.policy.schema import TokenConnector
 from jitaccess.store.tables import Event
-from tests.support.careless import listening
+from tests.support.careless import let_in, listening
 from tests.support.served import Served, served
 from tests.support.world import World
 
@@ -60,10 +62,10 @@ def client(house: Served) -> Iterator[Callable[..., None]]:
     """Give a way to register clients of the registry; all are gone afterwards."""
     made: list[str] = []
 
-    def register(*, proxied: str | None = None, **given: Any) -> None:
+    def register(*, proxied: str | None = None, target: str = "registry", **given: Any) -> None:
         with house.world.broker.begin(LOCAL) as tx:
             if proxied is not None:
-                made.append(add_proxied(tx, target="registry", name="Registry", origin=proxied).id)
+                made.append(add_proxied(tx, target=target, name="Registry", origin=proxied).id)
             else:
                 made.append(add_client(tx, target="registry", name="Registry", **given)[0].id)
 
@@ -118,10 +120,7 @@ def test_a_notice_that_nobody_signed_must_be_refused(
 def test_a_proxied_application_must_let_nobody_in(
     house: Served, client: Callable[..., None], status: str, to: str, outcome: Outcome
 ) -> None:
-    claimed = []
-
     def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-        claimed.append(environ["HTTP_X_JIT_USER"])
         own = f"http://{environ['HTTP_HOST']}"
         return status, [("Location", to.format(own=own, broker=house.origin))] if to else []
 
@@ -129,8 +128,110 @@ def test_a_proxied_application_must_let_nobody_in(
         client(proxied=origin(url))
         found = findings(house)
     assert found[Step.PROXY] == Found(Step.PROXY, outcome, origin(url), status[:3])
-    assert claimed
-    assert all("nobody" in one for one in claimed)
+    assert (Step.NAMES in found) == (outcome is not Outcome.OPEN), "whoever lets everybody in needs no knocking"
+
+
+@pytest.mark.covers("R41", "R43", "R44")
+@pytest.mark.parametrize(
+    ("mistake", "step", "told"),
+    [
+        ("foreign Host", Step.NAMES, "Host: nobody.invalid"),
+        ("another application's Host", Step.NAMES, "Host: other.example"),
+        ("forwarded Host", Step.NAMES, "X-Forwarded-Host"),
+        ("believes X-Jit-User", Step.STORIES, "X-Jit-*"),
+        ("believes X_Jit_User", Step.STORIES, "X-Jit-*"),
+        ("reads X-Original-Url", Step.STORIES, "x-original-url"),
+        ("trusts an address", Step.STORIES, "X-Forwarded-For"),
+        ("opens WebSockets", Step.STORIES, "Upgrade: websocket"),
+        ("takes any cookie", Step.STORIES, "Cookie 0"),
+        ("takes alg none", Step.STORIES, "Authorization 6"),
+        ("takes any token of a proxy", Step.STORIES, "X-Jit-Token 0"),
+        ("double slash", Step.PATHS, "//"),
+        ("dot segments", Step.PATHS, "/.jitaccess/../"),
+        ("parameters", Step.PATHS, "/a;b/"),
+        ("escapes", Step.PATHS, "/a%2f"),
+        ("breaks at NUL", Step.PATHS, "/%00: 500"),
+        ("nothing", Step.PATHS, "17"),
+    ],
+)
+def test_what_gets_past_a_proxy_is_found(
+    house: Served, client: Callable[..., None], mistake: str, step: Step, told: str
+) -> None:
+    client(proxied="https://other.example", target="treasury")
+    own = ""
+
+    def past(environ: dict[str, Any]) -> bool:
+        raw, host = environ["RAW"], environ["HTTP_HOST"]
+        bearer = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
+        return {
+            "foreign Host": host == "nobody.invalid",
+            "another application's Host": host == "other.example",
+            "forwarded Host": host != own and own in environ.get("HTTP_X_FORWARDED_HOST", ""),
+            "believes X-Jit-User": "HTTP_X_JIT_USER" in environ,
+            "believes X_Jit_User": "X_Jit_User" in environ["NAMES"],
+            "reads X-Original-Url": environ.get("HTTP_X_ORIGINAL_URL", "").startswith("/.jitaccess/"),
+            "trusts an address": environ.get("HTTP_X_FORWARDED_FOR") == "127.0.0.1",
+            "opens WebSockets": environ.get("HTTP_UPGRADE") == "websocket",
+            "takes any cookie": "__Host-jit-app=" in environ.get("HTTP_COOKIE", ""),
+            "takes alg none": let_in("takes none", ECKey.generate_key("P-256"), bearer),
+            "takes any token of a proxy": set(environ) & {"HTTP_X_JIT_TOKEN"} and "HTTP_X_JIT_USER" not in environ,
+            "double slash": "//" in raw,
+            "dot segments": ".." in raw,
+            "parameters": ";" in raw,
+            "escapes": "%2f" in raw,
+        }.get(mistake, False)  # fmt: skip
+
+    def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        if mistake == "breaks at NUL" and "%00" in environ["RAW"]:
+            return "500 Internal Server Error", []
+        return ("200 OK" if past(environ) else "401 Unauthorized"), []
+
+    with listening(application(answer)) as url:
+        own = origin(url).removeprefix("http://")
+        client(proxied=origin(url))
+        kept = joining.try_out(house.world.broker, house.world.current("agim").actor, "registry")
+    found = {one.step: one for one in kept if one.about == origin(url)}
+    wanted = Outcome.WELL if mistake == "nothing" else Outcome.WRONG if told.endswith("500") else Outcome.OPEN
+    assert (found[step].outcome, told in found[step].seen) == (wanted, True), found
+    others = {Step.NAMES, Step.STORIES, Step.PATHS} - {step}
+    assert {found[one].outcome for one in others} == {Outcome.WELL}, found
+    assert found[Step.PROXY].outcome is Outcome.WELL
+
+
+def test_knocking_stops_at_a_door_that_hangs_and_takes_a_closed_connection_for_a_refusal(
+    house: Served, client: Callable[..., None]
+) -> None:
+    asked: list[str] = []
+
+    def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        asked.append(environ["RAW"])
+        if environ["RAW"] == "/a/./":
+            time.sleep(3)
+        elif environ["HTTP_HOST"] == "nobody.invalid":
+            environ["CLOSE"]()
+        return "401 Unauthorized", []
+
+    with listening(application(answer)) as url:
+        client(proxied=origin(url))
+        found = findings(house)
+    assert found[Step.NAMES].outcome is Outcome.WELL
+    assert (found[Step.PATHS].outcome, found[Step.PATHS].seen) == (Outcome.UNREACHABLE, "/a/./: TimeoutError")
+    assert asked[-1] == "/a/./"
+
+
+def test_where_doors_may_not_be_called_nobody_knocks(house: Served, client: Callable[..., None]) -> None:
+    asked: list[str] = []
+
+    def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        asked.append(environ["RAW"])
+        return "401 Unauthorized", []
+
+    with listening(application(answer)) as url:
+        client(proxied=origin(url))
+        found = findings(house, Reach())
+    assert asked == []
+    assert found[Step.PROXY].outcome is Outcome.NOT_ALLOWED
+    assert Step.NAMES not in found
 
 
 def test_what_does_not_answer_is_told(house: Served, client: Callable[..., None]) -> None:

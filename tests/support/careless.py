@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +96,15 @@ def careless(verifier: Verifier, key: ECKey, mistake: str) -> Callable[..., Iter
 
 
 class _Quiet(WSGIRequestHandler):
+    def get_environ(self) -> dict[str, Any]:
+        """Give the address and the names of headers as they were sent too, and a way to hang up."""
+        raw = self.requestline.split(" ")[1]
+        return super().get_environ() | {
+            "RAW": raw,
+            "NAMES": [*self.headers],
+            "CLOSE": lambda: self.connection.shutdown(socket.SHUT_RDWR),
+        }
+
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
 

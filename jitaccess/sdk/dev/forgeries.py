@@ -46,6 +46,15 @@ def sign_text(key: ECKey, header: str, claims: str) -> str:
     return f"{text}.{b64u(jws.JWSRegistry(algorithms=['ES256']).get_alg('ES256').sign(text.encode(), key))}"
 
 
+NO_TOKENS = ("x", "a.b.c", "null", "e30.e30.", "%00", "A" * 9_000)
+"""What is no token at all."""
+
+
+def unsigned(claims: Mapping[str, Any]) -> str:
+    """Return a token with these claims that nobody signed."""
+    return f"{b64u(json.dumps({'alg': 'none', 'typ': 'at+jwt'}).encode())}.{b64u(json.dumps(claims).encode())}."
+
+
 class Family(StrEnum):
     """Which mistake of a verifier a forgery is for."""
 

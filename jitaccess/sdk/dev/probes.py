@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from joserfc.jwk import ECKey
 
-from jitaccess.sdk.dev.forgeries import Family, Forgery, Listener, forgeries, listener
+from jitaccess.sdk.dev.forgeries import NO_TOKENS, Family, Forgery, Listener, forgeries, listener
 from jitaccess.sdk.dev.issuer import DevIssuer
 from jitaccess.sdk.door import AUTHORIZATION, TokenFrom
 from jitaccess.sdk.wall import wall_time
@@ -196,12 +196,11 @@ def _good(trial: Trial, name: str, what: str) -> Finding:
 def probes(trial: Trial, listening: Listener) -> Iterator[Probe]:
     """Give every probe of refusal."""
     yield Probe("none", "no token", "Guard this address: nothing asks for a token here.", [Sent("nothing")])
-    garbage = ("x", "a.b.c", "null", "e30.e30.", "%00", "A" * 9_000)
     yield Probe(
         "garbage",
         "something that is no token",
         "Accept nothing whose signature does not hold.",
-        [*(trial.sent(repr(text[:10]), text) for text in garbage), Sent("an empty header", ("",))],
+        [*(trial.sent(repr(text[:10]), text) for text in NO_TOKENS), Sent("an empty header", ("",))],
     )
     yield from _for_others(trial)
     yield from _out_of_time(trial)
