@@ -11,7 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from jitaccess.sdk.door import AUTHORIZATION, DOOR_KEY, TOKEN_KEY, Door, Refusal, TokenFrom
+from jitaccess.sdk.door import (
+    AUTHORIZATION,
+    DOOR_KEY,
+    LOOK_AGAIN_S,
+    TOKEN_KEY,
+    AccessEnded,
+    Door,
+    Refusal,
+    TokenFrom,
+    Watch,
+)
 from jitaccess.sdk.step_up import Level
 from jitaccess.sdk.tokens import VerifiedToken, Verifier
 from jitaccess.sdk.wall import wall_time
@@ -23,8 +33,6 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1."""
-LOOK_AGAIN_S = 3.0
-"""With what a status list takes, an early end is seen on an open connection within eight seconds."""
 
 
 class JitAsgiMiddleware:
@@ -44,9 +52,8 @@ class JitAsgiMiddleware:
         clock: Callable[[], float] = wall_time,
         look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
-        """Take what `Door` takes, and after how many seconds an open connection is looked at again."""
+        """Take what `Door` takes."""
         self._app = app
-        self._look_again_s = look_again_s
         self._door = Door(
             verifier,
             realm=realm,
@@ -56,6 +63,7 @@ class JitAsgiMiddleware:
             entitlement=entitlement,
             level=level,
             clock=clock,
+            look_again_s=look_again_s,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,12 +81,10 @@ class JitAsgiMiddleware:
         scope = {**scope, TOKEN_KEY: found, DOOR_KEY: self._door}
         if found is None:
             return await self._app(scope, receive, send)
-        watch = _Watch(self._door, values, self._look_again_s)
         if kind == "http":
-            # What a proxy hands on is for this one request and cannot be looked at again.
-            streamed = _Streamed(watch, send).send if self._door.token_from == AUTHORIZATION else send
-            return await self._app(scope, receive, streamed)
-        wire = _Watched(found, self._door.clock, watch, receive, send)
+            watch = self._door.watch(values, found)
+            return await self._app(scope, receive, send if watch is None else _Streamed(watch, send).send)
+        wire = _Watched(found, self._door, Watch(self._door, values), receive, send)
         watching = asyncio.create_task(wire.watch())
         try:
             await self._app(scope, wire.receive, wire.send)
@@ -107,52 +113,31 @@ async def _answer(refusal: Refusal, scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refusal.message})
 
 
-class AccessEnded(Exception):
-    """The access ended while the answer was on its way; what was still to come is not sent."""
-
-
-class _Watch:
-    """Whether the access behind an open connection still stands, looked at every few seconds."""
-
-    def __init__(self, door: Door, values: list[str], every_s: float) -> None:
-        self.every_s = every_s
-        self._door = door
-        self._values = values
-        self._looked_at = asyncio.get_running_loop().time()
-        self._over = False
-
-    async def over(self) -> bool:
-        """Say whether it has ended."""
-        now = asyncio.get_running_loop().time()
-        if not self._over and now - self._looked_at >= self.every_s:
-            self._looked_at = now
-            found = await asyncio.to_thread(self._door.verified, self._values)
-            self._over = not isinstance(found, VerifiedToken)
-        return self._over
+async def _over(watch: Watch) -> bool:
+    """Say whether it has ended; other requests do not wait while keys or lists are fetched."""
+    return await asyncio.to_thread(watch.look) if watch.due else watch.ended
 
 
 class _Streamed:
     """An answer of which nothing is sent any more once its access has ended."""
 
-    def __init__(self, watch: _Watch, send: Send) -> None:
+    def __init__(self, watch: Watch, send: Send) -> None:
         self._watch = watch
         self._send = send
 
     async def send(self, message: Message) -> None:
         """Send on what goes out; raises AccessEnded after the end, and the server cuts the connection."""
-        if message["type"] == "http.response.body" and message.get("body") and await self._watch.over():
-            raise AccessEnded("This access has ended.")
+        if message["type"] == "http.response.body" and message.get("body") and await _over(self._watch):
+            raise AccessEnded
         await self._send(message)
 
 
 class _Watched:
     """A WebSocket that carries nothing any more once its access has ended."""
 
-    def __init__(
-        self, token: VerifiedToken, clock: Callable[[], float], watch: _Watch, receive: Receive, send: Send
-    ) -> None:
+    def __init__(self, token: VerifiedToken, door: Door, watch: Watch, receive: Receive, send: Send) -> None:
         self._token = token
-        self._clock = clock
+        self._door = door
         self._watch = watch
         self._receive = receive
         self._send = send
@@ -161,7 +146,7 @@ class _Watched:
     async def watch(self) -> None:
         """Look again every few seconds, and close it when the access has ended."""
         while not await self._over():
-            await asyncio.sleep(max(0.0, min(self._watch.every_s, self._token.expires_at - self._clock())))
+            await asyncio.sleep(max(0.0, min(self._door.look_again_s, self._token.expires_at - self._door.clock())))
 
     async def receive(self) -> Message:
         """Return what came in; after the end, that the connection is gone."""
@@ -181,7 +166,7 @@ class _Watched:
             await self._send(message)
 
     async def _over(self) -> bool:
-        over = self._clock() >= self._token.expires_at or await self._watch.over()
+        over = self._door.clock() >= self._token.expires_at or await _over(self._watch)
         if over and not self._ended.is_set():
             self._ended.set()
             await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "This access has ended."})

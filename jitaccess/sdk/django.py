@@ -4,10 +4,12 @@
     MIDDLEWARE = ["jitaccess.sdk.django.JitDjangoMiddleware", ...]
     JITACCESS_DOOR = Door(Verifier(...), ask_url="https://jit.example/request", required=False)
 
-The view finds the VerifiedToken in `request.META["jitaccess.token"]`. Without a door in the settings nothing starts.
+The view finds the VerifiedToken in `request.META["jitaccess.token"]`. Without a door in the settings nothing starts. A streamed answer to a
+bearer token is looked at again every few seconds and breaks off once its access has ended.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
@@ -15,7 +17,7 @@ from django.conf import settings  # type: ignore[import-untyped] # the library h
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped] # the library has no types
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped] # the library has no types
 
-from jitaccess.sdk.door import DOOR_KEY, TOKEN_KEY, Door, Refusal, passed
+from jitaccess.sdk.door import DOOR_KEY, TOKEN_KEY, Door, Refusal, Watch, passed
 from jitaccess.sdk.step_up import Level
 from jitaccess.sdk.wsgi import header_values
 
@@ -34,12 +36,18 @@ class JitDjangoMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
-        found = self._door.enter(header_values(request.META, self._door))
+        values = header_values(request.META, self._door)
+        found = self._door.enter(values)
         if isinstance(found, Refusal):
             return _answer(found)
         request.META[TOKEN_KEY] = found
         request.META[DOOR_KEY] = self._door
-        return self._get_response(request)
+        answer = self._get_response(request)
+        watch = self._door.watch(values, found)
+        if watch is not None and answer.streaming:
+            watched = _watched_async if answer.is_async else _watched
+            answer.streaming_content = watched(watch, answer.streaming_content)
+        return answer
 
 
 def requires(
@@ -57,6 +65,19 @@ def requires(
         return guarded
 
     return guard
+
+
+def _watched(watch: Watch, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the parts of an answer while its access stands; Django closes by itself what they come from."""
+    for part in parts:
+        watch.step()
+        yield part
+
+
+async def _watched_async(watch: Watch, parts: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        await asyncio.to_thread(watch.step)
+        yield part
 
 
 def _answer(refusal: Refusal) -> HttpResponse:

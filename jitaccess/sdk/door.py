@@ -2,7 +2,7 @@
 
 The token comes from one configured header and from nowhere else: never from the address, a form or a cookie (RFC 6750 section 2.1, RFC
 9700 section 4.3.2). No value, two values, a value too long, a check that breaks: each is an answer, never a way in, and no answer holds
-the text of an error that this package did not word itself.
+the text of an error that this package did not word itself. What goes on after the door let it in is watched (`Watch`).
 """
 
 import json
@@ -18,7 +18,7 @@ from jitaccess.sdk.refusal import TokenRefused
 from jitaccess.sdk.signed import MAX_TOKEN_BYTES
 from jitaccess.sdk.step_up import Level, require_level, www_authenticate
 from jitaccess.sdk.tokens import VerifiedToken, Verifier
-from jitaccess.sdk.wall import wall_time
+from jitaccess.sdk.wall import steady_time, wall_time
 
 log = logging.getLogger(__name__)
 TokenFrom: TypeAlias = Literal["Authorization", "X-Jit-Token"]
@@ -28,6 +28,8 @@ PROXIED: TokenFrom = "X-Jit-Token"
 TOKEN_KEY = "jitaccess.token"  # noqa: S105 - the name under which a request carries its VerifiedToken
 DOOR_KEY = "jitaccess.door"
 """Where a request carries the Door that it came through, for what guards single pages."""
+LOOK_AGAIN_S = 3.0
+"""With what a status list takes, an early end is seen on an answer that goes on, or an open connection, within eight seconds."""
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)
 _JWT = re.compile(r"[A-Za-z0-9_.-]+")
 _UNAVAILABLE = frozenset({"unreachable", "no_keys"})
@@ -99,13 +101,14 @@ class Door:
         entitlement: str | None = None,
         level: Level | None = None,
         clock: Callable[[], float] = wall_time,
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
         """`ask_url` is the page where access is asked for; answers name it.
 
         Take `token_from="X-Jit-Token"` behind a proxy that asks `/forward-auth`: such a token is of a kind of its own, lives 30 s (60 at
         most) and stands in no list; an access token is refused there, and such a one in Authorization. With `required=False` a request
         without any token goes through and carries none: then each page that needs one says so itself. `entitlement` and `level` hold for
-        everything.
+        everything. What goes on is looked at again after `look_again_s`.
         """
         if token_from not in (AUTHORIZATION, PROXIED):
             raise ValueError("token_from is Authorization or X-Jit-Token")
@@ -117,6 +120,7 @@ class Door:
             raise ValueError("ask_url is a web address")
         self.token_from = token_from
         self.clock = clock
+        self.look_again_s = look_again_s
         self._verifier = verifier
         self._realm = realm
         self._ask_url = ask_url
@@ -143,6 +147,11 @@ class Door:
         except Exception as error:  # a check that breaks lets nobody in, and what broke is not for the client's eyes
             log.error("a token could not be checked: %s", type(error).__name__)
             return self.refuse(TokenRefused("unreachable", "Access cannot be checked now, so nothing is accepted."))
+
+    def watch(self, values: Sequence[str], found: VerifiedToken | None) -> "Watch | None":
+        """Return the watch over an answer that goes on, or None where there is nothing to look at again: no token came, or one that a
+        proxy handed on, which is for this one request."""
+        return Watch(self, values) if found is not None and self.token_from == AUTHORIZATION else None
 
     def verify(self, text: str) -> VerifiedToken:
         """Verify a token of the kind that belongs into this door's header; raises TokenRefused."""
@@ -191,6 +200,40 @@ class Door:
         if not _JWT.fullmatch(value):
             raise UnclearToken("unclear", "Send exactly one token.")
         return value
+
+
+class AccessEnded(Exception):
+    """The access ended while the answer was on its way; what was still to come is not sent."""
+
+    def __init__(self) -> None:
+        super().__init__("This access has ended.")
+
+
+class Watch:
+    """Whether the access behind what goes on still stands, looked at every few seconds. For one answer or connection."""
+
+    def __init__(self, door: Door, values: Sequence[str], *, clock: Callable[[], float] = steady_time) -> None:
+        self.ended = False
+        self._door = door
+        self._values = values
+        self._clock = clock
+        self._looked_at = clock()
+
+    @property
+    def due(self) -> bool:
+        """Say whether it is time to look again."""
+        return not self.ended and self._clock() - self._looked_at >= self._door.look_again_s
+
+    def look(self) -> bool:
+        """Look, whether it is time or not; say whether the access has ended. May fetch keys and lists, and waits for them."""
+        self._looked_at = self._clock()
+        self.ended = self.ended or not isinstance(self._door.verified(self._values), VerifiedToken)
+        return self.ended
+
+    def step(self) -> None:
+        """Go on with the next part; raises AccessEnded after the end."""
+        if self.ended or (self.due and self.look()):
+            raise AccessEnded
 
 
 def passed(carried: Mapping[str, Any]) -> tuple[Door, VerifiedToken | None]:

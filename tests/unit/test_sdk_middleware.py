@@ -3,20 +3,24 @@
 import asyncio
 import base64
 import hmac
+import http.client
 import io
 import json
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import urlsplit
+from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import Client
 from django.test.utils import override_settings
 from django.urls import path
@@ -30,9 +34,11 @@ from jitaccess.sdk import Door, Level, TokenRefused, VerifiedToken, Verifier, ww
 from jitaccess.sdk import django as sdk_django
 from jitaccess.sdk import fastapi as sdk_fastapi
 from jitaccess.sdk import flask as sdk_flask
-from jitaccess.sdk.asgi import AccessEnded, JitAsgiMiddleware
+from jitaccess.sdk.asgi import JitAsgiMiddleware
+from jitaccess.sdk.door import AccessEnded, Watch
 from jitaccess.sdk.wsgi import JitMiddleware
 from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
+from tests.support.careless import listening
 from tests.support.sources import ROOT
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -492,6 +498,195 @@ def test_a_streamed_answer_breaks_off_when_its_access_ends_early() -> None:
     with pytest.raises(AccessEnded):
         asyncio.run(app(scope, nothing, send))
     assert [message.get("body") for message in sent] == [None, b"before"]
+
+
+# ---------------------------------------------------------------- answers that go on, under WSGI
+
+
+class Steady:
+    """A clock that goes on by itself, for watches."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def wsgi_environ(**more: Any) -> dict[str, Any]:
+    environ: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {minted()}", **more}
+    setup_testing_defaults(environ)
+    return environ
+
+
+class Parts:
+    """An answer in parts, that notes whether it was closed; its access ends before the third."""
+
+    def __init__(self, status: Ending) -> None:
+        self.closed = False
+        self._status = status
+        self._left = [b"one", b"two", b"three", b"four"]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        if len(self._left) == 2:
+            self._status.ended = True
+        return self._left.pop(0)
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+@pytest.mark.covers("R34")
+def test_a_streamed_answer_breaks_off_under_wsgi_too_and_is_closed() -> None:
+    status = Ending()
+    parts = Parts(status)
+
+    def application(environ: Any, start: Any) -> Any:
+        assert "wsgi.file_wrapper" not in environ, "a server that sends a file by itself asks nobody in between"
+        start("200 OK", [])
+        return parts
+
+    guarded = JitMiddleware(application, verifier(status=status), look_again_s=0.0)
+    answer: Any = guarded(wsgi_environ(**{"wsgi.file_wrapper": FileWrapper}), lambda *_: None)
+    sent: list[bytes] = []
+    with pytest.raises(AccessEnded):
+        sent.extend(iter(lambda: next(answer), None))
+    answer.close()
+    assert parts.closed
+    with pytest.raises(AccessEnded):
+        next(answer)  # not even for a server that asks again
+
+
+@pytest.mark.covers("R34")
+def test_a_server_cuts_the_connection_so_that_a_part_does_not_pass_for_the_whole() -> None:
+    status = Ending()
+
+    def application(environ: Any, start: Any) -> Iterable[bytes]:
+        start("200 OK", [("Content-Length", "15")])
+        return Parts(status)
+
+    guarded = JitMiddleware(application, verifier(status=status), look_again_s=0.0)
+    with listening(guarded) as url:
+        line = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+        line.request("GET", "/", headers={"Authorization": f"Bearer {minted()}"})
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            line.getresponse().read()
+        line.close()
+    assert cut.value.partial == b"onetwo"
+
+
+@pytest.mark.covers("R34")
+def test_what_an_application_writes_by_the_old_way_ends_too() -> None:
+    status, written = Ending(), []
+
+    def application(environ: Any, start: Any) -> Any:
+        write = start("200 OK", [])
+        write(b"before")
+        status.ended = True
+        write(b"after")
+        return []
+
+    guarded = JitMiddleware(application, verifier(status=status), look_again_s=0.0)
+    with pytest.raises(AccessEnded):
+        guarded(wsgi_environ(), lambda *_: written.append)  # type: ignore[arg-type] # a `write` that keeps
+    assert written == [b"before"]
+
+
+@pytest.mark.parametrize("whole", [[b"x"], (b"x",), []])
+def test_an_answer_that_is_there_already_is_handed_on_as_it_is(whole: Any) -> None:
+    guarded = JitMiddleware(lambda environ, start: whole, verifier(), look_again_s=0.0)
+    assert guarded(wsgi_environ(), lambda *_: None) is whole, "servers read its length"
+
+
+def test_what_a_proxy_handed_on_is_for_one_request_and_not_looked_at_again() -> None:
+    parts = iter([b"x", b"y"])
+    at = {"at": NOW}
+    checks = Verifier(ISSUER, AUDIENCE, JWKS, clock=lambda: at["at"].timestamp())
+    guarded = JitMiddleware(lambda environ, start: parts, checks, token_from="X-Jit-Token", look_again_s=0.0)
+    environ: dict[str, Any] = {"HTTP_X_JIT_TOKEN": minted(typ="jit-proxied+jwt", life_s=30)}
+    setup_testing_defaults(environ)
+    answer = guarded(environ, lambda *_: None)
+    at["at"] += timedelta(hours=1)
+    assert list(answer) == [b"x", b"y"]
+
+
+def test_a_watch_looks_every_few_seconds_and_not_at_every_part() -> None:
+    looks: list[Any] = []
+    clock = Steady()
+    watch = Watch(Door(verifier(status=looks.append)), [f"Bearer {minted()}"], clock=clock)
+    for _ in range(100):
+        watch.step()
+    assert looks == []
+    for at in (2.9, 3.0, 3.1, 5.9, 6.0):
+        clock.at = at
+        watch.step()
+    assert len(looks) == 2
+
+
+def django_streamed(response: Any, status: Ending) -> tuple[Any, Parts]:
+    """Send a streamed answer through Django's whole WSGI handler; give what the server got."""
+    with override_settings(JITACCESS_DOOR=Door(verifier(status=status), look_again_s=0.0)):
+        handler = WSGIHandler()
+        handler._middleware_chain = sdk_django.JitDjangoMiddleware(lambda request: response)
+        return handler(wsgi_environ(**{"wsgi.file_wrapper": FileWrapper}), lambda *_: None)
+
+
+@pytest.mark.covers("R34")
+def test_a_streamed_answer_of_django_breaks_off_and_is_closed() -> None:
+    status = Ending()
+    parts = Parts(status)
+    answer: Any = django_streamed(StreamingHttpResponse(parts), status)
+    sent: list[bytes] = []
+    with pytest.raises(AccessEnded):
+        sent.extend(answer)
+    answer.close()
+    assert (sent, parts.closed) == ([b"one", b"two"], True)
+
+
+@pytest.mark.covers("R34")
+def test_a_file_of_django_is_not_left_to_the_server() -> None:
+    status, file = Ending(), io.BytesIO(b"x" * 100_000)
+    answer: Any = django_streamed(FileResponse(file), status)
+    assert not isinstance(answer, FileWrapper)
+    parts = iter(answer)
+    assert next(parts)
+    status.ended = True
+    with pytest.raises(AccessEnded):
+        next(parts)
+    answer.close()
+    assert file.closed
+
+
+@pytest.mark.covers("R34")
+def test_an_asynchronous_answer_of_django_breaks_off() -> None:
+    status = Ending()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in Parts(status):
+            yield part
+
+    async def read() -> list[bytes]:
+        middleware = sdk_django.JitDjangoMiddleware(lambda request: StreamingHttpResponse(parts()))
+        answer = middleware(WSGIRequest(wsgi_environ()))
+        assert answer.is_async
+        sent: list[bytes] = []
+
+        async def take() -> None:
+            async for part in answer:
+                sent.append(part)
+
+        with pytest.raises(AccessEnded):
+            await take()
+        return sent
+
+    with override_settings(JITACCESS_DOOR=Door(verifier(status=status), look_again_s=0.0)):
+        assert asyncio.run(read()) == [b"one", b"two"]
 
 
 def test_a_websocket_route_of_fastapi_asks_for_its_entitlement() -> None:
