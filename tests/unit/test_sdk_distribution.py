@@ -1,6 +1,7 @@
 """Does `jitaccess-sdk` stand alone: built without any tool, installed beside nothing of the broker's, and equal to this tree?"""
 
 import base64
+import configparser
 import csv
 import hashlib
 import importlib.util
@@ -11,9 +12,9 @@ import tarfile
 import time
 import tomllib
 import zipfile
+from contextlib import chdir
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from joserfc import jwt
@@ -47,20 +48,36 @@ print(json.dumps({"said": said, "from": jitaccess.__file__, "version": jitaccess
 """
 
 
-def backend(folder: Path) -> ModuleType:
-    """Load the build backend as a front end would: from its own folder."""
-    spec = importlib.util.spec_from_file_location("backend", folder / "backend.py")
+def build(project: Path, into: Path, *, what: str = "wheel") -> Path:
+    """Build a project as a front end would: with the backend that it names, in its own folder (PEP 517)."""
+    (place,) = tomllib.loads((project / "pyproject.toml").read_text())["build-system"]["backend-path"]
+    spec = importlib.util.spec_from_file_location("backend", project / place / "backend.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    with chdir(project):
+        assert getattr(module, f"get_requires_for_build_{what}")() == [], "building fetches nothing"
+        return into / str(getattr(module, f"build_{what}")(str(into)))
+
+
+def unpacked_archive(project: Path, into: Path) -> Path:
+    """Build a project's source archive and unpack it; return the folder."""
+    name = build(project, into, what="sdist").name
+    with tarfile.open(into / name) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4; our own archive either way
+        archive.extractall(into)
+    return into / name.removesuffix(".tar.gz")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    return folder / backend(ROOT / "sdk").build_wheel(str(folder))
+    return build(ROOT / "sdk", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, tmp_path_factory.mktemp("broker"))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +144,7 @@ def test_it_verifies_in_an_interpreter_that_has_nothing_of_the_broker(installed:
     assert answer["from"] == str(installed / "jitaccess" / "__init__.py")
     assert answer["version"] == __version__
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ours = {"cryptography", "joserfc", "rfc8785"}
+    ours = {"cryptography", "joserfc", "rfc8785", "jitaccess_sdk"}
     brokers = {Requirement(line).name.replace("-", "_") for line in project["dependencies"]} - ours
     assert not brokers & set(answer["loaded"])
 
@@ -159,12 +176,73 @@ def test_what_it_asks_for_is_what_the_broker_asks_for(installed: Path) -> None:
     assert extras == EXTRAS
 
 
-def test_the_source_archive_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    name = backend(ROOT / "sdk").build_sdist(str(tmp_path))
-    with tarfile.open(tmp_path / name) as archive:
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4; our own archive either way
-        archive.extractall(tmp_path)
-    unpacked = tmp_path / name.removesuffix(".tar.gz")
-    again = tmp_path / backend(unpacked).build_wheel(str(tmp_path))
-    assert again.name == wheel.name
-    assert again.read_bytes() == wheel.read_bytes()
+@pytest.mark.parametrize("project", [ROOT / "sdk", ROOT], ids=["sdk", "broker"])
+def test_the_source_archive_makes_the_same_wheel(project: Path, wheel: Path, broker: Path, tmp_path: Path) -> None:
+    first = wheel if project != ROOT else broker
+    again = build(unpacked_archive(project, tmp_path), tmp_path)
+    assert again.name == first.name
+    assert again.read_bytes() == first.read_bytes()
+
+
+# ---------------------------------------------------------------- beside the broker
+
+
+def files_of(*wheels: Path) -> list[str]:
+    """Return what the wheels put into `site-packages`, without what tells of them."""
+    found = [name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()]
+    return [name for name in found if ".dist-info/" not in name]
+
+
+def test_no_file_has_two_owners_and_both_together_are_the_tree(wheel: Path, broker: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "-z", "jitaccess"], cwd=ROOT, capture_output=True, check=True).stdout
+    tracked = {name for name in listed.decode().split("\0") if name}
+    both = files_of(wheel, broker)
+    assert len(both) == len(set(both)), "the later of two owners would overwrite the earlier"
+    assert tracked <= set(both)
+    assert not [name for name in set(both) - tracked if not (ROOT / name).is_file() or name.endswith(".pyc")]
+    shared = ("jitaccess/__init__.py", "jitaccess/sdk/", "jitaccess/proof/")
+    assert not [name for name in files_of(broker) if name.startswith(shared)]
+    assert not [name for name in files_of(wheel) if not name.startswith(shared)]
+
+
+def test_the_broker_asks_for_the_sdk_of_its_own_version(broker: Path) -> None:
+    info = f"jitaccess-{__version__}.dist-info"
+    archive = zipfile.ZipFile(broker)
+    found = Metadata.from_email(archive.read(f"{info}/METADATA"))
+    assert found.requires_dist is not None
+    asked = [str(one) for one in found.requires_dist if one.name.startswith("jitaccess")]
+    assert asked == [f"jitaccess-sdk=={__version__}"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    points = configparser.ConfigParser(delimiters="=")
+    points.read_string(archive.read(f"{info}/entry_points.txt").decode())
+    assert {group: dict(points[group]) for group in points.sections()} == {
+        "console_scripts": project["scripts"],
+        **project["entry-points"],
+    }
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import jitaccess, jitaccess.sdk
+from jitaccess.cli import main
+print(jitaccess.__file__, jitaccess.sdk.__file__)
+main()
+"""
+
+
+@pytest.mark.parametrize("order", ["broker first", "sdk first"])
+def test_both_in_one_environment_work_in_either_order_and_part_without_harm(
+    wheel: Path, broker: Path, tmp_path: Path, order: str
+) -> None:
+    wheels = [broker, wheel] if order == "broker first" else [wheel, broker]
+    for one in wheels:
+        zipfile.ZipFile(one).extractall(tmp_path)
+    command = [sys.executable, "-I", "-B", "-c", RUN, str(tmp_path), "policy", "check", str(ROOT / "policies")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'jitaccess' / '__init__.py'} {tmp_path / 'jitaccess' / 'sdk'}")
+    for name in files_of(broker):  # as an uninstallation does
+        (tmp_path / name).unlink()
+    left = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "jitaccess").rglob("*") if path.is_file()}
+    assert left == set(files_of(wheel)), "the SDK stays whole when the broker goes"
