@@ -8,6 +8,7 @@ events; size is bounded before and depth while parsing, so that no text can exha
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import NoReturn
 
 from ruamel.yaml import YAML
@@ -25,6 +26,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
     StreamStartEvent,
 )
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
 from jitaccess.told import told
@@ -32,6 +34,8 @@ from jitaccess.told import told
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 12
 """The deepest path that the language has is 7."""
+MAX_WIDTH = 10_000
+"""No text of the language is broken over lines."""
 Path = tuple[str | int, ...]
 _INT = re.compile(r"-?(0|[1-9][0-9]{0,15})\Z")
 _BOOL = {"true": True, "false": False}
@@ -41,6 +45,9 @@ _ODD = re.compile(
     r"|[-+]?0[xob][0-9a-fA-F_]+\Z"
 )
 """Plain scalars that some YAML reader would not take for text."""
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*\Z|[1-9][0-9]*[dhms]\Z")
+"""Texts that no reader takes for anything else: names and durations."""
 
 
 @dataclass(slots=True)
@@ -107,6 +114,35 @@ def parse(file: str, text: str) -> Source:
 def _marked(file: str, mark: StreamMark | None, message: str) -> PolicyProblem:
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     return PolicyProblem(file, line, column, "-", message)
+
+
+def written(value: object) -> str:
+    """Return YAML that `parse` reads back as exactly this value of mappings, lists, texts, whole numbers, true and false.
+
+    Raises PolicyErrors for what YAML cannot say.
+    """
+    out = StringIO()
+    yaml = YAML()
+    yaml.width = MAX_WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump(_quoted(value), out)
+    text = out.getvalue()
+    if parse("written", text).value != value:
+        raise PolicyErrors([Source("written").problem((), "this is not YAML text: a character is not allowed")])
+    return text
+
+
+def _quoted(value: object) -> object:
+    """Return a value in which every text that somebody could read in another way stands in quotes. Nothing is the same object twice: no
+    anchors."""
+    match value:
+        case dict():
+            return {_quoted(key): _quoted(part) for key, part in value.items()}
+        case list():
+            return [_quoted(part) for part in value]
+        case str():
+            return value if _PLAIN.match(value) and not _ODD.match(value) else DoubleQuotedScalarString(value)
+    return value
 
 
 class _Builder:

@@ -19,7 +19,7 @@ from jitaccess.broker.clients import AuthMethod, ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.joining import Found, Outcome, Step
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import RESERVED, register
+from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.web.admin import administrator
@@ -172,15 +172,6 @@ def blueprint(broker: Broker) -> Blueprint:
             snippets=snippets(broker.site.origin, facts, known) if for_tokens else None,
             behind_proxy=any(one.proxied_origin is not None for one in known),
         )
-
-    @pages.get("/new-target")
-    def new() -> str:
-        """Show the lines that add a system to the policy."""
-        me = administrator(broker)
-        with broker.read() as view:
-            groups = sorted(line.id for line in roster.groups(view, broker) if line.id not in RESERVED)
-        snippet = policy_snippet(me.person.institution, groups[0] if groups else "my-group")
-        return render_template("join_new.html", snippet=snippet)
 
     @pages.get("/targets/<target_id>/join")
     def join(target_id: str) -> str:

@@ -22,6 +22,7 @@ from jitaccess.web import (
     languages,
     logouts,
     mending,
+    new_target,
     notices,
     openapi,
     oversight,
@@ -48,6 +49,7 @@ def register(app: Flask, broker: Broker) -> None:
     proposals.install(app)
     ceremony_words.install(app)
     joining.install(app)
+    new_target.install(app)
     doors.install(app, broker)
     idempotency.install(app, broker)
     pages.install_template_names(app, broker)
@@ -66,6 +68,7 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(languages.blueprint(broker))
     app.register_blueprint(handover.blueprint(broker))
     app.register_blueprint(joining.blueprint(broker))
+    app.register_blueprint(new_target.blueprint(broker))
     app.register_blueprint(hosts.blueprint(broker))
     app.register_blueprint(logouts.blueprint(broker))
     app.register_blueprint(notices.blueprint(broker))

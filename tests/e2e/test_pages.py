@@ -155,7 +155,8 @@ def test_pages_of_administrator_and_auditor_are_for_everybody(house: Served) -> 
         house.origin,
         [
             "/admin", "/people", f"/people/{arta}", "/groups", "/groups/treasury-staff?q=drita", "/targets",
-            "/targets/treasury", "/targets/treasury/join", "/new-target", "/holds", "/board",
+            "/targets/treasury", "/targets/treasury/join", "/new-target", f"/new-target/{policy_id}/treasury", "/holds",
+            "/board",
             f"/policy/sets/{policy_id}/replay", "/audit", f"/audit/requests/{done}",
             "/audit/sample?n=2", "/audit/pictures", "/log", "/approvals/pace", "/watch", "/notices", "/clients/logouts",
             f"/witness/requests/{done}",
