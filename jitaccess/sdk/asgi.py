@@ -4,7 +4,8 @@
 
 The application finds the VerifiedToken in `scope["jitaccess.token"]`. HTTP and WebSocket are guarded, the start and stop of the server
 (`lifespan`) is handed on, anything else is refused. What stays open is looked at again every few seconds: nothing passes a WebSocket, in or
-out, once its access has ended, and it is closed; a streamed answer to a bearer token breaks off.
+out, once its access has ended, and it is closed; for a bearer token a streamed answer breaks off, and of a slow upload nothing more comes
+in.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+WHOLE_FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+"""Extensions by which a server sends a whole file by itself and asks nobody in between."""
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1."""
 
@@ -83,7 +86,12 @@ class JitAsgiMiddleware:
             return await self._app(scope, receive, send)
         if kind == "http":
             watch = self._door.watch(values, found)
-            return await self._app(scope, receive, send if watch is None else _Streamed(watch, send).send)
+            if watch is None:
+                return await self._app(scope, receive, send)
+            offered = scope.get("extensions") or {}
+            scope["extensions"] = {name: how for name, how in offered.items() if name not in WHOLE_FILES}
+            streamed = _Streamed(watch, receive, send)
+            return await self._app(scope, streamed.receive, streamed.send)
         wire = _Watched(found, self._door, Watch(self._door, values), receive, send)
         watching = asyncio.create_task(wire.watch())
         try:
@@ -119,11 +127,17 @@ async def _over(watch: Watch) -> bool:
 
 
 class _Streamed:
-    """An answer of which nothing is sent any more once its access has ended."""
+    """A request of which nothing comes in and nothing goes out any more once its access has ended."""
 
-    def __init__(self, watch: Watch, send: Send) -> None:
+    def __init__(self, watch: Watch, receive: Receive, send: Send) -> None:
         self._watch = watch
+        self._receive = receive
         self._send = send
+
+    async def receive(self) -> Message:
+        """Return what came in; after the end, that the client is gone: who holds a body back acts no later for it."""
+        message = await self._receive()
+        return {"type": "http.disconnect"} if await _over(self._watch) else message
 
     async def send(self, message: Message) -> None:
         """Send on what goes out; raises AccessEnded after the end, and the server cuts the connection."""

@@ -3,17 +3,20 @@
     application = JitMiddleware(application, Verifier(...), ask_url="https://jit.example/request")
 
 The application finds the VerifiedToken in `environ["jitaccess.token"]`. It must still hold to the token's `inputs`: what was approved,
-and not more. A streamed answer to a bearer token is looked at again every few seconds and breaks off once its access has ended.
+and not more. For a bearer token a streamed answer is looked at again every few seconds and breaks off once its access has ended, and of a
+slow upload nothing more is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from typing import Any, TypeVar
+from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 from jitaccess.sdk.door import AUTHORIZATION, DOOR_KEY, LOOK_AGAIN_S, TOKEN_KEY, Door, Refusal, TokenFrom, Watch
 from jitaccess.sdk.step_up import Level
 from jitaccess.sdk.tokens import Verifier
 from jitaccess.sdk.wall import wall_time
+
+T = TypeVar("T")
 
 
 class JitMiddleware:
@@ -61,9 +64,41 @@ class JitMiddleware:
             return self._app(environ, start_response)
         # A server that sends a whole file by itself asks nobody in between.
         environ.pop("wsgi.file_wrapper", None)
+        if "wsgi.input" in environ:
+            environ["wsgi.input"] = _Input(watch, environ["wsgi.input"])
         answer = self._app(environ, _Start(watch, start_response))
         whole = isinstance(answer, list | tuple) and len(answer) <= 1  # servers read its length
         return answer if whole else _Streamed(watch, answer)
+
+
+class _Input:
+    """A body of which nothing is read any more once the access has ended: who holds it back acts no later for it."""
+
+    def __init__(self, watch: Watch, body: InputStream) -> None:
+        self._watch = watch
+        self._body = body
+
+    def read(self, *sizes: int) -> bytes:
+        """Read as the body does; raises AccessEnded after the end."""
+        return self._checked(self._body.read(*sizes))
+
+    def readline(self, *sizes: int) -> bytes:
+        """Read a line."""
+        return self._checked(self._body.readline(*sizes))
+
+    def readlines(self, *hints: int) -> list[bytes]:
+        """Read all lines."""
+        return self._checked(self._body.readlines(*hints))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._checked(line) for line in self._body)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)  # what a server adds beyond PEP 3333
+
+    def _checked(self, part: T) -> T:
+        self._watch.step()
+        return part
 
 
 class _Start:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from wsgiref.util import FileWrapper, setup_testing_defaults
@@ -28,6 +29,8 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
 from joserfc.jwk import ECKey
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse as FileResponseOfStarlette
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jitaccess.sdk import Door, Level, TokenRefused, VerifiedToken, Verifier, www_authenticate
@@ -687,6 +690,93 @@ def test_an_asynchronous_answer_of_django_breaks_off() -> None:
 
     with override_settings(JITACCESS_DOOR=Door(verifier(status=status), look_again_s=0.0)):
         assert asyncio.run(read()) == [b"one", b"two"]
+
+
+@pytest.mark.covers("R34")
+@pytest.mark.parametrize("how", ["read", "readline", "readlines", "iteration"])
+def test_a_body_that_is_held_back_until_the_access_ended_is_not_read_under_wsgi(how: str) -> None:
+    status, acted = Ending(), []
+
+    class Slow(io.BytesIO):
+        def read(self, *sizes: Any) -> bytes:
+            status.ended = True
+            return super().read(*sizes)
+
+        def readline(self, *sizes: Any) -> bytes:
+            status.ended = True
+            return super().readline(*sizes)
+
+        def __next__(self) -> bytes:
+            status.ended = True
+            return super().__next__()
+
+        def readlines(self, *hints: Any) -> list[bytes]:
+            status.ended = True
+            return super().readlines(*hints)
+
+    def application(environ: Any, start: Any) -> Any:
+        body = environ["wsgi.input"]
+        assert body.seekable(), "what a server adds is there"
+        assert next(iter(body)) if how == "iteration" else getattr(body, how)()
+        acted.append(True)
+        return []
+
+    guarded = JitMiddleware(application, verifier(status=status), look_again_s=0.0)
+    with pytest.raises(AccessEnded):
+        guarded(wsgi_environ(**{"wsgi.input": Slow(b"amount=1\n")}), lambda *_: None)
+    assert acted == []
+
+
+@pytest.mark.covers("R34")
+def test_a_body_that_is_held_back_until_the_access_ended_is_not_read_under_asgi() -> None:
+    status, acted = Ending(), []
+    app = FastAPI()
+
+    @app.post("/pay")
+    async def pay(request: Request) -> None:
+        acted.append(await request.body())
+
+    parts = iter([{"body": b"amount", "more_body": True}, {"body": b"=1", "more_body": False}])
+
+    async def receive() -> Any:
+        part = next(parts)
+        status.ended = not part["more_body"]
+        return {"type": "http.request", **part}
+
+    async def send(message: Any) -> None:
+        assert message.get("status", 500) >= 400
+        assert not message.get("body"), "nobody is told anything any more"
+
+    guarded = JitAsgiMiddleware(app, verifier(status=status), look_again_s=0.0)
+    headers = [(b"authorization", f"Bearer {minted()}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/pay", "query_string": b"", "headers": headers}
+    with pytest.raises((AccessEnded, ClientDisconnect)):
+        asyncio.run(guarded(scope, receive, send))
+    assert acted == []
+
+
+@pytest.mark.covers("R34")
+def test_a_file_under_asgi_is_not_left_to_the_server(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 200_000)
+    sent: list[Any] = []
+    status = Ending()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        status.ended = message["type"] == "http.response.body"
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    guarded = JitAsgiMiddleware(FileResponseOfStarlette(file), verifier(status=status), look_again_s=0.0)
+    headers = [(b"authorization", f"Bearer {minted()}".encode())]
+    offered: dict[str, Any] = {"http.response.pathsend": {}, "http.response.debug": {}}
+    scope = {"type": "http", "method": "GET", "headers": headers, "extensions": offered}
+    with pytest.raises(AccessEnded):
+        asyncio.run(guarded(scope, receive, send))
+    assert sent == ["http.response.start", "http.response.body"]
+    assert offered.keys() == {"http.response.pathsend", "http.response.debug"}, "the server's own scope is left alone"
 
 
 def test_a_websocket_route_of_fastapi_asks_for_its_entitlement() -> None:
