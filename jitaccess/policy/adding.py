@@ -141,8 +141,8 @@ def added(
 ) -> PolicySet:
     """Return the active set with one more file; raises PolicyErrors with every problem found.
 
-    1 the file is read by the loader, with the institutions of the active set beside it · 2 nothing that is there is said anew · 3 the two
-    are put together by id and compiled as one set.
+    1 the file is read by the loader, with the institutions of the active set beside it · 2 nothing that is there is said anew, and no
+    audience that another system has: its tokens would open that one too · 3 the two are put together by id and compiled as one set.
     """
     institutions = cast("Mapping[str, Any]", active.document)["institutions"]
     beside = written({"version": 1, "institutions": institutions})
@@ -160,7 +160,22 @@ def added(
         for number, rule in enumerate(rules)
         if rule["id"] in old["rules"] or rule["id"] in old["denials"]
     ]
+    taken = {audience: key for key, audience in _audiences(old).items()}
+    twice += [
+        source.problem(
+            ("targets", key, "connector", "audience"),
+            told('also that of "%(name)s": whoever may use one has tokens for both', name=taken[audience]),
+        )
+        for key, audience in _audiences(new).items()
+        if audience in taken
+    ]
     if twice:
         raise PolicyErrors(twice)  # 2
     together = {**old, "targets": {**old["targets"], **new["targets"]}, "rules": {**old["rules"], **new["rules"]}}
     return PolicySet.from_document(together, warnings=alone.warnings)  # 3
+
+
+def _audiences(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return target -> audience of its tokens, where it takes some."""
+    connectors = {key: target["connector"] for key, target in document["targets"].items()}
+    return {key: found["audience"] for key, found in connectors.items() if found["kind"] == "token"}

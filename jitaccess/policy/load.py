@@ -90,7 +90,7 @@ def load(
     errors = [problem for problem in found if problem.level is Level.ERROR]
     if errors:
         raise PolicyErrors(errors)
-    return replace(policies, warnings=tuple(sorted(found)))
+    return replace(policies, warnings=tuple(sorted([*checker.shared_audiences(), *found])))
 
 
 def _parse_all(files: Mapping[str, str]) -> list[_File]:
@@ -403,6 +403,21 @@ class _Checker:
                 (*path, "extensions", "total"),
                 told('longer than the entitlement "%(name)s" allows (%(most)s)', name=name, most=most),
             )
+
+    def shared_audiences(self) -> list[PolicyProblem]:
+        """Return warnings for targets whose tokens are good at each other's door: a verifier compares the audience and nothing else."""
+        first: dict[str, str] = {}
+        found: list[PolicyProblem] = []
+        for key, (file, value) in self._targets.items():
+            assert isinstance(value, schema.Target)  # noqa: S101 - gathered by section
+            audience = value.connector.get("audience")
+            if value.connector.get("kind") != "token" or not isinstance(audience, str):
+                continue
+            if first.setdefault(audience, key) != key:
+                path: Path = ("targets", key, "connector", "audience")
+                message = told('also that of "%(name)s": whoever may use one has tokens for both', name=first[audience])
+                found.append(_warning(file, path, message))
+        return found
 
     def _told(self, file: _File, path: Path, rule: schema.Rule) -> list[PolicyProblem]:
         """Check that those who may veto, and those who are told, exist."""

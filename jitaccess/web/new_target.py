@@ -80,7 +80,7 @@ def blueprint(broker: Broker) -> Blueprint:
             kinds=sorted(config_models()),
             durations=SECONDS,
             signing=SIGNING,
-            languages=LANGUAGES,
+            tongues=LANGUAGES,
             rights=range(1, RIGHTS + 1),
             snippet=policy_snippet(me.person.institution, groups[0] if groups else "my-group"),
         )

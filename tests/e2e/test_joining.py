@@ -23,7 +23,7 @@ def test_a_client_is_registered_with_a_passkey_and_its_system_tested(house: Serv
     page = house.signed_in("agim", viewport={"width": 360, "height": 740})
     page.goto(f"{house.origin}/targets/registry")
     page.get_by_role("link", name="Register a client").click()
-    page.get_by_text("Register an application that signs people in").click()
+    page.get_by_text("Register an application that signs people in", exact=True).click()
     page.get_by_label("Name that people see").first.fill("Registry desk")
     page.get_by_label("Addresses it comes back to").fill("http://127.0.0.1:9/callback")
     page.get_by_label("Address that is told when access ends").fill("http://registry.example/logged-out")

@@ -33,6 +33,25 @@ def test_a_sound_set_loads() -> None:
     assert found.warnings == ()
 
 
+def test_two_systems_whose_tokens_open_each_other_are_warned_of() -> None:
+    def system(audience: str) -> dict[str, Any]:
+        connector = {"kind": "token", "audience": audience}
+        return {"name": "X", "owner": "mof", "entitlements": {"v": {"max_duration": "1h"}}, "connector": connector}
+
+    def warned(**targets: str) -> list[tuple[str, str]]:
+        texts = {
+            f"{key}.yaml": text({"version": 1, "targets": {key: system(audience)}}) for key, audience in targets.items()
+        }
+        found = load_folder(
+            texts | {"institutions.yaml": text({"version": 1, "institutions": {"mof": {"name": "Finance"}}})}
+        )
+        return [(problem.file, str(problem.message)) for problem in found.warnings]
+
+    assert warned(one="https://one.example", two="https://two.example") == []
+    ((file, message),) = warned(one="https://one.example", two="https://one.example")
+    assert (file, message) == ("two.yaml", 'also that of "one": whoever may use one has tokens for both')
+
+
 @pytest.mark.covers("R27")
 @pytest.mark.parametrize(
     ("wrong", "path", "message"),

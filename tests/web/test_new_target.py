@@ -19,6 +19,7 @@ from jitaccess.policy.change import ChangeClass, classify
 from jitaccess.policy.problems import PolicyErrors
 from jitaccess.policy.yaml import parse, written
 from tests.web.conftest import Site
+from tests.web.test_controls import twins
 
 ANSWERS = {
     "id": "land-registry", "name_en": "Land registry", "name_sq": "Kadastri", "name_sr": "Katastar", "owner": "mof", "kind": "token",
@@ -133,6 +134,8 @@ def test_a_system_is_checked_proposed_signed_by_two_and_joins(site: Site) -> Non
         ({"id": "treasury"}, 'there is a system "treasury" already'),
         ({"id": "Land Registry"}, "new-system.yaml:4:5  targets.Land Registry"),
         ({"id": "active"}, None),
+        ({"audience": "http://127.0.0.1:8001"}, 'audience  also that of "treasury": whoever may use one has tokens for both'),
+        ({"audience": "http://127.0.0.1:8001/"}, 'audience  also that of "treasury"'),
         ({"audience": "registry"}, "targets.land-registry.connector.audience"),
         ({"right1_id": ""}, "targets.land-registry.entitlements"),
         ({"right1_longest": "1h"}, 'rules[0].duration.max  longer than the entitlement "viewer" allows (1h)'),
@@ -252,6 +255,18 @@ def test_the_page_of_a_proposal_is_about_a_system_that_it_adds(site: Site) -> No
     for path in (led.replace("land-registry", "other"), "/new-target/x/land-registry", f"/new-target/{'a' * 300}/x"):
         assert site.get(path).status_code == 404, path
     assert site.as_("arta").get(led).status_code == 403
+
+
+def test_no_two_controls_of_its_pages_have_one_name(site: Site) -> None:
+    site.as_("agim")
+    led = site.form("/new-target/propose", **ANSWERS).location
+    pages = [
+        site.get("/new-target"),
+        site.form("/new-target", **ANSWERS),
+        site.form("/new-target", **answers(id="X")),
+        site.get(led),
+    ]
+    assert [twins(page.text) for page in pages] == [{}, {}, {}, {}]
 
 
 def test_the_answers_can_be_changed_after_they_were_checked(site: Site) -> None:
