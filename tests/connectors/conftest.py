@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bench import Bench, NotInstalled, load_benches
+from jitaccess.connectors.contract import Connector
+from tests.support.bench import Bench, NotInstalled, load_benches, open_connector
 
 BENCHES = load_benches(Path(__file__).parent)
 LABELS: dict[str, int] = {}
@@ -30,6 +31,14 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     yield found
     LABELS[found.label] = 0
     found.stop()
+
+
+@pytest.fixture
+def connector(bench: Bench) -> Iterator[Connector]:
+    """Open a connector as the broker does."""
+    found = open_connector(bench)
+    yield found
+    found.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

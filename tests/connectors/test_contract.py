@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -11,8 +10,6 @@ import pytest
 
 from jitaccess.connectors.contract import (
     Connector,
-    Credential,
-    Effect,
     EnforcesExpiry,
     NotDone,
     Secret,
@@ -21,7 +18,7 @@ from jitaccess.connectors.contract import (
 )
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.ids import new_secret
-from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
+from tests.support.bench import Bench, born, open_connector, refused, soon, spec_of
 
 WAIT_S = 30.0
 NASTY = (
@@ -41,29 +38,8 @@ NASTY = (
 )
 
 
-@pytest.fixture
-def connector(bench: Bench) -> Iterator[Connector]:
-    """Open a connector as the broker does."""
-    found = open_connector(bench)
-    yield found
-    found.close()
-
-
-def born(bench: Bench, connector: Connector, lasts: timedelta = timedelta(minutes=10)) -> tuple[Effect, Credential]:
-    effect = connector.plan(spec_of(bench, lasts=lasts))
-    return effect, connector.apply(effect, soon())
-
-
 def enforced(bench: Bench) -> EnforcesExpiry:
     return bench.kind.enforced(cast("dict[str, JsonValue]", dict(bench.config())))
-
-
-def refused(bench: Bench, credential: Credential) -> bool:
-    try:
-        with bench.login(credential) as session:
-            return not session.alive()
-    except LoginRefused:
-        return True
 
 
 def test_the_account_that_setup_prints_is_enough_and_no_more(bench: Bench, connector: Connector) -> None:

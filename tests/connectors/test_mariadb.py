@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ from jitaccess.broker.compare import Finding, Remembered, What, compare
 from jitaccess.connectors.contract import (
     Account,
     Connector,
-    Credential,
     Effect,
     Inventory,
     NotDone,
@@ -32,39 +31,13 @@ from jitaccess.connectors.mariadb import EXAMPLE, KIND, MariadbConnector, setup,
 from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.store.ids import new_secret
 from tests.support import mariadb
-from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
+from tests.support.bench import Bench, LoginRefused, await_, born, end, open_connector, soon, spec_of
 from tests.support.living import hand_over, lease, living
 
 KINDS = ("mariadb",)
 WAIT_S = 30.0
 PROMISED_MS = 5_000
 NAP = "CREATE OR REPLACE PROCEDURE app.nap() SQL SECURITY DEFINER DO SLEEP(60)"
-
-
-@pytest.fixture
-def connector(bench: Bench) -> Iterator[Connector]:
-    """Open a connector as the broker does."""
-    found = open_connector(bench)
-    yield found
-    found.close()
-
-
-def born(bench: Bench, connector: Connector, **more: Any) -> tuple[Effect, Credential]:
-    effect = connector.plan(spec_of(bench, **more))
-    return effect, connector.apply(effect, soon())
-
-
-def end(connector: Connector, *effects: Effect) -> None:
-    connector.cut(effects)
-    connector.clean(effects)
-
-
-def await_(what: Any) -> None:
-    waited = 0.0
-    while not what() and waited < WAIT_S:
-        time.sleep(0.02)
-        waited += 0.02
-    assert what()
 
 
 class Busy:

@@ -9,25 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from jitaccess.connectors.contract import CallFailed, Connector, Credential, Effect, Surroundings
+from jitaccess.connectors.contract import CallFailed, Connector, Effect, Surroundings
 from jitaccess.connectors.postgresql import leftovers
 from jitaccess.store.ids import new_secret
-from tests.support.bench import Bench, LoginRefused, open_connector, soon, spec_of
+from tests.support.bench import LoginRefused, born
 
 KINDS = ("postgresql",)
-
-
-@pytest.fixture
-def connector(bench: Bench) -> Iterator[Connector]:
-    """Open a connector as the broker does."""
-    found = open_connector(bench)
-    yield found
-    found.close()
-
-
-def born(bench: Bench, connector: Connector) -> tuple[Effect, Credential]:
-    effect = connector.plan(spec_of(bench))
-    return effect, connector.apply(effect, soon())
 
 
 def ended(bench: Any, connector: Connector, *effects: Effect) -> None:

@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,7 @@ from jitaccess.connectors.ssh_ca.authority import key_of, public_line
 from jitaccess.connectors.ssh_ca.connector import BULLETIN, serial_of
 from jitaccess.connectors.ssh_ca.wire import blob_of_line, fingerprint, line_of, sign, string
 from jitaccess.store.ids import new_id, new_secret
-from tests.support.bench import LoginRefused, open_connector, soon
+from tests.support.bench import LoginRefused, end, open_connector, refused, soon
 from tests.support.sk_agent import PRESENT, VERIFIED, SkAgent
 
 if TYPE_CHECKING:
@@ -39,13 +38,6 @@ KINDS = ("ssh_ca",)
 PROMISED_S = 5.0
 
 
-@pytest.fixture
-def connector(bench: SshBench) -> Iterator[Connector]:
-    found = open_connector(bench)
-    yield found
-    found.close()
-
-
 def spec(bench: SshBench, seconds: float = 600, key: str | None = None) -> LeaseSpec:
     now = datetime.now(UTC)
     given = {"public_key": key or bench.person_key}
@@ -55,19 +47,6 @@ def spec(bench: SshBench, seconds: float = 600, key: str | None = None) -> Lease
 def born(bench: SshBench, connector: Connector, seconds: float = 600) -> tuple[Effect, Credential]:
     effect = connector.plan(spec(bench, seconds))
     return effect, connector.apply(effect, soon())
-
-
-def refused(bench: SshBench, credential: Credential) -> bool:
-    try:
-        with bench.login(credential):
-            return False
-    except LoginRefused:
-        return True
-
-
-def end(connector: Connector, effect: Effect) -> None:
-    connector.cut([effect])
-    connector.clean([effect])
 
 
 def look_at(bench: SshBench, credential: Credential) -> str:

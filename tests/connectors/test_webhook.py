@@ -34,14 +34,6 @@ PAGE = ROOT / "docs" / "reference" / "provisioner.md"
 KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
-@pytest.fixture
-def connector(bench: Any) -> Iterator[Connector]:
-    """Open a connector as the broker does."""
-    found = open_connector(bench)
-    yield found
-    found.close()
-
-
 # ---------------------------------------------------------------- from the request to the end
 
 

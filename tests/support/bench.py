@@ -6,15 +6,27 @@ past the connector: what it says is an oracle of its own.
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from jitaccess.connectors.contract import Connector, ConnectorKind, Credential, LeaseSpec, Secret, Surroundings
+from jitaccess.connectors.contract import (
+    Connector,
+    ConnectorKind,
+    Credential,
+    Effect,
+    LeaseSpec,
+    Proofs,
+    Secret,
+    Surroundings,
+)
 from jitaccess.store.ids import new_id, new_secret
+
+WAIT_S, LOOK_AGAIN_S = 30.0, 0.02
 
 
 class NotInstalled(Exception):
@@ -122,6 +134,39 @@ def spec_of(bench: Bench, *, lasts: timedelta = timedelta(minutes=10), lease_id:
     key = lease_id or new_id(now)
     spec = LeaseSpec(key, "person", "target", bench.entitlement, now, now + lasts, dict(bench.given()))
     return replace(spec, **bench.about(spec)) if isinstance(bench, Acquainted) else spec
+
+
+def born(
+    bench: Bench, connector: Connector, *, lasts: timedelta = timedelta(minutes=10), entitlement: str = ""
+) -> tuple[Effect, Credential]:
+    """Make what a lease that begins now gives: of the bench's own entitlement, or of another."""
+    spec = spec_of(bench, lasts=lasts)
+    effect = connector.plan(replace(spec, entitlement=entitlement) if entitlement else spec)
+    return effect, connector.apply(effect, soon())
+
+
+def end(connector: Connector, *effects: Effect) -> Proofs:
+    """Cut and clean; return what the target said of the cleaning."""
+    connector.cut(effects)
+    return connector.clean(effects)
+
+
+def refused(bench: Bench, credential: Credential) -> bool:
+    """Say whether a credential lets nobody in, or in to nothing."""
+    try:
+        with bench.login(credential) as session:
+            return not session.alive()
+    except LoginRefused:
+        return True
+
+
+def await_(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; it must, within half a minute."""
+    waited = 0.0
+    while not holds() and waited < WAIT_S:
+        time.sleep(LOOK_AGAIN_S)
+        waited += LOOK_AGAIN_S
+    assert holds()
 
 
 def soon(seconds: float = 20.0) -> datetime:

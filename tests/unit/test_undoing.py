@@ -34,6 +34,14 @@ pytestmark = pytest.mark.covers("R57")
             "USAGE on wrapper w in ledger",
             '/* in the database ledger */ REVOKE USAGE ON FOREIGN DATA WRAPPER "w" FROM "app";',
         ),
+        (
+            "lends itself to routine data.f(integer) in ledger",
+            "/* in the database ledger */ ALTER ROUTINE data.f(integer) SECURITY INVOKER;",
+        ),
+        (
+            "lends itself to routine data.f(); DROP ROLE x in ledger",
+            "/* look at: lends itself to routine data.f(); DROP ROLE x in ledger */",
+        ),
         ("SET on parameter work_mem", 'REVOKE SET ON PARAMETER "work_mem" FROM "app";'),
         ("3 rights, abc in ledger", "/* look at: 3 rights, abc in ledger */"),
         ("grants */ DROP ROLE boss; /*", "/* look at: grants * / DROP ROLE boss; / * */"),

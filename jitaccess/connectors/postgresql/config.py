@@ -18,7 +18,11 @@ class Meaning(KindConfig):
     roles: list[Name] = Field(min_length=1, max_length=20)
     connection_limit: int = Field(default=8, ge=1, le=1000)
     set_role: bool = False
-    """True: people may `SET ROLE` to these roles, and so leave things behind as theirs. Before version 16 they always may."""
+    """True: people may `SET ROLE` to these roles, and so leave things behind as theirs.
+
+    Without it roles that own routines, tables or views are not lent, nor, before version 16, where nobody can be kept from setting a
+    role, roles that may create anything (ADR 58).
+    """
 
 
 class PostgresqlConfig(KindConfig):

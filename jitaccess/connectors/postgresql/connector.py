@@ -17,6 +17,7 @@ from jitaccess.connectors.contract import (
     Inventory,
     LeaseSpec,
     NotDone,
+    NotReady,
     Proofs,
     Quarantined,
     Secret,
@@ -26,8 +27,9 @@ from jitaccess.connectors.contract import (
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.cutting import chunks, lock_out
-from jitaccess.connectors.postgresql.inventory import accounts
+from jitaccess.connectors.postgresql.inventory import accounts, reachable
 from jitaccess.connectors.postgresql.leftovers import Leaver, Work, disarm, keep, traces
+from jitaccess.connectors.postgresql.lending import disarm_lent, objections
 from jitaccess.connectors.postgresql.lines import (
     PROTOCOL_16,
     UNCERTAIN_CLASSES,
@@ -50,9 +52,13 @@ CA_FILE = "server-ca.pem"
 """What the file with the server's authorities is called when a person gets it."""
 CLOCK = "(the server's clock)"
 """Under this name a clock that is wrong is found, as an account that nothing explains."""
+OWNERS = "(the owner's functions)"
+"""Under this name it is found that a function which the server's owner installed does not do what it is for."""
 CLOCK_OFF = timedelta(seconds=5)
 CLEAN_FOR = timedelta(seconds=10)
 """So long one call works on what people left; the next one goes on from there."""
+LENDABLE = timedelta(seconds=30)
+"""For so long it is believed that a role owns no code and may make none; what changes meanwhile is found at the next look."""
 
 
 def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
@@ -76,6 +82,11 @@ def _own(name: str) -> str:
     if not is_own_account(name):
         raise ValueError("not the name of a lease's account")
     return name
+
+
+def _lent(effect: Effect) -> frozenset[str]:
+    """Return the roles that a lease gives."""
+    return frozenset(cast("list[str]", effect.detail["roles"]))
 
 
 def _in_comment(name: str) -> str:
@@ -119,6 +130,8 @@ class PostgresqlConnector:
         self._config = config
         self._around = around
         self._lines = Lines(config, around)
+        self._lendable: dict[frozenset[str], datetime] = {}
+        """Roles -> when nothing was found against lending them."""
 
     # -- making
 
@@ -132,6 +145,7 @@ class PostgresqlConnector:
                 "roles": [*meaning.roles],
                 "connection_limit": meaning.connection_limit,
                 "set_role": meaning.set_role,
+                "bare": not meaning.set_role,
                 "valid_until": spec.ends_at.astimezone(UTC).isoformat(),
                 "starts_at": spec.starts_at.astimezone(UTC).isoformat(),
             },
@@ -143,6 +157,8 @@ class PostgresqlConnector:
         password, authority = self._around.draw(), self._authority()
         with self._lines.line() as connection:
             _same_time(connection, self._around)
+            if effect.detail.get("bare"):
+                self._require_bare(connection, _lent(effect))
             modern = connection.info.server_version >= PROTOCOL_16
             how = " WITH INHERIT TRUE, SET FALSE" if modern and not effect.detail.get("set_role") else ""
             verifier = connection.pgconn.encrypt_password(password.encode(), effect.name.encode(), b"scram-sha-256")
@@ -177,6 +193,17 @@ class PostgresqlConnector:
             if authority
             else told("Paste the password when psql asks for it."),
         )
+
+    def _require_bare(self, connection: Connection, roles: frozenset[str]) -> None:
+        """Raise NotReady for roles through which somebody could leave code behind; asked anew every half minute."""
+        now = self._around.now()
+        seen = self._lendable.get(roles)
+        if seen is not None and timedelta() <= now - seen < LENDABLE:
+            return
+        against = next(objections(connection, self._lines, reachable(connection, roles)), None)
+        if against is not None:
+            raise NotReady(against)
+        self._lendable[roles] = now
 
     def _authority(self) -> str:
         """Return the text of the file with the server's authorities, which the person needs too; empty where it is the system's."""
@@ -237,7 +264,30 @@ class PostgresqlConnector:
         """Neutralise what was left behind, take rights away in every database, drop the roles, read back."""
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
-            return self._clean(connection, names)
+            disarmed, failed = self._disarm(connection, effects)
+            rest = [name for name in names if name not in failed]
+            proofs = self._clean(connection, rest) if rest else {}
+        return _of_the_rest(failed, {name: {**proof, **disarmed.get(name, {})} for name, proof in proofs.items()})
+
+    def _disarm(
+        self, connection: Connection, effects: Sequence[Effect]
+    ) -> tuple[dict[str, dict[str, JsonValue]], dict[str, Exception]]:
+        """Take the rights of lent roles from routines that came into their hands, once for those who were lent the same."""
+        there = roles_of(connection, [effect.name for effect in effects])
+        by_roles: dict[frozenset[str], list[str]] = {}
+        for effect in effects:
+            if effect.detail.get("bare") and effect.name in there:
+                by_roles.setdefault(_lent(effect), []).append(effect.name)
+        found: dict[str, dict[str, JsonValue]] = {}
+        failed: dict[str, Exception] = {}
+        for roles, accounts_ in by_roles.items():
+            try:
+                count = disarm_lent(connection, self._lines, accounts_[0], reachable(connection, roles))
+            except (CallFailed, Unreachable) as error:
+                failed |= dict.fromkeys(accounts_, error)
+            else:
+                found |= {accounts_[0]: {"disarmed": count}} if count else {}
+        return found, failed
 
     def _clean(self, connection: Connection, names: Sequence[str]) -> Proofs:
         oids = roles_of(connection, names)
@@ -290,7 +340,7 @@ class PostgresqlConnector:
         with self._lines.line() as connection:
             seen = accounts(connection, self._lines, self._config.lent())
             clock = _clock_found(connection, self._around)
-            prints = fingerprints(connection)
+            prints, broken = fingerprints(connection)
         coverage = {"accounts", "attributes", "memberships", "expiry", "sessions", "owned objects", "grants"}
         if prints:
             coverage.add("keys")
@@ -308,6 +358,8 @@ class PostgresqlConnector:
         }
         if clock:
             found[CLOCK] = Account(CLOCK, frozenset(clock))
+        if broken:
+            found[OWNERS] = Account(OWNERS, frozenset(broken))
         return Inventory(found, frozenset(coverage), own=self._config.user)
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
@@ -320,6 +372,8 @@ class PostgresqlConnector:
             return Quarantined(False)
         if account == CLOCK:
             return Quarantined(False, "set the clock of the server or of the broker, and let a time service keep both")
+        if account == OWNERS:
+            return Quarantined(False, "install the functions anew that `jitaccess targets setup postgresql` prints")
         lock = sql.SQL("ALTER ROLE {} NOLOGIN;").format(ident(account))
         with self._lines.line() as connection:
             try:

@@ -1,10 +1,12 @@
-"""The two functions that the server's owner may install: called only when they are truly the owner's.
+"""The two functions that the server's owner may install: called only when they are truly the owner's, and believed only what is seen.
 
-Whoever may create a schema in the database could otherwise write `jitaccess.fingerprints()` and have the broker run it.
+Whoever may create a schema in the database could otherwise write `jitaccess.fingerprints()` and have the broker run it. One that fails or
+does nothing stops nothing else: the look goes on without it, and an account that it did not lock is not called locked.
 """
 
 from collections.abc import Iterator
 
+import psycopg
 from psycopg import sql
 
 from jitaccess.connectors.postgresql.lines import Connection, run
@@ -70,17 +72,28 @@ def impostors(connection: Connection) -> dict[str, set[str]]:
     return found
 
 
-def fingerprints(connection: Connection) -> dict[str, str]:
-    """Return name -> digest of what proves each role, where the owner installed the function that tells."""
+def fingerprints(connection: Connection) -> tuple[dict[str, str], list[str]]:
+    """Return name -> digest of what proves each role, where the owner installed the function that tells; and what is wrong with that."""
     if not is_owners(connection, FINGERPRINTS):
-        return {}
-    rows = run(connection, sql.SQL("SELECT name, fingerprint FROM jitaccess.fingerprints()"))
-    return {str(name): str(value) for name, value in rows}
+        return {}, []
+    try:
+        rows = run(connection, sql.SQL("SELECT name, fingerprint FROM jitaccess.fingerprints()"))
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        return {}, [f"{SCHEMA}.{FINGERPRINTS} fails with {error.sqlstate}"]
+    found = {str(name): str(value) for name, value in rows if name is not None and value is not None}
+    return found, [] if found else [f"{SCHEMA}.{FINGERPRINTS} tells of nobody"]
 
 
 def disable(connection: Connection, account: str) -> bool:
-    """Lock a role that the broker may not alter, with the owner's function; False where there is none to trust."""
+    """Lock a role that the broker may not alter, with the owner's function; False where there is none to trust, or it did not lock."""
     if not is_owners(connection, DISABLE):
         return False
-    run(connection, sql.SQL("SELECT jitaccess.disable(%s::text)"), [account])
-    return True
+    try:
+        run(connection, sql.SQL("SELECT jitaccess.disable(%s::text)"), [account])
+    except psycopg.Error:
+        if connection.closed:
+            raise
+        return False
+    return not run(connection, sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = %s AND rolcanlogin"), [account])

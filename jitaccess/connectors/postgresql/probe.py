@@ -7,8 +7,9 @@ from psycopg import sql
 from jitaccess.connectors.contract import is_own_account
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, Seen, accounts, reachable
+from jitaccess.connectors.postgresql.lending import objections
 from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, run
-from jitaccess.connectors.postgresql.owners import suspicions
+from jitaccess.connectors.postgresql.owners import fingerprints, suspicions
 
 OUTLIVING = frozenset({"SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION"})
 """With these a lease could make what stays when it has ended: roles, databases, slots."""
@@ -23,9 +24,9 @@ def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> 
     modern = connection.info.server_version >= PROTOCOL_16
     if not modern:
         yield "note: before version 16 CREATEROLE reaches every role that is not a superuser"
-        yield "note: before version 16 a lease can set the roles that it is given, and leave things behind as theirs"
     yield from _own(seen[config.user], config)
     yield from suspicions(connection)
+    yield from (f"missing: {fault}" for fault in fingerprints(connection)[1])
     yield from _keeper(connection, seen.get(config.quarantine), config)
     for role in sorted(meant):
         if role not in seen:
@@ -34,6 +35,12 @@ def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> 
         if modern and f"member of {role} with admin option" not in seen[config.user].rights:
             yield f"missing: {config.user} may not grant {role}"
         yield from _lent(role, seen, reachable(connection, [role]))
+    bare = {role for meaning in config.entitlements.values() if not meaning.set_role for role in meaning.roles}
+    for against in objections(connection, lines, reachable(connection, bare)):
+        yield f"too mighty: what is lent could leave code behind, so nothing is opened: {against}, or say set_role: true"
+    for meaning in config.entitlements.values():
+        if meaning.set_role:
+            yield f"note: leases of {', '.join(meaning.roles)} can make things in its name, which stay: set_role"
 
 
 def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:

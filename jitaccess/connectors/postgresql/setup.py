@@ -34,7 +34,9 @@ def setup(config: PostgresqlConfig | None) -> str:
 
 
 _SETUP = """\
--- Run with psql as a superuser of the server. The roles that entitlements name must be there already.
+-- Run with psql as a superuser of the server. The roles that entitlements name must be there already. Let them own nothing, and before
+-- version 16 create nowhere (REVOKE CREATE ON SCHEMA ..., also FROM PUBLIC): whoever has such a role could leave code behind, so it is not
+-- lent unless the entitlement says set_role: true. `jitaccess targets probe` names what stands in the way.
 \\set ON_ERROR_STOP on
 CREATE ROLE {keeper} NOLOGIN;
 CREATE ROLE {user} LOGIN CREATEROLE CONNECTION LIMIT 20;

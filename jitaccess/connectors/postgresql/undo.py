@@ -19,6 +19,7 @@ _PRIVILEGE = re.compile(
     re.S,
 )
 _SETTING = re.compile(r"setting (?P<name>[A-Za-z0-9_.]+)=.*?(?: in (?P<place>[^ ]+))?", re.S)
+_DEFINER = re.compile(r"lends itself to routine (?P<name>.+) in (?P<place>[^ ]+)", re.S)
 _KINDS = {"wrapper": "FOREIGN DATA WRAPPER", "server": "FOREIGN SERVER"}
 _SHARED = frozenset({"database", "tablespace", "parameter"})
 """Kinds of things that lie in no database: there `in` belongs to the name."""
@@ -44,6 +45,8 @@ def _statement(role: str, right: str) -> str:
         return f"ALTER ROLE {role}{place} RESET {_dotted(found['name'])};"
     if found := _PRIVILEGE.fullmatch(right):
         return _revoke(role, found)
+    if (found := _DEFINER.fullmatch(right)) and _SOUND.fullmatch(found["name"]):
+        return f"/* in the database {_quiet(found['place'])} */ ALTER ROUTINE {found['name']} SECURITY INVOKER;"
     return f"/* look at: {_quiet(right)} */"
 
 
