@@ -2,7 +2,6 @@
 replies."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,13 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError
 from tests.support.cutting import Loss, Mode
 from tests.support.directory import DirectoryDrill
-from tests.support.drill import Run
+from tests.support.drill import MUCH_LATER, SIGKILLED, Run, recover
 from tests.support.hosts_drill import HostsDrill
 from tests.support.mariadb_drill import MariadbDrill
 from tests.support.mortal import give_back, open_one
 from tests.support.webhook_drill import WebhookDrill
 
 Other = DirectoryDrill | MariadbDrill | WebhookDrill
-SIGKILLED = -9
-SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
 MOMENTS = ("away", "calling")
 """Of the target: not there, or silent in the middle of a call. The second takes as long as a kind waits, and is for --long."""
 BOTH = pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
@@ -48,19 +45,6 @@ def mortal(request: pytest.FixtureRequest) -> Other | HostsDrill:
 def run(other: Other, tmp_path: Path) -> Run:
     """Give a broker of this test's own."""
     return other.begin(tmp_path / "run")
-
-
-def recover(run: Run) -> list[str]:
-    """Start a broker where the dead one stood, minutes and an hour later; return what the oracle finds wrong."""
-    world = run.world(SOON)
-    world.sweep()
-    wrong = run.tracked() + run.secret_wrong(settled=False)
-    rotate(world.broker, "ledger")
-    wrong += run.secret_wrong(settled=True)
-    world.advance(MUCH_LATER)
-    world.sweep()
-    world.close()
-    return wrong + run.explained(world.clock.now())
 
 
 @pytest.mark.slow

@@ -7,39 +7,23 @@ cleans up. The oracle shares no code with the broker (`tests.support.oracle`).
 import ast
 import json
 import sqlite3
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from jitaccess.broker.rotate import rotate
 from tests.support import oracle
-from tests.support.drill import Drill, Run
+from tests.support.drill import MUCH_LATER, SIGKILLED, Drill, Run, recover
 from tests.support.mortal import open_one
 
 STEP = {"sqlite": 8, "postgresql": 24}
 """The broker's database -> one of so many commits is tried in the sample; every call to the target is."""
-SIGKILLED = -9
-SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
 
 
 def chosen(moments: list[str], step: int, *, every: bool) -> list[int]:
     """Return the numbers of the moments to try, from 1; the same ones each time."""
     numbers = range(1, len(moments) + 1)
     return [n for n in numbers if every or not moments[n - 1].endswith("-commit") or n % step == 1]
-
-
-def recover(run: Run) -> list[str]:
-    """Start a broker where the dead one stood, minutes and an hour later; return what the oracle finds wrong."""
-    world = run.world(SOON)
-    world.sweep()
-    wrong = run.tracked() + run.secret_wrong(settled=False)
-    rotate(world.broker, "ledger")
-    wrong += run.secret_wrong(settled=True)
-    world.advance(MUCH_LATER)
-    world.sweep()
-    world.close()
-    return wrong + run.explained(world.clock.now())
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from jitaccess import __version__
+from jitaccess.connectors.ssh_ca import KIND
 from jitaccess.settings import load
 from tests.support.sources import ROOT
 
@@ -160,3 +161,38 @@ def test_the_two_units_differ_in_what_they_run_alone() -> None:
     assert commands == {"serve", "worker"}
     for path in UNITS:
         configparser.ConfigParser(strict=False, interpolation=None).read(path)
+
+
+def helper_unit() -> str:
+    """Return the unit of the hosts' side of SSH targets, as `jitaccess targets setup ssh_ca` prints it."""
+    return KIND.setup(None).partition("jit-ssh-host.service <<'EOF'\n")[2].partition("\nEOF\n")[0] + "\n"
+
+
+@pytest.mark.parametrize("name", [*(path.name for path in UNITS), "jit-ssh-host.service"])
+def test_systemd_knows_every_line_of_a_unit(tmp_path: Path, name: str) -> None:
+    """It reads them all, and says nothing of a name, a value or a path that it would pass over at the start."""
+    file = tmp_path / name
+    text = helper_unit() if name == "jit-ssh-host.service" else (DEPLOY / "systemd" / name).read_text()
+    # The programs are not installed here, nor is the user there; everything else is read as it stands.
+    file.write_text(re.sub(r"(?m)^(Exec\w+)=\S+", rf"\1={shutil.which('true')}", text))
+    assert unit(file)["Restart"] == ["always"]
+    assert unit(file)["ExecStart"]
+    if shutil.which("systemd-analyze") is None:
+        return  # a machine without systemd cannot say more
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_hosts_side_may_do_no_more_than_it_uses_and_its_places_are_there_after_a_start(tmp_path: Path) -> None:
+    file = tmp_path / "jit-ssh-host.service"
+    file.write_text(helper_unit())
+    found = unit(file)
+    assert (found["NoNewPrivileges"], found["ProtectSystem"]) == (["yes"], ["strict"])
+    assert not {"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID"} & {*found["CapabilityBoundingSet"][0].split()}
+    # A path that is not there keeps a unit from starting; those under /run are gone with each start of the machine.
+    script = KIND.setup(None)
+    kept = re.findall(r"(?m)^install -d -o root -g root -m 755 (.+)$", script)
+    again = re.findall(r"(?m)^d (\S+) ", script.partition("tmpfiles.d/jitaccess.conf <<EOF")[2].partition("\nEOF\n")[0])
+    made = {*" ".join(kept).split()}
+    for place in found["ReadWritePaths"][0].split():
+        assert place in ({*again} if place.startswith("/run/") else made)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from jitaccess.broker.rotate import rotate
 from jitaccess.connectors.postgresql import KIND
 from jitaccess.store.ids import new_secret
 from tests.support import mortal, oracle, postgres
@@ -20,6 +21,9 @@ from tests.support.cutting import CuttingProxy, Mode
 from tests.support.world import Prepared, World, prepare
 
 SECRET = "bench"
+SIGKILLED = -9
+SOON, MUCH_LATER = timedelta(minutes=3), timedelta(hours=1)
+"""When a broker starts again: with the lease that began still there, and when everything is long over."""
 
 
 def present() -> datetime:
@@ -178,6 +182,19 @@ class Run:
         """Ask the oracle about the broker's own secret."""
         look = oracle.exchanged if settled else oracle.reachable
         return look(self.folder / "secrets", SECRET, self.drill.opens)
+
+
+def recover(run: Run) -> list[str]:
+    """Start a broker where a dead one stood, minutes and an hour later; return what the oracle finds wrong."""
+    world = run.world(SOON)
+    world.sweep()
+    wrong = run.tracked() + run.secret_wrong(settled=False)
+    rotate(world.broker, "ledger")
+    wrong += run.secret_wrong(settled=True)
+    world.advance(MUCH_LATER)
+    world.sweep()
+    world.close()
+    return wrong + run.explained(world.clock.now())
 
 
 def policy(connector: Mapping[str, Any]) -> dict[str, Any]:
