@@ -387,7 +387,7 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
     1 the person may act, and the account is not new (R10) · 2 the request waits, in time (T-08), by the log as well ·
     3 nobody approves his own, through whatever account (R21, T-05) ·
     4 in a group or institution of a step that is open when only those are counted who still may sign (T-06) · 5 no hold stands in the
-    way, and the policy of now still permits it (R28) ·
+    way, the policy of now still permits it (R28), and who asked may still act ·
     6 with a passkey as strong as that step asks for (R6).
     """
     refused = may_act(
@@ -430,10 +430,22 @@ def may_sign(tx: Tx, broker: Broker, current: Current, request: AccessRequest | 
                 Kind.CONFLICT, "not_your_turn", "Another signature is needed first, or your institution signed already."
             )
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
-    refused = held(tx, broker, request.target) or redecide(tx, broker, request)  # 5
+    refused = held(tx, broker, request.target) or redecide(tx, broker, request) or _requester(tx, request)  # 5
     if refused is not None:
         return refused
     return next((step for step in steps if strong_enough(approval, step, current.passkey)), None) or TOO_WEAK  # 6
+
+
+def _requester(view: View, request: AccessRequest) -> Refused | None:
+    """Say that who asked may not act now, with the account and passkey that filed: nothing could be opened."""
+    refused = may_act(
+        view, person_id=request.person_id, account_id=request.account_id, passkey_id=request.filing_passkey_id
+    )
+    if refused is None:
+        return None
+    return Refused(
+        refused.kind, f"requester_{refused.code}", "Who asked for this may not act now, so it cannot be approved."
+    )
 
 
 TOO_WEAK = Refused(

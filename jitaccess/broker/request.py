@@ -224,9 +224,8 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
     ) or held(tx, broker, ask.target)
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
-    (recent,) = tx.count(RECENT, person_id=current.person.id, hour_ago=tx.now - timedelta(hours=1))
-    if recent >= broker.settings.limits.requests_per_person_hour:
-        slow = Refused(Kind.RATE_LIMITED, "too_many_requests", "You asked very often in the last hour. Wait a while.")
+    slow = _too_often(tx, broker, current)
+    if slow is not None:
         return _refused(tx, current, ask, slow, None)
     policies = broker.policies.active(tx)
     decision = decide(policies, context_of(tx, broker, policies, current, ask))
@@ -306,7 +305,9 @@ def complete_filing(
     if salted_digest(ask.reason, b64u_decode(extra["salt"])) != statement.reason_digest:  # 3
         other = Refused(Kind.CONFLICT, "differs_from_signed", "The reason is not the signed one. Ask again.", "reason")
         return _refused(tx, current, ask, other, None)
-    refused = held(tx, broker, ask.target) or changed_base(tx, current.person.id, ask)
+    refused = (
+        held(tx, broker, ask.target) or changed_base(tx, current.person.id, ask) or _too_often(tx, broker, current)
+    )
     if refused is not None:
         return _refused(tx, current, ask, refused, None)
     policies = broker.policies.active(tx)
@@ -334,6 +335,14 @@ def complete_filing(
         return Filed(request, create_grant(tx, broker, request, ()))
     asking.ask_open(tx, broker, request, ())
     return Filed(request, None)
+
+
+def _too_often(view: View, broker: Broker, current: Current) -> Refused | None:
+    """Say that this person asked too often; also of what was begun before and is signed now: begun requests are not counted."""
+    (recent,) = view.count(RECENT, person_id=current.person.id, hour_ago=view.now - timedelta(hours=1))
+    if recent < broker.settings.limits.requests_per_person_hour:
+        return None
+    return Refused(Kind.RATE_LIMITED, "too_many_requests", "You asked very often in the last hour. Wait a while.")
 
 
 def _store(

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from jitaccess.broker.context import Broker, advance, advance_many
 from jitaccess.broker.logout import announce_leases
+from jitaccess.domain.approval import named
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -139,7 +140,7 @@ def revoke(tx: Tx, broker: Broker, current: Current, grant_id: str) -> Grant | R
 
 
 def may_revoke(view: View, broker: Broker, current: Current, grant: Grant) -> bool:
-    """Say whether this person may end this grant."""
+    """Say whether this person may end this grant: also whoever could sign for it after a wait only."""
     if is_admin(view, current.person.id) or grant.person_id == current.person.id:
         return True
     policies = broker.policies.active_or_none(view)
@@ -148,8 +149,8 @@ def may_revoke(view: View, broker: Broker, current: Current, grant: Grant) -> bo
         return False
     if policies.targets[grant.target].owner == person.institution:
         return True
-    steps = [step for rule in policies.rules_for(grant.target, grant.entitlement) for step in rule.terms.steps]
-    return any(not person.groups.isdisjoint(step.groups) for step in steps)
+    asked = [rule.terms.approval for rule in policies.rules_for(grant.target, grant.entitlement)]
+    return any(person.id in named(terms, register=register(view)) for terms in asked if terms is not None)
 
 
 def stuck(view: View) -> list[Lease]:

@@ -147,6 +147,18 @@ def test_an_approver_or_the_owner_may_end_somebodys_access_and_a_stranger_may_no
     assert ended.cause == EndCause.REVOKED
 
 
+def test_whoever_could_have_signed_after_a_wait_may_end_the_access_too(world: World) -> None:
+    done, jelena = world.released(), world.current("jelena")
+    assert done.grant is not None
+    with pytest.raises(JitError), world.broker.begin(jelena.actor) as tx:
+        revoke.revoke(tx, world.broker, jelena, done.grant.id)
+    with world.broker.begin(LOCAL) as tx:
+        people.add_member(tx, group_id="duty-officers", member_id=world.person("jelena"))
+    with world.broker.begin(jelena.actor) as tx:
+        ended = revoke.revoke(tx, world.broker, jelena, done.grant.id)
+    assert isinstance(ended, Grant)
+
+
 @pytest.mark.covers("R12")
 def test_a_hold_on_a_person_ends_sessions_requests_and_grants_in_one_transaction(world: World) -> None:
     opened(world)

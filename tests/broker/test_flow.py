@@ -10,11 +10,12 @@ from sqlalchemy import func, select
 from jitaccess.broker import approve, request
 from jitaccess.broker.approve import Approved
 from jitaccess.broker.request import Ask, Filed
+from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import GrantState, RequestState
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.errors import JitError
 from jitaccess.identity import people
-from jitaccess.store.tables import AccessRequest, Event, Grant, Outbox
+from jitaccess.store.tables import AccessRequest, Event, Grant, Outbox, Passkey
 from tests.support.world import World
 
 
@@ -355,3 +356,31 @@ def test_requests_are_limited_by_the_hour(world: World) -> None:
     for _ in range(2):
         assert isinstance(world.file(), Filed)
     assert refusal(world.file()) == "too_many_requests"
+
+
+@pytest.mark.covers("R26")
+def test_requests_that_were_begun_before_the_limit_do_not_slip_past_it(world: World) -> None:
+    limits = world.broker.settings.limits.model_copy(update={"requests_per_person_hour": 1})
+    world.broker = replace(world.broker, settings=world.broker.settings.model_copy(update={"limits": limits}))
+    arta = world.current("arta")
+    begun = [world.begin_filing("arta", Ask("treasury", "viewer", {}, length, "month end")) for length in (600, 700)]
+    found = []
+    for one in begun:
+        assert not isinstance(one, Refused)
+        answer = world.answer("arta", one)
+        with world.broker.begin(arta.actor, lock=request.lock_of(arta)) as tx:
+            found.append(
+                request.complete_filing(tx, world.broker, arta, challenge_id=one.challenge_id, response=answer)
+            )
+    assert isinstance(found[0], Filed)
+    assert refusal(found[1]) == "too_many_requests"
+
+
+@pytest.mark.covers("R12", "R28")
+def test_nothing_is_approved_for_somebody_whose_passkey_is_gone_since(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    with world.broker.begin(LOCAL) as tx:
+        passkey = tx.require(Passkey, filed.request.filing_passkey_id)
+        told = tx.record(EventType.PASSKEY_REMOVED, subject={"passkey": passkey.id})
+        tx.update(passkey, told, status="removed")
+    assert refusal(world.approve("blerim", filed.request.id)) == "requester_passkey_not_active"
