@@ -7,7 +7,7 @@ Seals of what only shows are not checked here; every act checks them anew.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from jitaccess.broker.context import Broker
 from jitaccess.broker.deputies import all_lent
@@ -320,14 +320,22 @@ def who_can_reach(view: View, broker: Broker, target: str) -> list[Reach]:
 
 def board(view: View, *, target: str = "", persons: Sequence[str] | None = None, most: int = 100) -> list[Grant]:
     """Return live grants, those that end first on top, of one target and of these people where they are given."""
-    wanted = (
-        select(Grant).where(Grant.state.in_(LIVE_GRANTS)).order_by(Grant.ends_at.is_(None), Grant.ends_at, Grant.id)
-    )
+    ordered = select(Grant).where(*_live(target, persons)).order_by(Grant.ends_at.is_(None), Grant.ends_at, Grant.id)
+    return view.unchecked_all(ordered.limit(most))
+
+
+def live(view: View, *, target: str = "", persons: Sequence[str] | None = None) -> int:
+    """Return how many live grants there are."""
+    return int(view.scalar(select(func.count()).select_from(Grant).where(*_live(target, persons))))
+
+
+def _live(target: str, persons: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [Grant.state.in_(LIVE_GRANTS)]
     if target:
-        wanted = wanted.where(Grant.target == target)
+        found.append(Grant.target == target)
     if persons is not None:
-        wanted = wanted.where(Grant.person_id.in_(persons))
-    return view.unchecked_all(wanted.limit(most))
+        found.append(Grant.person_id.in_(persons))
+    return found
 
 
 def called(view: View, text: str) -> list[str] | None:

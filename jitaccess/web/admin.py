@@ -339,6 +339,7 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
         with broker.read() as view:
             persons = roster.called(view, person)
             grants = roster.board(view, target=target, persons=persons)
+            live = roster.live(view, target=target, persons=persons)
             ends = endings.endings(view, broker, target=target, persons=persons)
             total = endings.under_way(view, target=target, persons=persons)
             names = _names(view)
@@ -349,6 +350,7 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
         return {
             "grants": [grant for grant in grants if grant not in closing],
             "closing": closing,
+            "live": live - len(closing),
             "endings": ends,
             "under_way": total + len(closing),
             "names": names,
@@ -360,7 +362,7 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
                 [
                     [(grant.id, grant.state, grant.ends_at, grant in closing) for grant in grants],
                     [(one.lease.id, one.lease.state, one.lease.attempts, one.running, one.next_at) for one in ends],
-                    total,
+                    [total, live],
                 ]
             ),
             "query": urlencode({"target": target, "person": person}),

@@ -19,7 +19,7 @@ from jitaccess.web import pictures, telling
 from jitaccess.web.display import duration_text, time_text, visible
 from jitaccess.web.naming import here
 from jitaccess.web.pictures import Bar, BarKind, Month, Picture
-from jitaccess.web.speech import language_now, zone_now
+from jitaccess.web.speech import language_now, zone_now, zone_words
 
 LAG_LIMIT_MS = 5_000
 """A session must be over this long after its end (requirement on revocation)."""
@@ -122,7 +122,7 @@ def hours(view: View, policies: PolicySet | None, *, start: datetime) -> Picture
         description=gettext(
             "%(all)s openings by hour and weekday (%(zone)s), %(outside)s of them out of hours.",
             all=sum(counts.values()),
-            zone=zone.key,
+            zone=zone_words(zone.key),
             outside=outside,
         ),
         out_of_hours=gettext("out of hours"),

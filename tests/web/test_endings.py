@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jitaccess.app import create_app
+from jitaccess.broker import roster
 from jitaccess.broker.cut import STUCK_AFTER
 from jitaccess.broker.endings import Why
 from jitaccess.connectors.fake import FakeConnector
@@ -101,6 +102,12 @@ def test_the_page_of_accounts_says_why_and_lets_only_administrators_act(site: Si
     assert "Close, signed" not in read
 
 
+def test_the_log_leads_to_ends_that_do_not_succeed(site: Site) -> None:
+    assert 'href="/watch#stuck"' not in site.as_("jelena").get("/log").text
+    site, _ = stuck_site(site)
+    assert 'href="/watch#stuck"' in site.as_("jelena").get("/log").text
+
+
 def test_a_soft_end_stands_among_the_ends_once_nothing_new_is_opened(site: Site) -> None:
     def soft(rules: Any) -> None:
         rules["look-at-payments"]["duration"] |= {"end": "soft", "grace": "5m"}
@@ -115,3 +122,15 @@ def test_a_soft_end_stands_among_the_ends_once_nothing_new_is_opened(site: Site)
     assert "1 end of access is under way" in board
     assert "Nothing new is opened; what is open runs on" in board
     assert board.count(f'data-grant="{grant.id}"') == 1
+
+
+def test_the_board_counts_all_that_is_open(site: Site) -> None:
+    for _ in range(3):
+        assert site.world.filed().grant is not None
+    with site.world.broker.read() as view:
+        assert roster.live(view) == 3
+        assert len(roster.board(view, most=2)) == 2
+        assert roster.live(view, target="payroll") == 0
+        assert roster.live(view, persons=[site.world.person("besa")]) == 0
+    board = site.as_("agim").get("/board").text
+    assert "3 accesses</small>" in board

@@ -77,6 +77,13 @@ def test_pages_say_in_plain_words_in_which_zone_times_are_shown(site: Site, zone
     assert f"Times are shown in: {words}" in site.get("/notices").text
 
 
+def test_pictures_name_the_zone_of_the_declared_hours_as_people_do(site: Site) -> None:
+    site.world.filed()
+    html = site.as_("jelena").get("/audit/pictures").text
+    assert "openings by hour and weekday (Kosovo time: UTC+1, in summer UTC+2)" in html
+    assert "Europe/Belgrade" not in html
+
+
 @pytest.mark.parametrize("language", Language)
 def test_every_zone_that_is_offered_has_a_name_in_every_language(site: Site, language: Language) -> None:
     site.client.set_cookie(LANGUAGE_COOKIE, language.short, domain="localhost", secure=True)
