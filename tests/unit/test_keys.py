@@ -12,6 +12,7 @@ from joserfc.jwk import ECKey
 from sqlalchemy import select, text
 
 from jitaccess.audit.export import export
+from jitaccess.audit.register import RegisterCheck
 from jitaccess.audit.rotation import reseal, rotate_key
 from jitaccess.audit.verify import verify_export
 from jitaccess.clock import FrozenClock
@@ -260,6 +261,27 @@ def test_a_process_that_runs_through_a_seal_rotation_loses_no_row(store: BareSto
     with store.db.read() as view:
         assert view.require(Group, late)
     assert store.value("SELECT count(*) FROM event WHERE type = 'seal.broken'") == 0
+    other.close()
+
+
+@pytest.mark.covers("R35", "R67")
+def test_the_comparison_with_the_log_asks_seals_and_goes_through_a_seal_rotation(
+    store: BareStore, clock: FrozenClock
+) -> None:
+    other, old = store.again(), store.keyring.seals.active
+    key = store.add_group()
+    ours, theirs = RegisterCheck(store.db), RegisterCheck(other.db)
+    assert (ours.check(), theirs.check()) == ((), ())
+    turn(store, Purpose.SEAL)
+    store.add_group("written with the new key")
+    assert (ours.check(), theirs.check()) == ((), ()), "the other process meets a key that it does not know, and asks"
+    reseal(store.db, old, actor=LOCAL)
+    clock.advance(OVERLAP)
+    store.db.number_events()
+    assert retire(store) == 1
+    assert (ours.check(), theirs.check()) == ((), ())
+    store.sql(f"UPDATE person_group SET seal = 'forged.x' WHERE id = '{key}'")
+    assert ours.check() == theirs.check() == (("person_group", key),)
     other.close()
 
 
