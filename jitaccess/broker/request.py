@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, select
 
 from jitaccess.broker import asking
 from jitaccess.broker.ask import Ask as Ask
+from jitaccess.broker.because import sentence as sentence
 from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.extend import (
     BEGINS,
@@ -38,7 +39,6 @@ from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, com
 from jitaccess.identity.people import credential_class, may_act, new_until, register
 from jitaccess.identity.sessions import Current
 from jitaccess.policy.evaluate import AccessContext, Code, Decision, Effect, PolicySet, Reason, Terms, decide
-from jitaccess.policy.explain import Explanation, explain
 from jitaccess.proof.assertion import Assertion
 from jitaccess.proof.canonical import JsonValue, b64u_decode, b64u_encode, salted_digest
 from jitaccess.proof.errors import ProofError
@@ -432,38 +432,6 @@ def _reason_problem(reason: str, most: int) -> Refused | None:
     return None
 
 
-_SENTENCES: Mapping[Code, str] = {
-    Code.NOT_IN_GROUP: "None of your groups may ask for this.",
-    Code.CREDENTIAL_TOO_WEAK: "This needs a passkey that stays on one device. Sign in with such a passkey.",
-    Code.OUTSIDE_HOURS: "This can only be used within its hours.",
-    Code.UNKNOWN_INPUT: "A field was given that is not asked for.",
-    Code.MISSING_INPUT: "A field is missing.",
-    Code.INVALID_INPUT: "A field has a value that is not allowed.",
-    Code.CONDITION_FALSE: "The conditions for this are not met.",
-    Code.CONDITION_FAILED: "The conditions for this could not be checked, so it is refused.",
-    Code.TOO_SHORT: "The time asked for is too short.",
-    Code.TOO_LONG: "The time asked for is too long.",
-    Code.ACTIVE_LIMIT: "You have as many of these open as is allowed. Hand one back first.",
-    Code.DAY_LIMIT: "You had this as often as is allowed within 24 hours.",
-    Code.CONFLICT: "You hold or held something that must not be in one hand with this. Somebody else has to do it.",
-    Code.START_TOO_FAR: "This cannot begin that late. Choose an earlier start, or none.",
-    Code.NOT_EXTENDABLE: "This cannot be extended. Ask for it anew when it has ended.",
-    Code.EXTENSION_LIMIT: "This was extended as often as is allowed. Ask for it anew when it has ended.",
-    Code.EXTENSION_TOTAL: "Extended by that, it would last longer than is allowed in all. Choose a shorter time.",
-    Code.TERMS_CONTRADICT: "The rules for this contradict each other. Tell an administrator.",
-    Code.DENIED: "A rule forbids this.",
-    Code.NO_RULE: "No rule allows this.",
-    Code.UNKNOWN_TARGET: "There is no such system or right.",
-    Code.NOT_ACTIVE: "This person's access is switched off.",
-    Code.ACCOUNT_NEW: "This account is new. What is of high risk can be asked for later.",
-}
-
-
-def sentence(reason: Reason) -> str:
-    """Return the plain sentence of a reason (an English message id; doors translate it)."""
-    return _SENTENCES[reason.code]
-
-
 def denial_of(decision: Decision) -> Refused:
     """Return a DENY as a refusal with its first reason."""
     reason = decision.reasons[0] if decision.reasons else Reason(Code.NO_RULE)
@@ -571,10 +539,3 @@ def lock_of(current: Current, *, extends: str | None = None) -> list[tuple[type[
     """Return the rows that `complete_filing` wants locked: the person's, and that of the grant which is continued."""
     continued: list[tuple[type[Base], str]] = [(Grant, extends)] if extends is not None and len(extends) <= 64 else []
     return [*continued, (Person, current.person.id)]
-
-
-def explanation(view: View, broker: Broker, current: Current, ask: Ask) -> Explanation:
-    """Explain every rule of an entitlement to the person who asks."""
-    policies = broker.policies.active(view)
-    at = context_of(view, broker, policies, current, ask)
-    return explain(policies, at, register(view))

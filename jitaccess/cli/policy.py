@@ -1,37 +1,41 @@
 """`jitaccess policy`: check, test, explain, propose, activate, show, schema. Files are read here; the policy room is pure."""
 
 import json
-import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from jitaccess.app import open_broker
+from jitaccess.broker.ask import Ask
+from jitaccess.broker.because import detail, sentence
 from jitaccess.broker.context import Broker
+from jitaccess.broker.explaining import explained_of, typed
 from jitaccess.broker.policies import proposal
 from jitaccess.broker.policies import propose as propose_set
-from jitaccess.broker.request import sentence
+from jitaccess.broker.roster import person_by_mail
 from jitaccess.cli.files import text_of, yaml_texts
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import config_models
+from jitaccess.domain.events import EventType
 from jitaccess.domain.register import RegisterView
-from jitaccess.domain.values import LOCAL
+from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register as register_of
 from jitaccess.language import Language, catalogue, named
 from jitaccess.policy.decision_tests import REGISTER_FILE, read_register, run_tests, untested_rules
-from jitaccess.policy.evaluate import AccessContext, CredentialClass, PolicySet
+from jitaccess.policy.evaluate import AccessContext, CredentialClass, PolicySet, Reason
+from jitaccess.policy.explain import Explanation
 from jitaccess.policy.explain import explain as explain_decision
 from jitaccess.policy.load import load as load_set
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
 from jitaccess.policy.schema import json_schema, parse_duration
 from jitaccess.settings import load
-from jitaccess.told import retold
+from jitaccess.told import called_in, retold
 
-WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
-"""What an input on the command line is taken as a number for; signed integers stay below 2^53 anyway."""
 FOLDER = click.argument("folder", default="policies", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
@@ -94,52 +98,148 @@ def test_(folder: Path) -> None:
 
 
 @policy.command("explain")
-@FOLDER
-@click.option("--person", required=True, help="A person of FOLDER/tests/register.yaml.")
+@click.argument("folder", default="policies", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--active", is_flag=True, help="The active policy and the people of this instance, instead of FOLDER.")
+@click.option(
+    "--person", required=True, help="A person of FOLDER/tests/register.yaml; with --active an id or a mail address."
+)
 @click.option("--target", required=True)
 @click.option("--entitlement", required=True)
 @click.option("--duration", help="For example 30m; the default without it.")
-@click.option("--input", "inputs", multiple=True, help="name=value; whole numbers are taken as such.")
-@click.option("--credential", default="synced", type=click.Choice([c.name.lower() for c in CredentialClass]))
+@click.option("--start", help="When access would begin, for example 2026-11-24T08:00+01:00; at once without it.")
+@click.option("--at", help="When it is asked for, in FOLDER alone; now without it.")
+@click.option("--input", "inputs", multiple=True, help="name=value, once for each field that is asked for.")
+@click.option(
+    "--credential",
+    type=click.Choice([c.name.lower() for c in CredentialClass]),
+    help="Kind of passkey; synced without it, with --active the strongest that the person has.",
+)
+@click.option("--language", default="en", type=click.Choice([one.short for one in Language]), help="What to answer in.")
 def explain_(
     folder: Path,
+    active: bool,
     person: str,
     target: str,
     entitlement: str,
     duration: str | None,
+    start: str | None,
+    at: str | None,
     inputs: tuple[str, ...],
-    credential: str,
+    credential: str | None,
+    language: str,
 ) -> None:
-    """Say what PERSON would get now, and why: every rule with its first failing term, and who would have to sign."""
-    register = _test_register(folder)
-    if register is None or person not in register.persons:
-        raise JitError(Kind.NOT_FOUND, f"There is no {person} in {folder}/tests/{REGISTER_FILE}.")
-    given: dict[str, str | int | bool] = {}
-    for pair in inputs:
-        name, _, text = pair.partition("=")
-        given[name] = int(text) if WHOLE_NUMBER.fullmatch(text) else text
+    """Say what PERSON would get, and why: every rule with its first failing term, and who would have to sign."""
     try:
         seconds = parse_duration(duration) if duration else None
     except ValueError as error:
         raise JitError(Kind.INVALID, str(error)) from error
+    strength = CredentialClass[credential.upper()] if credential else None
+    ask = Ask(target, entitlement, _given(inputs), seconds, "", _instant("--start", start))
+    asked_at = _instant("--at", at)
+    if not active:
+        policies, found = _in_folder(folder, person, ask, strength, asked_at)
+        blocked = None
+    elif asked_at is not None:
+        raise JitError(Kind.INVALID, "--at is for a FOLDER: what people hold on this instance is known of now alone.")
+    else:
+        policies, found, blocked = _on_instance(person, ask, strength)
+    _tell(policies, found, (target, entitlement), language=named(language) or Language.EN, blocked=blocked)
+
+
+def _given(pairs: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name or name in found:
+            raise JitError(Kind.INVALID, f"Write --input as name=value, each name once, not {pair[:80]!r}.")
+        found[name] = text
+    return found
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise JitError(Kind.INVALID, f"{option} is no time. Write it as 2026-11-24T08:00+01:00.") from error
+    if found.tzinfo is None:
+        raise JitError(Kind.INVALID, f"{option} needs its distance from UTC. Write it as 2026-11-24T08:00+01:00.")
+    return found
+
+
+def _read(policies: PolicySet, ask: Ask) -> Ask:
+    """Return the question with every field as the kind of value that the policy asks for."""
+    target = policies.targets.get(ask.target)
+    right = target.entitlements.get(ask.entitlement) if target is not None else None
+    asks = right.asks if right is not None else {}
+    inputs = {name: typed(asks[name], str(text)) if name in asks else text for name, text in ask.inputs.items()}
+    return replace(ask, inputs=inputs)
+
+
+def _in_folder(
+    folder: Path, person: str, ask: Ask, credential: CredentialClass | None, at: datetime | None
+) -> tuple[PolicySet, Explanation]:
+    if not folder.is_dir():
+        raise JitError(
+            Kind.NOT_FOUND, f"There is no folder {folder}. Name one, or use --active on the machine of an instance."
+        )
+    register = _test_register(folder)
+    if register is None or person not in register.persons:
+        raise JitError(Kind.NOT_FOUND, f"There is no {person} in {folder}/tests/{REGISTER_FILE}.")
+    policies = _loaded(folder, register)
+    ask = _read(policies, ask)
     context = AccessContext(
         person=register.persons[person],
-        credential=CredentialClass[credential.upper()],
-        target=target,
-        entitlement=entitlement,
-        inputs=given,
-        duration_s=seconds,
-        now=SystemClock().now(),
+        credential=credential if credential is not None else CredentialClass.SYNCED,
+        target=ask.target,
+        entitlement=ask.entitlement,
+        inputs=ask.inputs,
+        duration_s=ask.duration_s,
+        now=at if at is not None else SystemClock().now(),
+        start=ask.start,
     )
-    found = explain_decision(_loaded(folder, register), context, register)
+    return policies, explain_decision(policies, context, register)
+
+
+def _on_instance(
+    person: str, ask: Ask, credential: CredentialClass | None
+) -> tuple[PolicySet, Explanation, Refused | None]:
+    """Explain over the running instance's records; reading them is an event, like on the page."""
+    broker = open_broker(load())
+    try:
+        with broker.read() as view:
+            person_id = person_by_mail(view, person)
+            if person_id is None:
+                raise JitError(Kind.NOT_FOUND, f"Nobody on the register has the id or mail address {person}.")
+            ask = _read(broker.policies.active(view), ask)
+            found = explained_of(view, broker, person_id, ask, credential=credential)
+        with broker.begin(LOCAL) as tx:
+            tx.record(EventType.ADMIN_READ, subject={"person": person_id}, body={"what": "explain"})
+    finally:
+        broker.db.close()
+    return found.policies, found.explanation, found.blocked
+
+
+def _tell(
+    policies: PolicySet, found: Explanation, right: tuple[str, str], *, language: Language, blocked: Refused | None
+) -> None:
+    words = catalogue(language)
+
+    def because(reason: Reason) -> str:
+        about = detail(reason, policies, right, lambda name: called_in(name, language.short))
+        return " ".join(part for part in (retold(sentence(reason, own=False), words), retold(about, words)) if part)
+
     click.echo(found.decision.effect.value)
+    if blocked is not None:
+        click.echo(f"  blocked: {retold(blocked.message, words)}")
     for reason in found.decision.reasons:
-        click.echo(f"  {sentence(reason)} {reason.about}".rstrip())
+        click.echo(f"  {because(reason)}")
     for verdict in found.rules:
-        failure = (
-            "permits" if verdict.failure is None else f"{verdict.failure.code.value} {verdict.failure.about}".rstrip()
+        failed = verdict.failure
+        click.echo(
+            f"  rule {verdict.rule}: {'permits' if failed is None else f'{failed.code.value}: {because(failed)}'}"
         )
-        click.echo(f"  rule {verdict.rule}: {failure}")
     for term, rules in found.origins.items():
         if rules:
             click.echo(f"  {term} from {', '.join(rules)}")
@@ -152,6 +252,8 @@ def explain_(
         for later in asked.later:
             names = ", ".join(who.name for who in later.people) or "nobody else"
             click.echo(f"    after {later.after_s // 60} min also: {names}")
+    if not found.reachable:
+        click.echo("  not enough different people could sign")
 
 
 @policy.command()

@@ -205,7 +205,7 @@ def _tell(tale: Film, looks: list[tuple[str, str]]) -> None:
     ).click()
     agim.get_by_text("on hold").first.wait_for()
     tale.shot("agim", "arta-on-hold")
-    agim.goto(f"{stage.origin}/policy?target=treasury&entitlement=releaser")
+    agim.goto(f"{stage.origin}/policy/explain?right=treasury/releaser")
     tale.shot("agim", "policy-explained")
     agim.goto(f"{stage.origin}/passkeys")
     tale.shot("agim", "my-passkeys")

@@ -41,7 +41,7 @@ PAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "clients/logouts",
         ),
     ),
-    ("agim", ("policy?target=treasury&entitlement=releaser", "policy/sets/{policy}/replay", "demo/mail")),
+    ("agim", ("policy", "policy/explain?right=treasury/releaser", "policy/sets/{policy}/replay", "demo/mail")),
     ("jelena", ("log", "audit", "audit/requests/{request}", "audit/requests/{done}", "audit/sample", "audit/pictures")),
     ("jelena", ("approvals/pace", "witness/requests/{request}")),
 )

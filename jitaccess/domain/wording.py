@@ -148,6 +148,16 @@ VALUE_WORDS: Mapping[tuple[str, str], Told] = {
 """What the policy's own words in a signed term mean; the word itself stays beside it, because it is what is signed (R24)."""
 
 
+ZONE_WORDS: Mapping[str, Told] = {
+    "Europe/Belgrade": told("Kosovo time"),
+    "Europe/London": told("British time"),
+    "Europe/Istanbul": told("Turkish time"),
+    "America/New_York": told("New York time"),
+    "UTC": told("world time"),
+}
+"""What people call the zones that are offered; settings keep the IANA name. There is no zone Europe/Pristina."""
+
+
 def meaning(dotted: str, text: str) -> list[str]:
     """Return what the words of a term's value mean, in their order; nothing for values that speak for themselves."""
     last = dotted.rpartition(".")[2]

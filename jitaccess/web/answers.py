@@ -436,17 +436,35 @@ class Policy(Answered):
 
 
 class RuleVerdict(Answered):
-    """One rule and its first failing term, None if it holds."""
+    """One rule and its first failing term: as a code with what it is about, and as a sentence in the reader's language."""
 
     rule: str
     failure: str | None
+    """None if the rule permits."""
+    about: str
+    sentence: str | None
+
+
+class Blocked(Answered):
+    """What stands in the way of everything new, whatever the rules say."""
+
+    code: str
+    sentence: str
 
 
 class Explained(Answered):
     """Why, or why not."""
 
+    person_id: str
+    credential: str
+    """The kind of passkey that was assumed."""
     decision: Decision
+    blocked: Blocked | None
     rules: list[RuleVerdict]
+    signers: dict[str, list[str]]
+    """Step -> ids of who could sign it."""
+    enough_people: bool
+    """Whether enough different people could sign every step."""
 
 
 class Deputation(Answered):

@@ -42,11 +42,11 @@ def begun(ceremony: Ceremony) -> Response:
     return jsonify(body)
 
 
-def decision_json(decision: Decision) -> dict[str, Any]:
-    """Return a decision for people and scripts."""
+def decision_json(decision: Decision, *, own: bool = True) -> dict[str, Any]:
+    """Return a decision for people and scripts; its sentences speak to the person or, when not `own`, about the person."""
     return {
         **decision.to_document(),
-        "sentences": [requests.sentence(reason) for reason in decision.reasons],
+        "sentences": [requests.sentence(reason, own=own) for reason in decision.reasons],
     }
 
 
@@ -693,19 +693,3 @@ def _admin(api: Blueprint, broker: Broker) -> None:
         with broker.read() as view:
             active = broker.policies.active(view)
         return jsonify({"digest": active.digest, "document": active.document})
-
-    @api.get("/policy/explain")
-    @documented("policy", "Explain each rule for this person.", query=schemas.ExplainQuery, answers=answers.Explained)
-    def explain() -> Response:
-        me = current()
-        asked = schemas.query(schemas.ExplainQuery)
-        with broker.read() as view:
-            found = requests.explanation(view, broker, me, Ask(asked.target, asked.entitlement, {}, None, ""))
-        return jsonify(
-            {
-                "decision": decision_json(found.decision),
-                "rules": [
-                    {"rule": v.rule, "failure": v.failure.code.value if v.failure else None} for v in found.rules
-                ],
-            }
-        )

@@ -13,9 +13,7 @@ from flask import Blueprint, Flask, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import health, logview
-from jitaccess.broker import request as requests
 from jitaccess.broker.context import Broker
-from jitaccess.broker.request import Ask
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, people, replacing, sessions
@@ -107,23 +105,14 @@ def _reading(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/policy")
     def policy() -> str:
-        me = current()
+        current()
         with broker.read() as view:
             active = broker.policies.active_or_none(view)
-            register = people.register(view)
             sets = logview.policy_sets(view)
-            explained = None
-            target, entitlement = request.args.get("target", "")[:64], request.args.get("entitlement", "")[:64]
-            if active is not None and target in active.targets:
-                explained = requests.explanation(view, broker, me, Ask(target, entitlement, {}, None, ""))
         return render_template(
             "policy.html",
             active=active,
             sets=sets,
-            explained=explained,
-            chosen=f"{request.args.get('target', '')}/{request.args.get('entitlement', '')}",
-            names={key: person.name for key, person in register.persons.items()},
-            sentence=requests.sentence,
         )
 
     @pages.get("/log")

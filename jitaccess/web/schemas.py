@@ -6,7 +6,7 @@
 from typing import Annotated, Any, TypeVar
 
 from flask import current_app, request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.errors import JitError, Kind
@@ -167,11 +167,20 @@ class ConsistencyQuery(BaseModel):
 
 
 class ExplainQuery(BaseModel):
-    """Which right is to be explained."""
+    """Which right is to be explained, for whom, and on what assumptions."""
 
     model_config = ConfigDict(extra="forbid")
     target: str = Field(default="", max_length=64)
     entitlement: str = Field(default="", max_length=64)
+    person: str = Field(default="", max_length=64)
+    """Id of somebody else; administrators and auditors alone may ask that."""
+    duration_s: int | None = Field(default=None, ge=1, le=90 * 86_400)
+    start_at: int | None = Field(default=None, ge=0, le=4_102_444_799)
+    """UTC seconds; left out: at once."""
+    credential: str | None = Field(default=None, pattern="^(any|synced|device_bound|attested)$")
+    """A kind of passkey; left out: that of the session, of somebody else the strongest one."""
+    inputs: Json[Annotated[dict[str, str | int | bool], Field(max_length=20)]] = Field(default_factory=dict)
+    """The fields that the right asks for, as a JSON object."""
 
 
 def body(model: type[M]) -> M:

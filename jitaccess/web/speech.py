@@ -4,7 +4,6 @@ Order: the signed-in person's own choice, this browser's cookie, the register's 
 Nothing that is decided, signed or logged depends on it.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -12,6 +11,7 @@ from typing import Any, cast
 from flask import Flask, g, has_request_context, request
 from flask_babel import Babel
 
+from jitaccess.domain.wording import ZONE_WORDS as ZONE_WORDS
 from jitaccess.domain.wording import meaning, term, word
 from jitaccess.identity.preferences import NOTHING_CHOSEN, Preferences
 from jitaccess.language import (
@@ -27,17 +27,9 @@ from jitaccess.language import (
     offsets,
 )
 from jitaccess.settings import Language as LanguageSettings
-from jitaccess.told import retold, told
+from jitaccess.told import retold
 from jitaccess.web import display
 
-ZONE_WORDS: Mapping[str, str] = {
-    "Europe/Belgrade": told("Kosovo time"),
-    "Europe/London": told("British time"),
-    "Europe/Istanbul": told("Turkish time"),
-    "America/New_York": told("New York time"),
-    "UTC": told("world time"),
-}
-"""What people call the zones that are offered; settings keep the IANA name. There is no zone Europe/Pristina."""
 LANGUAGE_COOKIE = "__Host-jit-language"
 
 

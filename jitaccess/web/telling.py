@@ -10,6 +10,7 @@ from hashlib import sha256
 from flask import Flask
 from flask_babel import gettext, lazy_gettext, ngettext
 
+from jitaccess.broker.because import detail, sentence
 from jitaccess.broker.clients import AuthMethod
 from jitaccess.broker.compare import What
 from jitaccess.broker.endings import Why
@@ -18,11 +19,12 @@ from jitaccess.broker.health import Finding, Found, Level
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.offers import Choice
 from jitaccess.broker.replay import Difference
-from jitaccess.broker.request import sentence
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause
 from jitaccess.domain.values import Refused
-from jitaccess.policy.evaluate import Reason
+from jitaccess.domain.wording import VALUE_WORDS
+from jitaccess.policy.evaluate import PolicySet, Reason
+from jitaccess.web.naming import here
 from jitaccess.web.speech import say
 
 STATES: Mapping[str, str] = {
@@ -325,9 +327,20 @@ def difference(found: Difference) -> str:
 
 
 def reason(found: Reason) -> str:
-    """Return a reason of a decision as one sentence, with the rule and what it is about."""
+    """Return a reason of a decision about somebody else as one sentence, with the rule and what it is about."""
     about = ", ".join(part for part in (found.rule, found.about) if part)
-    return f"{say(sentence(found))} ({about})" if about else say(sentence(found))
+    return f"{say(sentence(found, own=False))} ({about})" if about else say(sentence(found, own=False))
+
+
+def because(found: Reason, policies: PolicySet, right: tuple[str, str], *, own: bool) -> str:
+    """Return why a rule does not permit, with the bound that was not kept; to the person or, when not `own`, about the person."""
+    parts = say(sentence(found, own=own)), say(detail(found, policies, right, lambda name: str(here(name))))
+    return " ".join(part for part in parts if part)
+
+
+def passkey_kind(name: str) -> str:
+    """Return what a policy's word for a kind of passkey means."""
+    return say(VALUE_WORDS["credential", name])
 
 
 def install(app: Flask) -> None:
@@ -347,4 +360,6 @@ def install(app: Flask) -> None:
     app.add_template_filter(field, "field")
     app.add_template_filter(difference, "difference")
     app.add_template_filter(reason, "reason")
+    app.add_template_filter(passkey_kind, "passkey_kind")
+    app.add_template_global(because, "because")
     app.add_template_global(missing, "missing")

@@ -15,6 +15,7 @@ from jitaccess.web import (
     deputies,
     doors,
     endings,
+    explaining,
     handover,
     hosts,
     idempotency,
@@ -33,6 +34,7 @@ from jitaccess.web import (
     requester,
     speech,
     telling,
+    terms,
     transfer,
     watch,
 )
@@ -47,6 +49,7 @@ def register(app: Flask, broker: Broker) -> None:
     telling.install(app)
     mending.install(app)
     proposals.install(app)
+    terms.install(app)
     ceremony_words.install(app)
     joining.install(app)
     new_target.install(app)
@@ -74,5 +77,6 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(notices.blueprint(broker))
     app.register_blueprint(watch.blueprint(broker))
     app.register_blueprint(endings.blueprint(broker))
+    app.register_blueprint(explaining.blueprint(broker))
     app.register_blueprint(oversight.blueprint(broker))
     app.register_blueprint(openapi.blueprint(broker))

@@ -169,7 +169,7 @@ def test_pages_of_requester_and_approver_are_for_everybody(house: Served) -> Non
         [
             "/", "/request", "/request?q=zeppelin", "/request?target=treasury&entitlement=releaser",
             f"/request?again={done}", f"/requests/{waiting}", "/passkeys", "/settings", "/lost", "/policy",
-            "/policy?target=treasury&entitlement=releaser", f"/grants/{grant_of(house, 'treasury')}/extend",
+            "/policy/explain?right=treasury/releaser", f"/grants/{grant_of(house, 'treasury')}/extend",
             f"/grants/{grant_of(house, 'ledger')}/open",
         ],
     )  # fmt: skip

@@ -33,33 +33,3 @@ def test_what_is_not_utf_8_is_told_with_its_place(folder: Path) -> None:
 def test_a_folder_with_the_name_of_a_policy_is_told(folder: Path) -> None:
     (folder / "x.yaml").mkdir()
     assert refused("test", str(folder)) == f"{folder}/x.yaml is a folder, not a file: give it another name."
-
-
-def explained(folder: Path, given: str) -> Result:
-    return CliRunner().invoke(
-        policy,
-        [
-            "explain",
-            str(folder),
-            "--person",
-            "arta",
-            "--target",
-            "treasury",
-            "--entitlement",
-            "releaser",
-            "--input",
-            given,
-        ],
-    )
-
-
-@pytest.mark.covers("R27")
-@pytest.mark.parametrize("text", ["--5", "-", "²", "1" * 5000, "", "5-"])
-def test_an_input_that_is_no_number_is_taken_as_text(folder: Path, text: str) -> None:
-    found = explained(folder, f"amount_cents={text}")
-    assert found.exception is None, found.exception
-    assert "invalid_input" in found.output or "deny" in found.output
-
-
-def test_whole_numbers_are_numbers(folder: Path) -> None:
-    assert "invalid_input amount_cents" not in explained(folder, "amount_cents=-5").output.replace("deny", "")

@@ -205,13 +205,15 @@ def test_controls_that_do_different_things_have_different_names(site: Site, fake
     looks = [
         ("arta", path) for path in (
             "/", "/request", "/request?target=treasury&entitlement=releaser", "/passkeys", "/lost", "/settings", "/policy",
+            "/policy/explain?right=treasury/releaser",
             f"/requests/{request_id}",
         )
     ] + [("blerim", path) for path in ("/approvals", "/approvals/set", f"/approvals/{request_id}", "/deputies")] + [
         ("agim", path) for path in (
             "/admin", "/people", f"/people/{arta}", f"/people/{site.world.person('jelena')}", "/groups", "/groups/treasury-staff",
             "/groups/treasury-staff?q=i", "/targets", "/targets/treasury", "/targets/payroll/join", "/holds", "/board", "/watch",
-            "/notices", "/clients/logouts", "/policy", "/audit", "/audit/sample", "/log", "/approvals/pace", "/audit/pictures",
+            "/notices", "/clients/logouts", "/policy",
+            "/policy/explain?right=treasury/releaser&person=arta", "/audit", "/audit/sample", "/log", "/approvals/pace", "/audit/pictures",
             f"/audit/requests/{request_id}",
         )
     ] + [("besa", "/admin")]  # fmt: skip
