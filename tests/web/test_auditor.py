@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from jitaccess.broker import inspection
+from jitaccess.store.tables import AccessRequest
 from tests.web.conftest import Site
 
 PAGES = ["/audit", "/audit/sample", "/audit/pictures", "/audit/export.csv", "/audit/export.json"]
@@ -90,6 +91,41 @@ def test_an_export_is_whole_however_many_requests_there_are(site: Site, monkeypa
     assert len(rows) == 5
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows[0]["filed (ISO 8601)"])
     assert {found["request"] for found in site.get("/audit/export.json").json["requests"]} == ids
+
+
+MANY = 10_500
+"""More than any limit of a page, a chunk or a sample."""
+
+
+def multiplied(site: Site, request_id: str) -> set[str]:
+    """Copy a request many times behind the broker's back, as fast as the database can; return all ids that there are then."""
+    columns = [column.name for column in AccessRequest.__table__.columns if column.name != "id"]
+    site.world.sql(
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) "  # names of our own columns
+        f"INSERT INTO access_request (id, {', '.join(columns)}) "
+        f"SELECT printf('%026d', i), {', '.join(columns)} FROM access_request, n WHERE id = :id",
+        id=request_id,
+    )
+    return {request_id, *(f"{number:026}" for number in range(1, MANY + 1))}
+
+
+def test_exports_of_more_than_ten_thousand_requests_are_whole_and_never_held_as_one_text(site: Site) -> None:
+    ids = multiplied(site, site.world.filed(entitlement="releaser").request.id)
+    site.as_("jelena")
+    with_rows = site.get("/audit/export.csv")
+    assert with_rows.is_streamed
+    parts = [part for part in with_rows.response if part]
+    assert max(map(len, parts)) < 20_000, "rows leave as they are read"
+    rows = list(csv.DictReader(io.StringIO(b"".join(parts).decode("utf-8-sig"), newline="")))
+    assert len(rows) == len(ids) > 10_000
+    assert {row["request"] for row in rows} == ids
+    as_document = site.get("/audit/export.json")
+    assert as_document.is_streamed
+    parts = [part for part in as_document.response if part]
+    assert max(map(len, parts)) < 20_000
+    found = json.loads(b"".join(parts))
+    assert found["complete"] is True
+    assert [one["request"] for one in found["requests"]] == sorted(ids, reverse=True), "each once, the newest first"
 
 
 def test_a_day_of_the_filter_is_a_day_where_the_reader_is(site: Site) -> None:
