@@ -49,6 +49,7 @@ _OTHERS_SENTENCES: Mapping[Code, str] = {
     Code.START_TOO_FAR: "This cannot begin that late.",
 }
 """Of somebody else, where the sentence to the person would not be true."""
+NO_NAMES: Mapping[str, str] = {}
 _DAYS = (told("Mon"), told("Tue"), told("Wed"), told("Thu"), told("Fri"), told("Sat"), told("Sun"))
 
 
@@ -57,12 +58,19 @@ def sentence(reason: Reason, *, own: bool = True) -> str:
     return _SENTENCES[reason.code] if own else _OTHERS_SENTENCES.get(reason.code, _SENTENCES[reason.code])
 
 
-def detail(reason: Reason, policies: PolicySet, right: tuple[str, str], call: Call = str) -> str:
-    """Return what the reason is about as a told sentence; empty where the sentence says it all. `right`: target and entitlement ids."""
+def detail(
+    reason: Reason, policies: PolicySet, right: tuple[str, str], call: Call = str, groups: Mapping[str, str] = NO_NAMES
+) -> str:
+    """Return what the reason is about as a told sentence; empty where the sentence says it all.
+
+    `right`: ids of target and entitlement; `groups`: id -> name, a group without one is said by its id.
+    """
     about = reason.about
     match reason.code:
         case Code.NOT_IN_GROUP:
-            return told("Groups that may: %(groups)s.", groups=about)
+            return told(
+                "Groups that may: %(groups)s.", groups=", ".join(groups.get(key, key) for key in about.split(", "))
+            )
         case Code.CREDENTIAL_TOO_WEAK:
             return told("Needed: %(kind)s.", kind=VALUE_WORDS.get(("credential", about), about))
         case Code.OUTSIDE_HOURS:

@@ -5,7 +5,7 @@ refused before anybody is looked up. The question is in the address, so that it 
 the answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ from jitaccess.domain.register import PersonView
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
-from jitaccess.policy.evaluate import AskKind, CredentialClass, EntitlementFacts, Inputs, PolicySet
+from jitaccess.policy.evaluate import AskKind, CredentialClass, EntitlementFacts, Inputs, PolicySet, Reason
 from jitaccess.store.db import View
 from jitaccess.web import answers, display, schemas, telling
 from jitaccess.web.api import decision_json
@@ -30,7 +30,7 @@ from jitaccess.web.doors import current
 from jitaccess.web.naming import here
 from jitaccess.web.operations import documented
 from jitaccess.web.requester import STEPS_S
-from jitaccess.web.speech import say, zone_now
+from jitaccess.web.speech import say
 from jitaccess.web.starts import posted_start
 
 CLASSES: Mapping[str, CredentialClass] = {one.name.lower(): one for one in CredentialClass}
@@ -62,13 +62,14 @@ def blueprint(broker: Broker) -> Blueprint:
                 raise JitError(Kind.NOT_FOUND, "No policy is active yet.")
             asked = _asked(view, policies, me)
             found = None if asked.wrong or not asked.ask.target else _found(view, broker, me, asked)
+            groups = people.group_names(view)
         if found is not None and found.person.id != me.person.id:
             logview.note_reading(broker, me, "explain")
         html = render_template(
             "policy_explain.html",
             policies=policies,
             found=found,
-            own=found is not None and found.person.id == me.person.id,
+            because=_words(found, asked.ask, me, groups) if found is not None else None,
             asked=asked,
             given=request.args,
             durations=_durations(asked.ask.duration_s),
@@ -77,7 +78,6 @@ def blueprint(broker: Broker) -> Blueprint:
             terms=display.terms_rows(found.explanation.decision.terms.to_document())
             if found is not None and found.explanation.decision.terms is not None
             else None,
-            zone=zone_now(),
         )
         return (html, 422) if asked.wrong else html
 
@@ -96,9 +96,10 @@ def blueprint(broker: Broker) -> Blueprint:
         credential = CLASSES[asked.credential] if asked.credential is not None else None
         with broker.read() as view:
             found = explained(view, broker, me, ask, person=asked.person, credential=credential)
+            groups = people.group_names(view)
         if found.person.id != me.person.id:
             logview.note_reading(broker, me, "explain")
-        return jsonify(_document(found, ask, own=found.person.id == me.person.id))
+        return jsonify(_document(found, _words(found, ask, me, groups), own=found.person.id == me.person.id))
 
     return pages
 
@@ -179,26 +180,26 @@ def _link(**changed: str) -> str:
     return "/policy/explain?" + urlencode({**request.args.to_dict(), **changed})
 
 
-def _document(found: Explained, ask: Ask, *, own: bool) -> dict[str, Any]:
-    story, right = found.explanation, (ask.target, ask.entitlement)
+def _words(found: Explained, ask: Ask, me: Current, groups: Mapping[str, str]) -> Callable[[Reason], str]:
+    """Return what says a reason to the reader, about the person who was asked about."""
+    right, own = (ask.target, ask.entitlement), found.person.id == me.person.id
+    return lambda reason: telling.because(reason, found.policies, right, own=own, groups=groups)
+
+
+def _document(found: Explained, because: Callable[[Reason], str], *, own: bool) -> dict[str, Any]:
+    story, blocked = found.explanation, found.blocked
     return {
         "person_id": found.person.id,
         "credential": found.credential.name.lower(),
         "decision": decision_json(story.decision, own=own),
-        "blocked": None
-        if found.blocked is None
-        else {"code": found.blocked.code, "sentence": say(found.blocked.message)},
-        "rules": [
-            {
-                "rule": verdict.rule,
-                "failure": verdict.failure.code.value if verdict.failure is not None else None,
-                "about": verdict.failure.about if verdict.failure is not None else "",
-                "sentence": telling.because(verdict.failure, found.policies, right, own=own)
-                if verdict.failure is not None
-                else None,
-            }
-            for verdict in story.rules
-        ],
+        "blocked": {"code": blocked.code, "sentence": say(blocked.message)} if blocked is not None else None,
+        "rules": [{"rule": verdict.rule, **_failure(verdict.failure, because)} for verdict in story.rules],
         "signers": {step: [one.id for one in able] for step, able in story.signers.items()},
         "enough_people": story.reachable,
     }
+
+
+def _failure(reason: Reason | None, because: Callable[[Reason], str]) -> dict[str, Any]:
+    if reason is None:
+        return {"failure": None, "about": "", "sentence": None}
+    return {"failure": reason.code.value, "about": reason.about, "sentence": because(reason)}

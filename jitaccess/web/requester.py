@@ -169,6 +169,8 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
         target, entitlement = request.form.get("target", "")[:64], request.form.get("entitlement", "")[:64]
         with broker.read() as view:
             chosen = offers.choice(view, broker, me, target=target, entitlement=entitlement)
+            if request.form.get("change"):  # back from the check, with everything that was filled in
+                return _form(view, broker, me, chosen, given=request.form, error=None)
             ask, error = _ask_of(chosen.target, chosen.entitlement, chosen.asks)
             found = requests.preview(view, broker, me, ask) if error is None else None
             register = people.register(view)

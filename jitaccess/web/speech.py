@@ -27,7 +27,7 @@ from jitaccess.language import (
     offsets,
 )
 from jitaccess.settings import Language as LanguageSettings
-from jitaccess.told import retold
+from jitaccess.told import retold, told
 from jitaccess.web import display
 
 LANGUAGE_COOKIE = "__Host-jit-language"

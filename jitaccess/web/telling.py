@@ -332,9 +332,9 @@ def reason(found: Reason) -> str:
     return f"{say(sentence(found, own=False))} ({about})" if about else say(sentence(found, own=False))
 
 
-def because(found: Reason, policies: PolicySet, right: tuple[str, str], *, own: bool) -> str:
+def because(found: Reason, policies: PolicySet, right: tuple[str, str], *, own: bool, groups: Mapping[str, str]) -> str:
     """Return why a rule does not permit, with the bound that was not kept; to the person or, when not `own`, about the person."""
-    parts = say(sentence(found, own=own)), say(detail(found, policies, right, lambda name: str(here(name))))
+    parts = say(sentence(found, own=own)), say(detail(found, policies, right, lambda name: str(here(name)), groups))
     return " ".join(part for part in parts if part)
 
 
@@ -361,5 +361,4 @@ def install(app: Flask) -> None:
     app.add_template_filter(difference, "difference")
     app.add_template_filter(reason, "reason")
     app.add_template_filter(passkey_kind, "passkey_kind")
-    app.add_template_global(because, "because")
     app.add_template_global(missing, "missing")

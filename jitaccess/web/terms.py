@@ -5,6 +5,7 @@ Nothing is left out: every signed term stands in exactly one group, also one tha
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from flask import Flask
 from flask_babel import lazy_gettext
@@ -20,8 +21,8 @@ PLACES: tuple[tuple[str, object, tuple[str, ...]], ...] = (
 )
 """Group, its title, and the first parts of the names in it, in the order in which they are read."""
 OTHERS, UNSET = "others", "unset"
-_IN_A_STEP = ("name", "step", "count", "people", "groups", "institution")
-"""How the parts of a step are read; others after them, as they come."""
+_IN_A_BLOCK = ("name", "step", "count", "people", "groups", "institution", "others", "after", "after_s")
+"""How the parts of a step are read; others after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,52 +35,78 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Terms of one thing: of a step, or with an empty label of the group itself."""
+
+    label: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Terms that answer one question."""
 
     key: str
     title: object
-    rows: tuple[Row, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Return all its terms in the order in which they are read."""
+        return tuple(row for block in self.blocks for row in block.rows)
 
 
 def in_groups(terms: Iterable[tuple[str, str]]) -> list[Group]:
     """Return terms (`display.terms_rows`) in groups; groups without any are left out."""
     rows = list(terms)
     known = {part: (group, place) for group, _, parts in PLACES for place, part in enumerate(parts)}
-    sets = [(name, text) for name, text in rows if text != NOTHING]
     found: list[Group] = []
     for key, title, _ in (*PLACES, (OTHERS, "", ())):
-        mine = [(name, text) for name, text in sets if known.get(_first(name), (OTHERS, 0))[0] == key]
-        mine.sort(key=lambda row: (known.get(_first(row[0]), (OTHERS, 0))[1], *_within(row[0])))
+        mine = [
+            (name, text) for name, text in rows if text != NOTHING and known.get(_parts(name)[0], (OTHERS, 0))[0] == key
+        ]
+        mine.sort(key=lambda row: (known.get(_parts(row[0])[0], (OTHERS, 0))[1], _within(row[0])))
         if mine:
-            found.append(Group(key, title, tuple(Row(name, _short(name), text) for name, text in mine)))
+            found.append(Group(key, title, _blocks(mine)))
     unset = tuple(Row(name, name, text) for name, text in rows if text == NOTHING)
-    return [*found, Group(UNSET, "", unset)] if unset else found
+    return [*found, Group(UNSET, "", (Block("", unset),))] if unset else found
+
+
+def _blocks(rows: Iterable[tuple[str, str]]) -> tuple[Block, ...]:
+    """Put what belongs to one numbered thing under one label, so that no row repeats it."""
+    made: list[Block] = []
+    for label, mine in groupby(rows, key=lambda row: _owner(row[0])):
+        made.append(Block(label, tuple(Row(name, _label(name, label), text) for name, text in mine)))
+    return tuple(made)
+
+
+def _owner(name: str) -> str:
+    """Return the name of the numbered thing that a term belongs to, without what the group's title says; empty for none."""
+    parts = _parts(name)
+    last = max((place for place, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1]).removeprefix("approve.")
+
+
+def _label(name: str, owner: str) -> str:
+    short = ".".join(_parts(name)).removeprefix("approve.")
+    return short.removeprefix(f"{owner}.") if owner else short
 
 
 def _parts(name: str) -> Sequence[str]:
     return name.removeprefix("terms.").split(".")
 
 
-def _first(name: str) -> str:
-    return _parts(name)[0]
-
-
 def _within(name: str) -> tuple[tuple[int, str], ...]:
     """Order within a first part: steps before what else is said of approval, their parts as people read them."""
-    return tuple(
-        (int(part), "")
-        if part.isdigit()
-        else (_IN_A_STEP.index(part) if part in _IN_A_STEP else len(_IN_A_STEP), "")
-        if part != "steps"
-        else (-1, "")
-        for part in _parts(name)[1:]
-    )
+    return tuple(_place(part) for part in _parts(name)[1:])
 
 
-def _short(name: str) -> str:
-    """Return the name without what the group's title says already."""
-    return name.removeprefix("terms.").removeprefix("approve.")
+def _place(part: str) -> tuple[int, str]:
+    if part.isdigit():
+        return int(part), ""
+    if part == "steps":
+        return -1, ""
+    return (_IN_A_BLOCK.index(part), "") if part in _IN_A_BLOCK else (len(_IN_A_BLOCK), part)
 
 
 def install(app: Flask) -> None:

@@ -57,3 +57,17 @@ def test_ten_steps_keep_their_order() -> None:
     }
     (approves, _) = in_groups(display.terms_rows(steps))
     assert [row.text for row in approves.rows if row.name.endswith(".name")] == [f"s{number}" for number in range(11)]
+
+
+def test_what_belongs_to_one_step_stands_under_it_and_no_row_repeats_it() -> None:
+    reach = {"step": "line", "people": 2, "others": True, "escalate": [{"after_s": 60, "group": "duty"}]}
+    approve = {"approve": {**TERMS["approve"], "reach": [reach], "read_back": [{"figure": "amount", "above": 5}]}}
+    (approves, _) = in_groups(display.terms_rows(approve))
+    assert [(block.label, [row.label for row in block.rows]) for block in approves.blocks] == [
+        ("steps.0", ["name", "count", "groups"]),
+        ("steps.1", ["name", "count", "groups", "after"]),
+        ("", ["distinct", "never"]),
+        ("reach.0", ["step", "people", "others"]),
+        ("reach.0.escalate.0", ["after_s", "group"]),
+        ("read_back.0", ["above", "figure"]),
+    ]

@@ -93,7 +93,7 @@ def test_administrators_and_auditors_ask_about_anybody_and_it_is_noted(site: Sit
         assert rule(page, "release-payments") == "release-payments permits"
         assert readings(site) == before + 1
     other = explained(site, **GIVEN, person="drita.hoxha@infra.example")
-    assert "None of this person's groups may ask for this. Groups that may: treasury-releasers." in rule(
+    assert "None of this person's groups may ask for this. Groups that may: Treasury releasers." in rule(
         other, "release-payments"
     )
     assert "your groups" not in other.get_text()

@@ -141,3 +141,20 @@ def test_a_refusal_stands_on_the_start_page_until_it_is_read(site: Site) -> None
     assert "data-refused" not in site.get("/").text
     waiting = site.world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
     assert site.form(f"/requests/{waiting.request.id}/seen").status_code == 404
+
+
+def test_going_back_from_the_check_keeps_everything_that_was_filled_in(site: Site) -> None:
+    given = {
+        "target": "treasury", "entitlement": "releaser", "input.order": "TR-000417", "input.amount_cents": "125000000",
+        "duration_s": "900", "reason": "July <b>invoice</b>",
+    }  # fmt: skip
+    checked = BeautifulSoup(site.as_("arta").form("/request/check", **given).text, "html.parser")
+    back = checked.select_one('form[action="/request/check"]')
+    assert back is not None
+    fields = {str(field["name"]): str(field["value"]) for field in back.select("input[name], button[name]")}
+    form = BeautifulSoup(site.form("/request/check", **fields).text, "html.parser")
+    assert form.select_one('input[name="input.order"]')["value"] == "TR-000417"
+    assert form.select_one('input[name="input.amount_cents"]')["value"] == "125000000"
+    assert form.select_one('select[name="duration_s"] option[selected]')["value"] == "900"
+    assert form.select_one('textarea[name="reason"]').get_text() == "July <b>invoice</b>"
+    assert form.select_one(".problem") is None
