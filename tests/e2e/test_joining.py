@@ -53,3 +53,33 @@ def test_a_client_is_registered_with_a_passkey_and_its_system_tested(house: Serv
     expect(page.locator(".finding.act")).to_have_count(1)
     page.get_by_role("button", name="Switch Registry desk off").click()
     expect(page.get_by_role("main")).to_contain_text("switched off")
+
+
+@pytest.mark.covers("R28")
+def test_a_system_is_added_on_a_phone_as_a_proposal(house: Served) -> None:
+    page = house.signed_in("agim", viewport={"width": 360, "height": 740})
+    page.goto(f"{house.origin}/targets")
+    page.get_by_role("link", name="Add a system").click()
+    page.get_by_label("Short name in rules and logs").first.fill("land")
+    page.get_by_label("Name that people see, in English").fill("Land registry")
+    page.get_by_label("Address of the application").fill("https://land.example")
+    page.get_by_label("Short name in rules and logs: small letters, digits, - and _: Right 1").fill("viewer")
+    page.get_by_label("The group that signs").select_option("treasury-heads")
+    page.get_by_label("Who may ask").select_option("treasury-staff")
+    page.get_by_label("What one may do with it, in English: Right 1").fill("Look at parcels")
+    page.get_by_label("How long at most").select_option("1d")
+    page.get_by_role("button", name="Check the system").click()
+    # A mistake has its place in the lines that are shown, and what was typed is still there.
+    expect(page.get_by_role("alert")).to_contain_text("land.yaml:")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_label("How long at most").select_option("1h")
+    page.get_by_role("button", name="Check the system").click()
+    expect(page.locator("[data-written]")).to_contain_text('name: "Land registry"')
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("button", name="Propose it").click()
+    expect(page.get_by_role("main")).to_contain_text("2 different persons")
+    page.get_by_role("button", name="Sign its activation").click()
+    page.wait_for_load_state()
+    with house.world.broker.read() as view:
+        assert "land" not in house.world.broker.policies.active(view).targets, "one signature is not enough"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
