@@ -72,7 +72,10 @@ class JitMiddleware:
 
 
 class _Input:
-    """A body of which nothing is read any more once the access has ended: who holds it back acts no later for it."""
+    """A body of which nothing is read any more once the access has ended: who holds it back acts no later for it.
+
+    It has what PEP 3333 names and nothing beyond: a `readinto` handed on, which werkzeug takes where it is, would be read past the watch.
+    """
 
     def __init__(self, watch: Watch, body: InputStream) -> None:
         self._watch = watch
@@ -92,9 +95,6 @@ class _Input:
 
     def __iter__(self) -> Iterator[bytes]:
         return (self._checked(line) for line in self._body)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._body, name)  # what a server adds beyond PEP 3333
 
     def _checked(self, part: T) -> T:
         self._watch.step()
