@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from jitaccess.connectors.contract import (
+    ACCOUNT_PREFIX,
     Account,
     CallFailed,
     Credential,
@@ -27,7 +28,7 @@ from jitaccess.connectors.contract import (
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.cutting import chunks, lock_out
-from jitaccess.connectors.postgresql.inventory import accounts, reachable
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, Seen, accounts, reachable
 from jitaccess.connectors.postgresql.leftovers import Leaver, Work, disarm, keep, traces
 from jitaccess.connectors.postgresql.lending import disarm_lent, objections
 from jitaccess.connectors.postgresql.lines import (
@@ -338,7 +339,7 @@ class PostgresqlConnector:
     def observe(self) -> Inventory:
         """List roles with attributes, memberships, sessions, ends, and in which databases they own or may do something."""
         with self._lines.line() as connection:
-            seen = accounts(connection, self._lines, self._config.lent())
+            seen = accounts(connection, self._lines, self._config)
             clock = _clock_found(connection, self._around)
             prints, broken = fingerprints(connection)
         coverage = {"accounts", "attributes", "memberships", "expiry", "sessions", "owned objects", "grants"}
@@ -347,7 +348,7 @@ class PostgresqlConnector:
         found = {
             name: Account(
                 name,
-                frozenset(one.rights),
+                frozenset(one.rights if name != self._config.user else self._beyond(one)),
                 one.sessions,
                 one.enabled,
                 one.expires_at,
@@ -360,7 +361,13 @@ class PostgresqlConnector:
             found[CLOCK] = Account(CLOCK, frozenset(clock))
         if broken:
             found[OWNERS] = Account(OWNERS, frozenset(broken))
-        return Inventory(found, frozenset(coverage), own=self._config.user)
+        return Inventory(found, frozenset(coverage), own=self._config.user, helpers=frozenset({EVERYBODY}))
+
+    def _beyond(self, own: Seen) -> set[str]:
+        """Return the rights of the broker's own role that do not come and go with leases and entitlements."""
+        groups = {self._config.quarantine, "pg_signal_backend", *self._config.lent()}
+        usual = {f"member of {group}{how}" for group in groups for how in ("", " with admin option")}
+        return {right for right in own.rights - usual if not right.startswith(f"member of {ACCOUNT_PREFIX}")}
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Lock a role and end its sessions; `remove`: drop it, if that takes nothing along but the role.
@@ -375,6 +382,8 @@ class PostgresqlConnector:
         if account == OWNERS:
             return Quarantined(False, "install the functions anew that `jitaccess targets setup postgresql` prints")
         lock = sql.SQL("ALTER ROLE {} NOLOGIN;").format(ident(account))
+        if account.startswith("pg_"):
+            return Quarantined(False, self._reserved(account))
         with self._lines.line() as connection:
             try:
                 if is_own_account(account):
@@ -390,6 +399,17 @@ class PostgresqlConnector:
                     )
                 require_no_sessions(connection, [*roles_of(connection, [account]).values()])
             return Quarantined(True, self._drop_stranger(connection, account) if remove else "")
+
+    def _reserved(self, account: str) -> str:
+        """Return what takes a role down that has a name of the server's own: the server alters none of these, for anybody."""
+        with self._lines.line() as connection:
+            seen = accounts(connection, self._lines, self._config).get(account)
+        rights = sorted((seen.rights if seen is not None else set()) - {*ATTRIBUTES})
+        row = sql.SQL(
+            "UPDATE pg_authid SET rolcanlogin = false, rolsuper = false, rolcreaterole = false, rolcreatedb = false, "
+            "rolreplication = false, rolbypassrls = false WHERE rolname = {};"
+        )
+        return "\n".join([row.format(sql.Literal(account)).as_string(), *statements(account, rights).splitlines()])
 
     def _drop_stranger(self, connection: Connection, account: str) -> str:
         """Drop a role that owns nothing, was granted nothing and has no members; else return what the owner would have to run."""

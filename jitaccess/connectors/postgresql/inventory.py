@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from psycopg import sql
 
 from jitaccess.connectors.contract import is_own_account
+from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.lines import Connection, Lines, run
 from jitaccess.connectors.postgresql.owners import impostors
 from jitaccess.connectors.postgresql.prepared import stale
@@ -16,6 +17,12 @@ from jitaccess.connectors.postgresql.prepared import stale
 MAX_NAMED = 1_000
 """So many rights of a role in a database are listed one by one; of more only their number and a digest of all of them."""
 ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+EVERYBODY = "(everybody)"
+"""Under this name stands what PUBLIC may do, and with which settings every session begins."""
+BOOTSTRAP, FIRST_OWN = 10, 16_384
+"""The id of the first superuser, and the first one that is not the server's own: a name may be changed to `pg_…`, an id may not."""
+_BORN_WITH = {f"member of pg_{name}" for name in ("read_all_settings", "read_all_stats", "stat_scan_tables")}
+"""What `pg_monitor` is from the beginning."""
 
 
 @dataclass(slots=True)
@@ -27,24 +34,38 @@ class Seen:
     enabled: bool
     expires_at: datetime | None
     sessions: int
+    oid: int = 0
 
 
-def accounts(connection: Connection, lines: Lines, lent: Collection[str]) -> dict[str, Seen]:
-    """Return name -> what was seen, for every role but the server's own `pg_` ones. `lent`: roles that entitlements give."""
+def accounts(connection: Connection, lines: Lines, config: PostgresqlConfig) -> dict[str, Seen]:
+    """Return name -> what was seen, for every role, and for everybody. Of the server's own roles only what they were not born with."""
     names, seen = _roles(connection)
     _memberships(connection, seen)
     databases = _things(connection, names, seen)
-    reach = reachable(connection, lent)
     rights = _shared_rights(connection)
+    watch = [[*reachable(connection, config.lent())], [config.quarantine]]
     for database in [name for name, may_enter in databases.items() if may_enter]:
         with lines.line(database) as other:
-            _merge(rights, _listed(_rights_in(other, reach), database))
+            _merge(rights, _listed(_rights_in(other, watch), database))
     _merge(rights, impostors(connection))
     _merge(rights, stale(connection))
+    seen[EVERYBODY] = Seen(set(), set(), False, None, 0)
     for name, words in rights.items():
         if name in seen:
             seen[name].rights |= words
-    return seen
+    if "pg_monitor" in seen:
+        seen["pg_monitor"].rights -= _BORN_WITH
+    return {
+        name: one
+        for name, one in seen.items()
+        if one.oid >= FIRST_OWN
+        or name in config.lent()
+        or name == EVERYBODY
+        or one.oid == BOOTSTRAP
+        or one.rights
+        or one.owns
+        or one.enabled
+    }
 
 
 def reachable(connection: Connection, lent: Collection[str]) -> set[str]:
@@ -70,7 +91,7 @@ def _roles(connection: Connection) -> tuple[dict[int, str], dict[str, Seen]]:
             "CASE WHEN isfinite(r.rolvaliduntil) THEN extract(epoch FROM r.rolvaliduntil)::float8 END, "
             "r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls, "
             "(SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.pid <> pg_backend_pid()) "
-            "FROM pg_roles r WHERE r.rolname !~ '^pg_'"
+            "FROM pg_roles r"
         ),
     )
     names: dict[int, str] = {}
@@ -79,7 +100,7 @@ def _roles(connection: Connection) -> tuple[dict[int, str], dict[str, Seen]]:
         names[int(oid)] = name
         rights = {word for word, there in zip(ATTRIBUTES, attributes, strict=True) if there}
         end = datetime.fromtimestamp(until, UTC) if until is not None else None
-        seen[name] = Seen(rights, set(), bool(login), end, int(sessions))
+        seen[name] = Seen(rights, set(), bool(login), end, int(sessions), int(oid))
     return names, seen
 
 
@@ -97,7 +118,7 @@ def _memberships(connection: Connection, seen: Mapping[str, Seen]) -> None:
 
 
 def _things(connection: Connection, names: Mapping[int, str], seen: Mapping[str, Seen]) -> dict[str, bool]:
-    """Count what each role owns; return the databases with rights of roles, and whether the broker may enter them.
+    """Count what each role owns; return the databases, and whether the broker may enter them.
 
     In a database that it may not enter, rights are known by their number only.
     """
@@ -110,7 +131,10 @@ def _things(connection: Connection, names: Mapping[int, str], seen: Mapping[str,
             "AND s.classid <> 'pg_auth_members'::regclass AND s.deptype IN ('o', 'a') GROUP BY 1, 2, 3, 4, 5"
         ),
     )
-    found: dict[str, bool] = {}
+    every = sql.SQL(
+        "SELECT datname, datallowconn AND has_database_privilege(oid, 'CONNECT') FROM pg_database WHERE NOT datistemplate"
+    )
+    found = {str(name): bool(may_enter) for name, may_enter in run(connection, every)}
     for oid, how, what, database, may_enter, count in rows:
         if int(oid) not in names:
             continue
@@ -119,8 +143,6 @@ def _things(connection: Connection, names: Mapping[int, str], seen: Mapping[str,
             account.owns.add(f"{count} of {what}{f' in {database}' if database else ''}")
         elif database and not may_enter:
             account.rights.add(f"grants on {count} of {what} in {database}")
-        if database:
-            found[database] = bool(may_enter)
     return found
 
 
@@ -129,15 +151,18 @@ def _shared_rights(connection: Connection) -> dict[str, set[str]]:
     rows = run(
         connection,
         sql.SQL(
-            "SELECT g.rolname, a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END "
-            "|| ' on ' || s.kind || ' ' || s.name FROM ("
-            "SELECT 'database' AS kind, datname::text AS name, datdba AS owner, datacl AS acl FROM pg_database UNION ALL "
+            "WITH s AS (SELECT 'database' AS kind, datname::text AS name, datdba AS owner, datacl AS acl FROM pg_database UNION ALL "
             "SELECT 'tablespace', spcname::text, spcowner, spcacl FROM pg_tablespace UNION ALL "
-            "SELECT 'parameter', parname, 10::oid, paracl FROM pg_parameter_acl) s, aclexplode(s.acl) a "
-            "JOIN pg_roles g ON g.oid = a.grantee WHERE a.grantee <> s.owner UNION ALL "
-            "SELECT r.rolname, 'setting ' || c || coalesce(' in ' || d.datname, '') FROM pg_db_role_setting s "
-            "JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
-        ),
+            "SELECT 'parameter', parname, 10::oid, paracl FROM pg_parameter_acl) "
+            "SELECT coalesce(g.rolname, {everybody}), a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END "
+            "|| ' on ' || s.kind || ' ' || s.name FROM s, aclexplode(s.acl) a "
+            "LEFT JOIN pg_roles g ON g.oid = a.grantee WHERE a.grantee <> s.owner "
+            "AND NOT (a.grantee = 0 AND s.kind = 'database' AND a.privilege_type IN ('CONNECT', 'TEMPORARY')) UNION ALL "
+            "SELECT r.rolname, 'owner of ' || s.kind || ' ' || s.name FROM s JOIN pg_roles r ON r.oid = s.owner WHERE NOT r.rolsuper "
+            "UNION ALL SELECT coalesce(r.rolname, {everybody}), 'setting ' || c || coalesce(' in ' || d.datname, '') "
+            "FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole "
+            "LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
+        ).format(everybody=sql.Literal(EVERYBODY)),
     )
     found: dict[str, set[str]] = defaultdict(set)
     for name, words in rows:
@@ -149,21 +174,28 @@ def _shared_rights(connection: Connection) -> dict[str, set[str]]:
 
 
 _RIGHTS = sql.SQL(
-    "SELECT g.rolname, a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END "
-    "|| ' on ' || s.kind || ' ' || s.name FROM ("
-    "SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, n.nspname || '.' || relname AS name, "
-    "relowner AS owner, relacl AS acl FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace UNION ALL "
-    "SELECT 'column', n.nspname || '.' || relname || '.' || attname, relowner, attacl FROM pg_attribute "
-    "JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE NOT attisdropped UNION ALL "
-    "SELECT 'routine', oid::regprocedure::text, proowner, proacl FROM pg_proc UNION ALL "
-    "SELECT 'schema', nspname, nspowner, nspacl FROM pg_namespace UNION ALL "
-    "SELECT 'type', oid::regtype::text, typowner, typacl FROM pg_type UNION ALL "
-    "SELECT 'language', lanname, lanowner, lanacl FROM pg_language UNION ALL "
-    "SELECT 'server', srvname, srvowner, srvacl FROM pg_foreign_server UNION ALL "
-    "SELECT 'wrapper', fdwname, fdwowner, fdwacl FROM pg_foreign_data_wrapper UNION ALL "
-    "SELECT 'large object', oid::text, lomowner, lomacl FROM pg_largeobject_metadata) s, aclexplode(s.acl) a "
-    "JOIN pg_roles g ON g.oid = a.grantee WHERE s.acl IS NOT NULL AND a.grantee <> s.owner"
-)
+    "SELECT coalesce(g.rolname, {everybody}), o.rolname, "
+    "a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END || ' on ' || s.kind || ' ' || s.name FROM ("
+    "SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, n.nspname || '.' || relname AS name, relowner AS owner, "
+    "relacl AS acl, 'pg_class'::regclass::oid AS class, c.oid AS object, 0 AS part, false AS usual "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace UNION ALL "
+    "SELECT 'column', n.nspname || '.' || relname || '.' || attname, relowner, attacl, 'pg_class'::regclass, c.oid, attnum, false "
+    "FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE NOT attisdropped UNION ALL "
+    "SELECT 'routine', oid::regprocedure::text, proowner, CASE WHEN prosecdef THEN coalesce(proacl, acldefault('f', proowner)) "
+    "ELSE proacl END, 'pg_proc'::regclass, oid, 0, NOT prosecdef FROM pg_proc UNION ALL "
+    "SELECT 'schema', nspname, nspowner, nspacl, 'pg_namespace'::regclass, oid, 0, false FROM pg_namespace UNION ALL "
+    "SELECT 'type', oid::regtype::text, typowner, typacl, 'pg_type'::regclass, oid, 0, true FROM pg_type UNION ALL "
+    "SELECT 'language', lanname, lanowner, lanacl, 'pg_language'::regclass, oid, 0, true FROM pg_language UNION ALL "
+    "SELECT 'server', srvname, srvowner, srvacl, 'pg_foreign_server'::regclass, oid, 0, false FROM pg_foreign_server UNION ALL "
+    "SELECT 'wrapper', fdwname, fdwowner, fdwacl, 'pg_foreign_data_wrapper'::regclass, oid, 0, false FROM pg_foreign_data_wrapper "
+    "UNION ALL SELECT 'large object', oid::text, lomowner, lomacl, 'pg_largeobject'::regclass, oid, 0, false "
+    "FROM pg_largeobject_metadata) s JOIN pg_roles o ON o.oid = s.owner, aclexplode(s.acl) a LEFT JOIN pg_roles g ON g.oid = a.grantee "
+    "WHERE s.acl IS NOT NULL AND a.grantee <> s.owner AND NOT (a.grantee = 0 AND s.usual) "
+    "AND NOT EXISTS (SELECT FROM pg_init_privs i, aclexplode(i.initprivs) b WHERE i.privtype = 'i' "
+    "AND i.objoid = s.object AND i.classoid = s.class AND i.objsubid = s.part "
+    "AND b.grantee = a.grantee AND b.privilege_type = a.privilege_type AND b.is_grantable = a.is_grantable)"
+).format(everybody=sql.Literal(EVERYBODY))
+"""Role, the thing's owner, right. What the server gave at its birth is left out. `usual`: everybody has it."""
 _DEFAULTS = sql.SQL(
     "SELECT r.rolname, 'gives by default ' || a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END "
     "|| ' on ' || CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'routines' "
@@ -174,22 +206,45 @@ _DEFAULTS = sql.SQL(
 )
 _ROUTINES = sql.SQL(
     "SELECT r.rolname, CASE WHEN p.prosecdef THEN 'lends itself to routine ' ELSE 'owner of routine ' END "
-    "|| p.oid::regprocedure::text FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner "
-    "WHERE (p.prosecdef OR r.rolname = ANY(%s)) AND NOT EXISTS (SELECT FROM pg_depend e "
-    "WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e') AND p.oid >= 16384"
+    "|| p.oid::regprocedure::text || ' (text ' || left(encode(sha256(convert_to(concat_ws(' ', p.prosrc, p.probin, p.proconfig::text, "
+    "l.lanname, pg_get_function_sqlbody(p.oid)), 'SQL_ASCII')), 'hex'), 16) || ')' FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner "
+    "JOIN pg_language l ON l.oid = p.prolang WHERE r.rolname <> ALL(%s) AND (p.prosecdef OR NOT r.rolsuper AND p.oid >= 16384 "
+    "AND (r.rolname = ANY(%s) OR NOT has_schema_privilege(r.oid, p.pronamespace, 'CREATE')) AND NOT EXISTS (SELECT FROM pg_depend e "
+    "WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e'))"
 )
-"""A routine with SECURITY DEFINER gives its owner's rights to whoever may call it; 16384 is the first id that is not the server's own."""
+"""A routine with SECURITY DEFINER gives its owner's rights to whoever may call it, in an extension too; so its text is compared."""
+_OWNERS = sql.SQL(
+    "SELECT r.rolname, 'owner of ' || s.kind || ' ' || s.name FROM ("
+    "SELECT CASE relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END AS kind, n.nspname || '.' || relname AS name, "
+    "relowner AS owner, relnamespace AS place FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+    "WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_' UNION ALL "
+    "SELECT 'type', oid::regtype::text, typowner, typnamespace FROM pg_type WHERE typtype IN ('e', 'd', 'r') UNION ALL "
+    "SELECT 'schema', nspname, nspowner, NULL FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_' UNION ALL "
+    "SELECT 'language', lanname, lanowner, NULL FROM pg_language UNION ALL SELECT 'extension', extname, extowner, NULL FROM pg_extension "
+    "UNION ALL SELECT 'server', srvname, srvowner, NULL FROM pg_foreign_server UNION ALL "
+    "SELECT 'publication', pubname, pubowner, NULL FROM pg_publication UNION ALL "
+    "SELECT 'event trigger', evtname, evtowner, NULL FROM pg_event_trigger) s JOIN pg_roles r ON r.oid = s.owner "
+    "WHERE NOT r.rolsuper AND r.rolname <> ALL(%s) AND r.rolname <> 'pg_database_owner' "
+    "AND (s.place IS NULL OR r.rolname = ANY(%s) OR NOT has_schema_privilege(r.oid, s.place, 'CREATE'))"
+)
+"""Things that a role cannot have made itself where they are: somebody gave them to it. Of lent roles all."""
 
 
-def _rights_in(connection: Connection, reach: Collection[str]) -> dict[str, set[str]]:
-    """Return role -> its rights, default privileges and routines in this database. `reach`: roles whose every routine is listed."""
+def _rights_in(connection: Connection, watch: Sequence[list[str]]) -> dict[str, set[str]]:
+    """Return role -> its rights, default privileges and what it owns in this database.
+
+    `watch`: roles of which everything that they own is listed, and the role that keeps what people left.
+    """
     found: dict[str, set[str]] = defaultdict(set)
-    rows = [*run(connection, _RIGHTS)]
-    for look, values in ((_DEFAULTS, None), (_ROUTINES, [[*reach]])):
+    for name, owner, words in run(connection, _RIGHTS):
+        if name != EVERYBODY or not is_own_account(str(owner)):  # what a person gives of their own ends with it
+            found[str(name)].add(str(words))
+    reach, keeper = watch
+    for look, values in ((_DEFAULTS, None), (_ROUTINES, [keeper, reach]), (_OWNERS, [keeper, reach])):
         # What the account of a lease makes of its own ends with it (ADR 26).
-        rows += [row for row in run(connection, look, values) if not is_own_account(str(row[0]))]
-    for name, words in rows:
-        found[str(name)].add(str(words))
+        for name, words in run(connection, look, values):
+            if not is_own_account(str(name)):
+                found[str(name)].add(str(words))
     return found
 
 

@@ -20,7 +20,7 @@ BEYOND = frozenset({"pg_execute_server_program", "pg_read_server_files", "pg_wri
 def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> Iterator[str]:
     """Compare the broker's own role, the keeping role and the lent roles with what is needed."""
     meant = config.lent()
-    seen = accounts(connection, lines, meant)
+    seen = accounts(connection, lines, config)
     modern = connection.info.server_version >= PROTOCOL_16
     if not modern:
         yield "note: before version 16 CREATEROLE reaches every role that is not a superuser"

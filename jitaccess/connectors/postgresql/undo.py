@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY
 from jitaccess.connectors.postgresql.lines import ident
 
 _PRIVILEGE = re.compile(
@@ -19,7 +19,7 @@ _PRIVILEGE = re.compile(
     re.S,
 )
 _SETTING = re.compile(r"setting (?P<name>[A-Za-z0-9_.]+)=.*?(?: in (?P<place>[^ ]+))?", re.S)
-_DEFINER = re.compile(r"lends itself to routine (?P<name>.+) in (?P<place>[^ ]+)", re.S)
+_DEFINER = re.compile(r"lends itself to routine (?P<name>.+?)(?: \(text [0-9a-f]{16}\))? in (?P<place>[^ ]+)", re.S)
 _KINDS = {"wrapper": "FOREIGN DATA WRAPPER", "server": "FOREIGN SERVER"}
 _SHARED = frozenset({"database", "tablespace", "parameter"})
 """Kinds of things that lie in no database: there `in` belongs to the name."""
@@ -31,16 +31,20 @@ _SOUND = re.compile(r'(?:"(?:[^"]|"")*"|[\w$ .,\[\]()])+')
 
 def statements(role: str, rights: Sequence[str]) -> str:
     """Return a line for each right: the statement that takes it from the role, or what to look at."""
-    return "\n".join(_statement(ident(role).as_string(), right) for right in rights)
+    name = "PUBLIC" if role == EVERYBODY else ident(role).as_string()
+    return "\n".join(_statement(name, right) for right in rights)
 
 
 def _statement(role: str, right: str) -> str:
-    if right in ATTRIBUTES:
+    if right in (*ATTRIBUTES, "LOGIN"):
         return f"ALTER ROLE {role} NO{right};"
     if right.startswith("member of "):
         group = right.removeprefix("member of ").removesuffix(" with admin option")
         return f"REVOKE {ident(group).as_string()} FROM {role};"
     if found := _SETTING.fullmatch(right):
+        if role == "PUBLIC":
+            whose = f"DATABASE {ident(found['place']).as_string()}" if found["place"] else "ROLE ALL"
+            return f"ALTER {whose} RESET {_dotted(found['name'])};"
         place = f" IN DATABASE {ident(found['place']).as_string()}" if found["place"] else ""
         return f"ALTER ROLE {role}{place} RESET {_dotted(found['name'])};"
     if found := _PRIVILEGE.fullmatch(right):

@@ -1,0 +1,175 @@
+"""PostgreSQL: an administrator that somebody with every right on the server hides, and whether the look sees it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from jitaccess.broker.compare import Excepted, Finding, Remembered, compare
+from jitaccess.connectors.contract import Connector, Inventory, Undoing
+from tests.support.bench import Bench, open_connector, soon, spec_of
+
+KINDS = ("postgresql",)
+
+
+@pytest.fixture
+def connector(bench: Bench) -> Iterator[Connector]:
+    """Open a connector as the broker does."""
+    found = open_connector(bench)
+    yield found
+    found.close()
+
+
+def remembered(seen: Inventory) -> dict[str, Remembered]:
+    return {
+        name: Remembered(account.rights, account.fingerprint, gone=False) for name, account in seen.accounts.items()
+    }
+
+
+@contextmanager
+def done(bench: Any, does: str, undoes: str) -> Iterator[Any]:
+    with bench.owner() as owner:
+        for statement in does.split(";; "):
+            owner.execute(statement)
+        try:
+            yield owner
+        finally:
+            for statement in undoes.split(";; "):
+                owner.execute(statement)
+
+
+def between(connector: Connector, before: Inventory, *excepted: str) -> list[Finding]:
+    """Return what a second look finds that names these accounts as exceptions, with the rights that they had at the first."""
+    return [
+        *compare(
+            connector.observe(),
+            explained={},
+            ending=frozenset(),
+            excepted={name: Excepted(None) for name in ("postgres", *excepted)},
+            known=remembered(before),
+            enforced=True,
+            named=frozenset({"app_write"}),
+        )
+    ]
+
+
+HIDDEN = {
+    "a role of the server gets a superuser": (
+        "GRANT postgres TO pg_monitor",
+        "REVOKE postgres FROM pg_monitor",
+        ("pg_monitor", "member of postgres"),
+    ),
+    "a role of the server gets a right": (
+        "GRANT DELETE ON data.thing TO pg_monitor",
+        "REVOKE DELETE ON data.thing FROM pg_monitor",
+        ("pg_monitor", "DELETE on table data.thing in app"),
+    ),
+    "a superuser hides under a name of the server's": (
+        "CREATE ROLE shadow9 LOGIN SUPERUSER;; UPDATE pg_authid SET rolname = 'pg_shadow9' WHERE rolname = 'shadow9'",
+        "UPDATE pg_authid SET rolname = 'shadow9' WHERE rolname = 'pg_shadow9';; DROP ROLE shadow9",
+        ("pg_shadow9", "SUPERUSER"),
+    ),
+    "a role of the server logs in": (
+        "UPDATE pg_authid SET rolcanlogin = true, rolsuper = true WHERE rolname = 'pg_monitor'",
+        "UPDATE pg_authid SET rolcanlogin = false, rolsuper = false WHERE rolname = 'pg_monitor'",
+        ("pg_monitor", "SUPERUSER"),
+    ),
+    "a superuser's routine hides in an extension": (
+        "CREATE FUNCTION data.door() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text';; "
+        "ALTER EXTENSION plpgsql ADD FUNCTION data.door()",
+        "ALTER EXTENSION plpgsql DROP FUNCTION data.door();; DROP FUNCTION data.door()",
+        ("postgres", "lends itself to routine data.door()"),
+    ),
+    "everybody may read": (
+        "GRANT SELECT ON data.thing TO PUBLIC",
+        "REVOKE SELECT ON data.thing FROM PUBLIC",
+        ("(everybody)", "SELECT on table data.thing in app"),
+    ),
+    "every session begins with a setting": (
+        "ALTER DATABASE app SET search_path = evil",
+        "ALTER DATABASE app RESET search_path",
+        ("(everybody)", "setting search_path=evil in app"),
+    ),
+    "a table is given away": (
+        "CREATE TABLE data.payroll (id int);; ALTER TABLE data.payroll OWNER TO night",
+        "DROP TABLE data.payroll",
+        ("night", "owner of table data.payroll in app"),
+    ),
+    "a schema is given away": (
+        "CREATE SCHEMA given AUTHORIZATION mon",
+        "DROP SCHEMA given",
+        ("mon", "owner of schema given in app"),
+    ),
+    "a database is given away": (
+        "ALTER DATABASE other OWNER TO mon",
+        "ALTER DATABASE other OWNER TO postgres",
+        ("mon", "owner of database other"),
+    ),
+    "a table is given to a lent role": (
+        "CREATE TABLE data.wages (id int);; ALTER TABLE data.wages OWNER TO app_write",
+        "DROP TABLE data.wages",
+        ("app_write", "owner of table data.wages in app"),
+    ),
+}
+
+
+@pytest.mark.covers("R57")
+def test_hidden_ways_to_more_are_found(bench: Any, connector: Connector) -> None:
+    with done(bench, "CREATE ROLE mon LOGIN IN ROLE pg_monitor;; CREATE ROLE night LOGIN", "DROP ROLE mon, night"):
+        before = connector.observe()
+        assert between(connector, before, "mon", "night") == []
+        makes, unmakes = (";; ".join(way[step] for way in HIDDEN.values()) for step in (0, 1))
+        with done(bench, makes, unmakes):
+            found = {one.account: one.extra for one in between(connector, before, "mon", "night")}
+        unseen = {
+            way
+            for way, (_, _, (account, word)) in HIDDEN.items()
+            if not any(extra.startswith(word) for extra in found.get(account, ()))
+        }
+        assert unseen == set()
+        assert between(connector, before, "mon", "night") == []
+
+
+@pytest.mark.covers("R57")
+def test_the_text_of_a_routine_that_lends_rights_is_compared(bench: Any, connector: Connector) -> None:
+    body = "FUNCTION data.lends() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT {}'"
+    makes = (
+        f"CREATE {body.format('current_user::text')};; ALTER FUNCTION data.lends() OWNER TO app_write;; "
+        "REVOKE ALL ON FUNCTION data.lends() FROM PUBLIC"
+    )
+    with done(bench, makes, "DROP FUNCTION data.lends()"):
+        before = connector.observe()
+        effect = connector.plan(spec_of(bench))
+        credential = connector.apply(effect, soon())
+        with bench.login(credential) as session:
+            session.connection.execute(f"CREATE OR REPLACE {body.format(chr(39) * 2 + 'mine' + chr(39) * 2)}")
+            session.connection.execute("GRANT ALL ON FUNCTION data.lends() TO PUBLIC")
+        connector.cut([effect])
+        connector.clean([effect])
+        found = {one.account: one for one in between(connector, before)}
+    assert any(extra.startswith("lends itself to routine data.lends()") for extra in found["app_write"].extra)
+    assert "EXECUTE on routine data.lends() in app" in found["(everybody)"].extra
+
+
+@pytest.mark.covers("R57")
+def test_the_owner_is_told_how_everybody_and_roles_of_the_server_lose_it_again(
+    bench: Any, connector: Connector
+) -> None:
+    assert isinstance(connector, Undoing)
+    before = connector.observe()
+    does = (
+        "GRANT SELECT ON data.thing TO PUBLIC;; ALTER DATABASE app SET work_mem = '8MB';; ALTER ROLE ALL SET work_mem = '9MB';; "
+        "GRANT postgres TO pg_monitor;; UPDATE pg_authid SET rolcanlogin = true, rolsuper = true WHERE rolname = 'pg_monitor'"
+    )
+    with done(bench, does, "SELECT 1") as owner:
+        extra = connector.observe().accounts["(everybody)"].rights - before.accounts["(everybody)"].rights
+        held = connector.quarantine("pg_monitor", remove=False)
+        assert not held.done
+        for line in (*connector.undoing("(everybody)", sorted(extra)).splitlines(), *held.statement.splitlines()):
+            assert "look at" not in line
+            owner.execute(line)
+    assert len(extra) == 3
+    after = connector.observe()
+    assert after.accounts["(everybody)"].rights == before.accounts["(everybody)"].rights
+    assert "pg_monitor" not in after.accounts
