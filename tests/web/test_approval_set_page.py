@@ -85,10 +85,10 @@ def test_the_button_comes_after_all_that_is_signed_and_only_where_there_are_two(
     ids = filed(site)
     site.as_("blerim")
     for html in (site.get("/approvals/set").text, site.form("/approvals/set/prepare", request=ids).text):
-        bar = BeautifulSoup(html, "html.parser").select_one("form.act")
+        bar = BeautifulSoup(html, "html.parser").select_one("form.within-reach")
         assert bar is not None
         assert len(bar.find_all_previous("article")) == 2
-    inbox = BeautifulSoup(site.get("/approvals").text, "html.parser").select_one(".act")
+    inbox = BeautifulSoup(site.get("/approvals").text, "html.parser").select_one(".within-reach")
     assert inbox is not None
     assert len(inbox.find_all_previous("a", class_="choice")) == 2
     assert "2 can be signed together" in inbox.get_text()
@@ -96,7 +96,7 @@ def test_the_button_comes_after_all_that_is_signed_and_only_where_there_are_two(
     assert "/approvals/set" not in site.get("/approvals").text
     alone = BeautifulSoup(site.get("/approvals/set").text, "html.parser")
     assert "sign it by itself" in alone.get_text()
-    assert alone.select("form.act, input[type=checkbox]") == []
+    assert alone.select("form.within-reach, input[type=checkbox]") == []
     assert alone.select_one(f'a[href="/approvals/{ids[1]}"]') is not None
     site.world.approved("blerim", ids[1])
     assert BeautifulSoup(site.get("/approvals/set").text, "html.parser").select('main a[href="/approvals"]')

@@ -105,3 +105,10 @@ def test_people_without_a_second_passkey_or_without_any_are_listed(site: Site) -
     assert re.findall(r'data-person="(\w+)"', site.get("/people?passkeys=one&q=fresh").text) == []
     assert 'name="passkeys" value="one"' in one
     assert "Fresh Face" in site.get("/people?passkeys=three&q=fresh").text
+
+
+def test_no_style_takes_the_level_of_a_finding_for_something_else() -> None:
+    styles = "".join((TEMPLATES.parent / "static" / name).read_text() for name in ("app.css", "desks.css"))
+    for level in Level:
+        rules = re.findall(rf"([^{{}}]*\.{level.name.lower()}\b[^{{}}]*)\{{", styles)
+        assert all(f".finding.{level.name.lower()}" in rule for rule in rules), level
