@@ -19,7 +19,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import may_act, new_until
+from jitaccess.identity.people import may_act, new_until, register
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.statements import Verdict
 from jitaccess.store.db import Tx, View
@@ -33,7 +33,7 @@ def lost(view: View, broker: Broker, request: AccessRequest, terms: Terms, vote:
     """Say why an approval does not count now, or None; its signature is checked elsewhere (`broker.issue`).
 
     1 who signed may act, with that account and passkey, and was not new · 2 the passkey is as strong as the step asks · 3 so is the
-    deputation, and both of it may act · 4 the right to the step.
+    deputation, and both of it may act · 4 the right to the step, and the institution that the vote was counted for.
     """
     refused = may_act(view, person_id=vote.person_id, account_id=vote.account_id, passkey_id=vote.passkey_id)  # 1
     if refused is not None:
@@ -57,7 +57,9 @@ def lost(view: View, broker: Broker, request: AccessRequest, terms: Terms, vote:
     lent = deputies.verify(view, broker, vote, approval, requester=request.person_id)  # 3
     if lent is not None:
         return lent
-    if not may_have_signed(view, request, terms, vote):  # 4
+    signer = register(view).persons.get(vote.person_id)
+    moved = signer is None or signer.institution != vote.institution
+    if moved or not may_have_signed(view, request, terms, vote):  # 4
         return Refused(
             Kind.FORBIDDEN, "approver_lost_right", "An approver may no longer approve this. Ask anew.", "approver"
         )

@@ -192,7 +192,7 @@ def test_whom_one_cannot_name(world: World, delegator: str, deputy: str, parts: 
 
 def test_one_deputy_at_a_time_and_either_ends_it(world: World) -> None:
     first = named(world)
-    assert told(world, "deputy_named") == {"agim"}
+    assert told(world, "deputy_named") == {"agim", "blerim"}
     assert code(name(world, "blerim", "arta")) == "deputy_already"
     drita, agim = world.current("drita"), world.current("agim")
     with pytest.raises(JitError, match="no such deputy"), world.broker.begin(drita.actor) as tx:

@@ -5,12 +5,13 @@ from sqlalchemy import select
 
 from jitaccess.broker import approve, hold, logview
 from jitaccess.broker.approve import Approved
+from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.identity import people
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
-from jitaccess.store.tables import AccessRequest, Approval, Event, Outbox
+from jitaccess.store.tables import AccessRequest, Approval, Event, Outbox, Person
 from tests.broker.test_asking import bodies, keys_of, lot, more_heads, told
 from tests.broker.test_deputies import lending, named, opening
 from tests.support.policy_swap import Rules, swap
@@ -113,6 +114,18 @@ def test_who_left_the_group_or_whose_deputation_a_hold_ended_has_signed_nothing(
     world.hold("blerim")
     world.sweep()
     assert sorted(lost(world)) == [("line", "approver_lost_right"), ("line", "deputy_lost_right")]
+
+
+@pytest.mark.covers("R22")
+def test_a_vote_is_not_counted_for_an_institution_that_the_signer_has_left(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    world.approved("blerim", filed.request.id)
+    with world.broker.begin(LOCAL) as tx:
+        person = tx.require(Person, world.person("blerim"))
+        event = tx.record(EventType.PERSON_CHANGED, subject={"person": person.id})
+        tx.update(person, event, institution="infra")
+    assert code(world.approve("drita", filed.request.id)) == "not_your_turn"
+    assert lost(world) == [("line", "approver_lost_right")]
 
 
 def test_what_was_signed_on_top_of_a_lost_signature_is_signed_again(world: World) -> None:
