@@ -158,3 +158,10 @@ def test_going_back_from_the_check_keeps_everything_that_was_filled_in(site: Sit
     assert form.select_one('select[name="duration_s"] option[selected]')["value"] == "900"
     assert form.select_one('textarea[name="reason"]').get_text() == "July <b>invoice</b>"
     assert form.select_one(".problem") is None
+
+
+def test_the_form_says_as_what_each_of_them_would_sign(site: Site) -> None:
+    page = BeautifulSoup(site.as_("arta").get("/request?target=treasury&entitlement=releaser").text, "html.parser")
+    said = [" ".join(one.get_text().split()) for one in page.select("main > section p")]
+    assert said[0] == "Head of the treasury: one of Blerim Gashi"
+    assert said[1].endswith(": one of Drita Hoxha")
