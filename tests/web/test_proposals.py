@@ -127,10 +127,15 @@ def test_groups_are_called_by_name_on_the_desk_and_beside_signed_terms(site: Sit
 
 
 def test_rights_and_steps_on_the_policy_page_are_called_as_people_call_them(site: Site) -> None:
-    html = site.as_("arta").get("/policy?target=treasury&entitlement=releaser").text
+    html = site.as_("arta").get("/policy").text
     assert "Release a payment <small><code>releaser</code></small>" in html
     assert "Head of the treasury <small><code>line</code></small>: 1 ×" in html
-    assert "A field is missing. (Payment order <small><code>order</code></small>)" in html
+    explained = site.get("/policy/explain?right=treasury/releaser").text
+    assert "A field is missing. Payment order <small><code>order</code></small>" in explained
+    assert (
+        "Head of the treasury <small><code>line</code></small>"
+        in site.get("/policy/explain?right=treasury/releaser&input.order=TR-000417&input.amount_cents=5").text
+    )
     target = site.as_("agim").get("/targets/treasury").text
     assert "Head of the treasury <small><code>line</code></small>" in target
     assert "Sign-in with a token" in target
