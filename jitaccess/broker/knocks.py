@@ -12,7 +12,7 @@ from jitaccess.domain.forwarded import APP_COOKIE, CONFLICTING, CONVENTION, HEAD
 from jitaccess.sdk.dev.forgeries import NO_TOKENS, unsigned
 
 AMBIGUOUS = (
-    "/a/../", "/a/./", "/a/%2e%2e/", "/a%2f", "/a%5c", "//", "/a//", "/a;b/", "/%00", "/%2", "/a%252f",
+    "/a/../", "/a/./", "/a/%2e%2e/", "/a%2f", "/a%5c", "//", "/a//", "/a;b/", "/%00", "/%2", "/a%252f", "/%c0%ae%c0%ae/",
     "/.jitaccess/../", "/.jitaccess/x/../../", "/.jitaccess/%2e%2e/", "/.jitaccess;/", "/.well-known/../", "/favicon.ico/../",
 )  # fmt: skip
 """Paths that two servers may read in two ways, and such as begin where many a configuration lets everybody in."""

@@ -1,8 +1,9 @@
 """What is a reverse proxy asking about? One request of somebody else's, read from one header convention and nothing else.
 
 Whoever may be understood in two ways is refused (R41, R44): a header that is missing, stands twice or contradicts another; a path that
-two servers could read differently (dot segments, encoded slashes, `//`, `;`, NUL, a fragment, anything but printable ASCII). The proxy
-and the backend read the address for themselves; a check of another reading would be worth nothing (CVE-2026-40575, CVE-2026-33494).
+two servers could read differently (dot segments, encoded slashes, `//`, `;`, NUL, a fragment, anything but printable ASCII and, once
+decoded, UTF-8). The proxy and the backend read the address for themselves; a check of another reading would be worth nothing
+(CVE-2026-40575, CVE-2026-33494).
 One thing cannot be seen from here: WSGI gives `X-Forwarded_Uri` and `X-Forwarded-Uri` one name (PEP 3333), and the later one wins. Only the
 proxy can take such twins away, and the shipped configurations do.
 """
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
+from urllib.parse import unquote_to_bytes
 
 HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
 """What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
@@ -98,4 +100,8 @@ def unclear_uri(uri: str) -> str | None:
         for escape in _ESCAPE.findall(part):
             if not _HEX.match(escape) or escape.lower() in forbidden:
                 return "uri has an escape that is read in different ways"
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:  # such as %c0%ae, which some decoders take for a dot (RFC 3629 section 10)
+        return "path is no UTF-8"
     return None
