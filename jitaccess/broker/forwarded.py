@@ -8,18 +8,15 @@ carries a signed, audience-bound assertion that any backend can verify with the 
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import select
-
 from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
-from jitaccess.broker.verify import audience_of, stands
+from jitaccess.broker.verify import BY_SECRET, REFRESH_BY_SECRET, Behind, audience_of, behind, stands
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError
 from jitaccess.sdk.tokens import Inputs
 from jitaccess.store.db import Tx, View
 from jitaccess.store.ids import hash_secret
-from jitaccess.store.tables import AccessRequest, Grant, Token
 from jitaccess.tokens.access import PROXIED_TYPE, GrantClaims, SignIn, mint_access
 
 ASSERTION_LIFE_S = 30
@@ -46,27 +43,22 @@ def passage(view: View, broker: Broker, client: ClientFacts, secret: str) -> Pas
     if not 0 < len(secret) <= MAX_SECRET:
         return None
     broker.keyring.refresh(view)
-    token = session_row(view, client, secret)
-    grant = stands(view, token) if token is not None else None
-    return None if token is None or grant is None else _passage(view, broker, client, token, grant)
+    found = behind(view, BY_SECRET, secret_hash=hash_secret(secret))
+    if found is None or found.token.client_id != client.id or not stands(view, found):
+        return None
+    return _passage(view, broker, client, found)
 
 
-def session_row(view: View, client: ClientFacts, secret: str) -> Token | None:
-    """Return the row behind a proxied application's cookie; that of another application is none."""
-    row = view.first(select(Token).where(Token.secret_hash == hash_secret(secret), Token.kind == "refresh"))
-    return row if row is not None and row.client_id == client.id else None
-
-
-def _passage(view: View, broker: Broker, client: ClientFacts, token: Token, grant: Grant) -> Passage | None:
+def _passage(view: View, broker: Broker, client: ClientFacts, found: Behind) -> Passage | None:
+    token, grant = found.token, found.grant
     audience = audience_of(view, broker, grant.target)
-    request = view.get(AccessRequest, grant.request_id)
-    if audience is None or request is None or client.target != grant.target or grant.ends_at is None:
+    if audience is None or client.target != grant.target or grant.ends_at is None:
         return None
     named = GrantClaims(
         grant.id,
         grant.target,
         grant.entitlement,
-        cast(Inputs, request.inputs),
+        cast(Inputs, found.inputs),
         grant.approvals_digest,
         grant.policy_digest,
         grant.ends_at,
@@ -93,8 +85,8 @@ def _passage(view: View, broker: Broker, client: ClientFacts, token: Token, gran
 
 def leave(tx: Tx, client: ClientFacts, secret: str) -> None:
     """End a browser's session at a proxied application; the grant itself goes on. Unknown ones end nothing."""
-    row = session_row(tx, client, secret)
-    if row is None or row.ended_at is not None:
+    row = next(iter(tx.find(REFRESH_BY_SECRET, secret_hash=hash_secret(secret))), None)
+    if row is None or row.client_id != client.id or row.ended_at is not None:
         return
     event = tx.record(
         EventType.TOKEN_REVOKED,

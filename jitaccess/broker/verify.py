@@ -6,6 +6,9 @@ question. Reads only, so a target may ask as often as it likes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select
 
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
@@ -14,6 +17,7 @@ from jitaccess.identity.people import may_act, on_hold
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.sdk import TokenRefused, VerifiedToken, Verifier
 from jitaccess.store.db import SealBroken, View
+from jitaccess.store.find import Find, Joined
 from jitaccess.store.tables import AccessRequest, Grant, Lease, Token
 
 INACTIVE: Mapping[str, JsonValue] = {"active": False}
@@ -83,18 +87,50 @@ def _verified(view: View, broker: Broker, client: ClientFacts, token: str) -> Ve
     return verified if verified.target == client.target else None
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind a token's row: every seal was checked, no state was."""
+
+    token: Token
+    lease: Lease
+    grant: Grant
+    inputs: JsonValue
+    """What was asked for and signed."""
+
+
+_TOGETHER = (
+    select(Token)
+    .join(Lease, Lease.id == Token.lease_id)
+    .join(Grant, Grant.id == Token.grant_id)
+    .join(AccessRequest, AccessRequest.id == Grant.request_id)
+)
+_ROWS, _COLUMNS = (Token, Lease, Grant), (AccessRequest.inputs,)
+BY_JTI = Joined(_TOGETHER.where(Token.id == bindparam("jti")), _ROWS, _COLUMNS)
+BY_SECRET = Joined(
+    _TOGETHER.where(Token.secret_hash == bindparam("secret_hash"), Token.kind == "refresh"), _ROWS, _COLUMNS
+)
+
+REFRESH_BY_SECRET = Find(
+    Token, select(Token).where(Token.secret_hash == bindparam("secret_hash"), Token.kind == "refresh")
+)
+
+
+def behind(view: View, question: Joined, **values: object) -> Behind | None:
+    """Return what stands behind one token, read in one statement; None where any of it is missing; raises SEAL_BROKEN."""
+    found = view.joined(question, **values)
+    return Behind(*found[0]) if found else None
+
+
 def active(view: View, verified: VerifiedToken) -> bool:
     """Say whether what stands behind a verified token is live now and is what the token says; raises SEAL_BROKEN.
 
     A token can only say more than its rows when somebody else signed it with a key of ours; then the rows are right.
     """
-    token = view.get(Token, verified.jti)
-    grant = stands(view, token) if token is not None else None
-    if token is None or grant is None:
+    found = behind(view, BY_JTI, jti=verified.jti)
+    if found is None or not stands(view, found):
         return False
-    request = view.get(AccessRequest, grant.request_id)
-    details = verified.authorization_details
-    return request is not None and (
+    token, grant, details = found.token, found.grant, verified.authorization_details
+    return (
         verified.client_id,
         verified.grant,
         verified.subject,
@@ -109,21 +145,19 @@ def active(view: View, verified: VerifiedToken) -> bool:
         grant.person_id,
         grant.target,
         grant.entitlement,
-        request.inputs,
+        found.inputs,
         grant.approvals_digest,
         grant.policy_digest,
     )
 
 
-def stands(view: View, token: Token) -> Grant | None:
-    """Return the grant behind a token's row if row, lease, grant, person, opening passkey and holds are good now; raises SEAL_BROKEN.
+def stands(view: View, found: Behind) -> bool:
+    """Say whether a token's row, lease, grant, person, opening passkey and holds are good now.
 
     A refresh token's row counts until it is spent: that of a proxied application is never spent, its browser session is that row.
     """
-    lease, grant = view.get(Lease, token.lease_id), view.get(Grant, token.grant_id)
-    if lease is None or grant is None or grant.ends_at is None:
-        return None
-    good = (
+    token, lease, grant = found.token, found.lease, found.grant
+    return (
         token.ended_at is None
         and token.used_at is None
         and view.now < token.expires_at
@@ -131,9 +165,9 @@ def stands(view: View, token: Token) -> Grant | None:
         and lease.state == LeaseState.ACTIVE.value
         and view.now < lease.ends_at
         and grant.state == GrantState.ACTIVE.value
+        and grant.ends_at is not None
         and view.now < grant.ends_at
         and may_act(view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=lease.passkey_id) is None
         and not on_hold(view, "grant", grant.id)
         and not on_hold(view, "target", grant.target)
     )
-    return grant if good else None

@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, g, jsonify, redirect, render_template, request
-from sqlalchemy import select
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -20,7 +19,7 @@ from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.issue import end_family
 from jitaccess.broker.status import reserve, served, signed_list, uri_of
-from jitaccess.broker.verify import audience_of, verifier_of
+from jitaccess.broker.verify import REFRESH_BY_SECRET, audience_of, verifier_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.errors import DOORS, JitError, Kind
@@ -47,12 +46,12 @@ from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.logout import LogoutAsked, read_logout, sign_out
 from jitaccess.oidc.metadata import metadata
 from jitaccess.oidc.pending import Ready, keep, ready, requestable, resume
-from jitaccess.oidc.provider import FormRequest, Provider
+from jitaccess.oidc.provider import BY_CODE, FormRequest, Provider, grant_of
 from jitaccess.oidc.userinfo import BearerError, bearer, claims
 from jitaccess.sdk import TokenRefused
 from jitaccess.store.db import SealBroken, View
 from jitaccess.store.ids import hash_secret
-from jitaccess.store.tables import AuthorizationCode, Grant, Person, Token
+from jitaccess.store.tables import Grant, Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
 from jitaccess.told import told
 from jitaccess.web.doors import clear_session, current, current_or_none, settle, without_cookie
@@ -92,7 +91,10 @@ class Endpoints:
             with broker.read() as view:
                 if form["resource"] != audience_of(view, broker, client.target):
                     return _oauth_error(400, "invalid_target", "This client's tokens are for another resource.")
-        grant_id = _grant_behind(broker, form)
+        if form["grant_type"] == "refresh_token":
+            grant_id = grant_of(broker, REFRESH_BY_SECRET, secret_hash=hash_secret(form.get("refresh_token", "")))
+        else:
+            grant_id = grant_of(broker, BY_CODE, code_hash=hash_secret(form.get("code", "")))
         status = reserve(broker)
         broker.checkpoints.keep_up()
         with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
@@ -128,8 +130,7 @@ class Endpoints:
         with broker.begin(actor_of(client)) as tx:
             broker.keyring.refresh(tx)
             # Revocation needs no intact seal.
-            spent = select(Token).where(Token.secret_hash == hash_secret(text), Token.kind == "refresh")
-            row = next(iter(tx.unchecked_all(spent)), None)
+            row = next(iter(tx.unchecked_find(REFRESH_BY_SECRET, secret_hash=hash_secret(text))), None)
             jti = None if row is not None else _jti(tx, broker, client, text)
             row = row or (tx.unchecked_get(Token, jti) if jti is not None else None)
             if row is None or row.client_id != client.id or row.ended_at is not None:
@@ -455,19 +456,6 @@ def _text(body: Mapping[str, Any], name: str, *, most: int = 64) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= most:
         raise JitError(Kind.INVALID, told("The field %(name)s is missing.", name=name), field=name)
     return value
-
-
-def _grant_behind(broker: Broker, form: Mapping[str, str]) -> str:
-    """Return which grant's row to lock; nothing is decided by it."""
-    with broker.read() as view:
-        if form.get("grant_type") == "refresh_token":
-            found = view.scalar(
-                select(Token.grant_id).where(Token.secret_hash == hash_secret(form.get("refresh_token", "")))
-            )
-        else:
-            code_hash = hash_secret(form.get("code", ""))
-            found = view.scalar(select(AuthorizationCode.grant_id).where(AuthorizationCode.code_hash == code_hash))
-    return str(found or "")
 
 
 def _jti(view: View, broker: Broker, client: ClientFacts, text: str) -> str | None:

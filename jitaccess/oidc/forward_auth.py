@@ -19,7 +19,6 @@ from urllib.parse import urlencode, urlsplit
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
 from flask_babel import gettext
-from sqlalchemy import select
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker.clients import ClientFacts, registered
@@ -30,12 +29,12 @@ from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, Unclear, read_forwar
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
 from jitaccess.oidc.clients import OAuthClient
-from jitaccess.oidc.provider import FormRequest, Provider
+from jitaccess.oidc.provider import BY_CODE, FormRequest, Provider, grant_of
 from jitaccess.proof.canonical import b64u_decode, b64u_encode
 from jitaccess.proof.errors import ProofError
 from jitaccess.store.db import SealBroken, View
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AuthorizationCode, Grant
+from jitaccess.store.tables import Grant
 from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
 from jitaccess.web.limits import client_address
 
@@ -201,12 +200,10 @@ class ForwardAuth:
             "redirect_uri": client.redirect_uris[0],
             "code_verifier": verifier,
         }
-        with self.broker.read() as view:
-            code_hash = hash_secret(code)
-            grant_id = view.scalar(select(AuthorizationCode.grant_id).where(AuthorizationCode.code_hash == code_hash))
+        grant_id = grant_of(self.broker, BY_CODE, code_hash=hash_secret(code))
         status = reserve(self.broker)
         try:
-            with self.broker.begin(actor_of(client), lock=[(Grant, str(grant_id or ""))]) as tx:
+            with self.broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
                 self.broker.keyring.refresh(tx)
                 registered = OAuthClient(client)
                 provider = Provider(self.broker, tx, registered, status)

@@ -17,12 +17,12 @@ from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGr
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc9207 import IssuerParameter
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.issue import Evidence, Issued, end_family, evidence, mint, ready, refuse
-from jitaccess.broker.revoke import LIVE_LEASES
+from jitaccess.broker.issue import LIVE_OF_GRANT, Evidence, Issued, end_family, evidence, mint, ready, refuse
+from jitaccess.broker.verify import REFRESH_BY_SECRET
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
@@ -31,16 +31,29 @@ from jitaccess.identity.passkeys import VerifiedAssertion
 from jitaccess.identity.people import register
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.store.db import Tx, View
+from jitaccess.store.find import Find
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Passkey, Token
 from jitaccess.tokens.access import SignIn, mint_id
 from jitaccess.tokens.status import StatusRef
 
 CODE_LIFE = timedelta(seconds=60)
+BY_CODE = Find(
+    AuthorizationCode, select(AuthorizationCode).where(AuthorizationCode.code_hash == bindparam("code_hash"))
+)
 CHALLENGE_S256 = re.compile(r"\A[A-Za-z0-9_-]{43}\Z")
 ACR_HARDWARE, ACR_SYNCED = "phrh", "phr"
 """OpenID Connect EAP ACR Values: phishing-resistant, with and without a key that stays in one device."""
 NO_GRANT = Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
+
+
+def grant_of(broker: Broker, question: Find[Any], **values: object) -> str:
+    """Return which grant's row to lock before a code or token is taken; nothing is decided by it. SQLite locks no rows."""
+    if broker.db.sqlite:
+        return ""
+    with broker.read() as view:
+        found = view.unchecked_find(question, **values)
+    return str(found[0].grant_id) if found else ""
 
 
 def acr_of(passkey: Passkey) -> str:
@@ -261,7 +274,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
         found = ready(self.broker) or evidence(tx, self.broker, grant)
         if isinstance(found, Refused):
             self._refuse(grant, found)
-        lease = tx.first(select(Lease).where(Lease.grant_id == grant.id, Lease.state.in_(LIVE_LEASES)))
+        lease = next(iter(tx.find(LIVE_OF_GRANT, grant_id=grant.id)), None)
         if lease is None:
             self._refuse(grant, NO_GRANT)
         return Redeemed(found, lease, family, session_id, sign_in, nonce, refreshed)
@@ -327,7 +340,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
     def query_authorization_code(self, code: str, client: OAuthClient) -> StoredCode | None:
         """Take a code for its one use. What follows may still refuse; the code is spent all the same."""
         server = self.server
-        row = server.tx.first(select(AuthorizationCode).where(AuthorizationCode.code_hash == hash_secret(code)))
+        row = next(iter(server.tx.find(BY_CODE, code_hash=hash_secret(code))), None)
         if row is None:
             server.note(EventType.CODE_REFUSED, "unknown")
             return None
@@ -375,9 +388,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # Authlib has no ty
     def authenticate_refresh_token(self, refresh_token: str) -> StoredRefresh | None:
         """Look a refresh token up; a second use ends the family."""
         server = self.server
-        row = server.tx.first(
-            select(Token).where(Token.secret_hash == hash_secret(refresh_token), Token.kind == "refresh")
-        )
+        row = next(iter(server.tx.find(REFRESH_BY_SECRET, secret_hash=hash_secret(refresh_token))), None)
         client_id = self.request.client.client_id
         if row is None:
             server.note(EventType.TOKEN_REFUSED, "unknown")

@@ -56,11 +56,11 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
-from jitaccess.store.find import Count, Find
+from jitaccess.store.find import Count, Find, Joined
 from jitaccess.store.holds import HOLD_EVENTS, LoggedHold, LoggedHolds
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, genuine, number_pending
-from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, from_driver
+from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, Reading, from_driver
 from jitaccess.store.private import keep_private, open_lock
 from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, RowVersion, Sealed
@@ -179,7 +179,8 @@ class _Statements:
     def __init__(self, engine: Engine) -> None:
         self.dialect = engine.dialect
         self._made: dict[object, Prepared] = {}
-        self._columns: dict[str, tuple[tuple[str, Convert], ...]] = {}
+        self._readings: dict[str, Reading] = {}
+        self._joins: dict[Joined, tuple[Prepared, tuple[tuple[int, Convert], ...]]] = {}
         self.log = LogStatements(engine.dialect)
         self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, engine.dialect)
         self.register_version = Prepared(_REGISTER_VERSION, engine.dialect)
@@ -243,11 +244,22 @@ class _Statements:
         """Count what a question asks for."""
         return self._get(question, lambda: Prepared(question.statement, self.dialect))
 
-    def columns(self, shape: _Shape) -> tuple[tuple[str, Convert], ...]:
+    def reading(self, shape: _Shape) -> Reading:
         """Return how the columns of a selected row become values."""
-        found = self._columns.get(shape.name)
+        found = self._readings.get(shape.name)
         if found is None:
-            found = self._columns[shape.name] = from_driver(shape.table, self.dialect)
+            found = self._readings[shape.name] = Reading(shape.table, self.dialect)
+        return found
+
+    def joined(self, question: Joined) -> tuple[Prepared, tuple[tuple[int, Convert], ...]]:
+        """Select the rows that answer a question together, and say at which places its further columns stand and what they become."""
+        found = self._joins.get(question)
+        if found is None:
+            rows = [column for model in question.models for column in _shape(model).read]
+            statement = question.statement.with_only_columns(*rows, *question.columns, maintain_column_froms=True)
+            converts = [from_driver(column.type, self.dialect) for column in question.columns]
+            places = tuple(enumerate(converts, len(rows)))
+            found = self._joins[question] = (Prepared(statement, self.dialect), places)
         return found
 
     def _arrays(
@@ -283,7 +295,7 @@ class View:
         "_database",
         "_known",
         "_made",
-        "_newest",
+        "_read",
         "_session",
         "_trusted",
         "_version",
@@ -297,8 +309,8 @@ class View:
         self._session: Session | None = None
         self._known: dict[tuple[type[Base], str], Base] = {}
         self._trusted: dict[int, Base] = {}
-        self._newest: dict[int, int] = {}
-        """Object id -> the newest version that the log names of the row, where that is not the first."""
+        self._read: dict[int, Sequence[Any]] = {}
+        """Object id -> its row as it was read; the newest version that the log names stands last."""
         self._made: dict[str, object] = {}
         self._version: int | None = None
         self._broken: list[tuple[str, str]] = []
@@ -357,6 +369,23 @@ class View:
         self._settle(shape.name)
         found = self._database.statements.find(question, shape).rows(self._cursor, values)
         return [self._one(model, shape, row) for row in found]
+
+    def joined(self, question: Joined, **values: object) -> list[tuple[Any, ...]]:
+        """Return the rows that answer a question together, class by class, then its further columns; raises SEAL_BROKEN for any of them."""
+        self._settle()
+        prepared, places = self._database.statements.joined(question)
+        answers: list[tuple[Any, ...]] = []
+        for row in prepared.rows(self._cursor, values):
+            found: list[Any] = []
+            at = 0
+            for model in question.models:
+                shape = _shape(model)
+                mine = row[at : at + len(shape.read)]
+                at += len(shape.read)
+                found.append(self._checked(self._one(model, shape, mine)))
+            found += [row[place] if convert is None else convert(row[place]) for place, convert in places]
+            answers.append(tuple(found))
+        return answers
 
     def count(self, question: Count, **values: object) -> tuple[int, ...]:
         """Return the numbers that a question asks for."""
@@ -424,15 +453,18 @@ class View:
         return known.after(leaf for key, leaf, digest, seal in news if genuine(key, leaf, digest, seal, seals)).in_force
 
     def _one(self, model: type[Row], shape: _Shape, row: Sequence[Any]) -> Row:
-        """Return the one object of this view for a row of the driver."""
-        values = {
-            name: value if convert is None else convert(value)
-            for (name, convert), value in zip(self._database.statements.columns(shape), row, strict=False)
-        }
-        return self._object(model, shape, values, row)
+        """Return the one object of this view for a row of the driver. One that was found good before, byte by byte, is known."""
+        reading = self._database.statements.reading(shape)
+        known = self._database.seals.checked.get(shape.name, row) if shape.sealed else None
+        if known is None:
+            return self._object(model, shape, reading.values(row), row)
+        found = self._object(model, shape, reading.again(row, known), row)
+        if (shape.name, str(known[shape.key])) not in self._database.blocked:
+            self._trusted[id(found)] = found
+        return found
 
     def _object(self, model: type[Row], shape: _Shape, values: dict[str, object], row: Sequence[Any]) -> Row:
-        """Return the one object of this view for a row just read, and keep what the log names as its newest version."""
+        """Return the one object of this view for a row just read, and keep the row for the look at its seal."""
         name = (model, str(values[shape.key]))
         known = self._known.get(name)
         if known is None:
@@ -440,8 +472,8 @@ class View:
         else:
             self._trusted.pop(id(known), None)
             known.__dict__.update(values)
-        if len(row) > len(shape.columns) and row[-1] is not None:
-            self._newest[id(known)] = int(row[-1])
+        if shape.sealed:
+            self._read[id(known)] = row
         return cast(Row, known)
 
     def intact(self, row: Base) -> bool:
@@ -449,18 +481,22 @@ class View:
         shape = _shape(type(row))
         if not shape.sealed or id(row) in self._trusted:
             return True
-        sealed, values = cast(Sealed, row), row.__dict__
-        if self._newest.get(id(row), 0) > sealed.version:
+        database, read = self._database, self._read.get(id(row))
+        # The driver's own row, and nothing was written over it since: what holds for it holds for these bytes.
+        raw = read if type(read) is tuple else None
+        values: Mapping[str, Any] = row.__dict__ if raw is None else database.statements.reading(shape).values(raw)
+        version, key = int(values["version"]), str(values[shape.key])
+        if read is not None and len(read) > len(shape.columns) and (read[-1] or 0) > version:
             return False  # an older row was put back: its seal was good once
-        key = str(values[shape.key])
-        content = shape.content({name: values[name] for name in shape.sealed})
-        digest = row_digest(shape.name, key, sealed.version, content)
-        holds = (shape.name, key) not in self._database.blocked and self._database.seals.holds(
-            sealed.seal, shape.name, key, sealed.version, sealed.event_id, digest
-        )
-        if holds:
-            self._trusted[id(row)] = row
-        return holds
+        if (shape.name, key) in database.blocked:
+            return False
+        digest = row_digest(shape.name, key, version, shape.content(values))
+        if not database.seals.holds(values["seal"], shape.name, key, version, values["event_id"], digest):
+            return False
+        self._trusted[id(row)] = row
+        if raw is not None:
+            database.seals.checked.keep(shape.name, raw, values)
+        return True
 
     def cached(self, name: str, build: Callable[["View"], Found]) -> Found:
         """Return what `build` makes of the register, made once for each version of it. The version is asked once a view:
@@ -660,7 +696,7 @@ class Tx(View):
         self._settle()
         if statement.run(self._cursor, parameters) != 1:
             raise _changed_meanwhile(shape.name)
-        _take_over(row, full)
+        self._take_over(row, full)
 
     def update_many(self, changes: Sequence[tuple[Base, PendingEvent | None, Mapping[str, object]]]) -> None:
         """Change the same columns of many rows of one class with one statement; CONFLICT unless all were as read."""
@@ -680,7 +716,7 @@ class Tx(View):
         if statement.run_many(self._cursor, parameters) != len(parameters):
             raise _changed_meanwhile(shape.name)
         for (row, _, _), full in zip(changes, fulls, strict=True):
-            _take_over(row, full)
+            self._take_over(row, full)
 
     def seal_anew(self, rows: Sequence[Base]) -> int:
         """Put intact rows of one class under the seal key that is active now, all else unchanged; return how many.
@@ -729,7 +765,12 @@ class Tx(View):
         parameters: dict[str, object] = {f"new_{name}": full[name] for name in names}
         if statement.run(self._cursor, parameters | {"row_key": key}) != 1:
             raise _changed_meanwhile(shape.name)
-        _take_over(row, full)
+        self._take_over(row, full)
+
+    def _take_over(self, row: Base, values: Mapping[str, object]) -> None:
+        """Show in a row object what was just written: it is not what was read any more."""
+        self._read.pop(id(row), None)
+        row.__dict__.update(values)
 
     def delete(self, model: type[Base], *conditions: Any) -> int:
         """Delete book-keeping rows; a table that carries evidence is never deleted from."""
@@ -1278,11 +1319,6 @@ def _changed_meanwhile(table: str) -> JitError:
 
 def _no_event(table: str) -> Unaudited:
     return Unaudited(f"a row of {table} needs the event that writes it")
-
-
-def _take_over(row: Base, values: Mapping[str, object]) -> None:
-    """Show in a row object what was just written."""
-    row.__dict__.update(values)
 
 
 def _refuse_flush(session: Session, context: UOWTransaction, instances: object) -> None:

@@ -4,8 +4,8 @@ A `Find` is a select over one class with named parameters (`bindparam`), written
 the driver and checks the seal of every row that comes out, exactly as for any other select; it is only cheaper to ask.
 """
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, or_
 from sqlalchemy.orm import InstrumentedAttribute
@@ -24,6 +24,23 @@ class Find(Generic[Row]):
         """Take the class whose rows are found, and the select with its named parameters."""
         self.model = model
         self.statement = statement
+
+
+class Joined:
+    """One question whose answer joins a row of each of several classes, and some plain columns; compared by identity."""
+
+    __slots__ = ("columns", "models", "statement")
+
+    def __init__(
+        self,
+        statement: Select[*tuple[Any, ...]],
+        models: Sequence[type[Base]],
+        columns: Sequence[InstrumentedAttribute[Any]] = (),
+    ) -> None:
+        """Take the joining select with its named parameters, the classes, and further columns; all in the order of the answer."""
+        self.statement = statement
+        self.models = models
+        self.columns = columns
 
 
 class Count:

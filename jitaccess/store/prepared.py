@@ -149,16 +149,44 @@ def to_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
             return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
-def from_driver(table: Table, dialect: Dialect) -> tuple[tuple[str, Convert], ...]:
-    """Return, column by column, what turns the driver's form back into a value."""
+def from_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
+    """Return what turns the driver's form back into a value, or None for nothing to do."""
+    match kind:
+        case UtcDateTime():
+            return kind.from_driver
+        case Json():
+            return kind.from_driver
+        case _:
+            return kind.dialect_impl(dialect).result_processor(dialect, None)
 
-    def convert(kind: TypeEngine[Any]) -> Convert:
-        match kind:
-            case UtcDateTime():
-                return kind.from_driver
-            case Json():
-                return kind.from_driver
-            case _:
-                return kind.dialect_impl(dialect).result_processor(dialect, None)
 
-    return tuple((str(column.key), convert(column.type)) for column in table.columns)
+class Reading:
+    """How a row of the driver becomes the values of one table's columns."""
+
+    __slots__ = ("_convert", "_json", "_names")
+
+    def __init__(self, table: Table, dialect: Dialect) -> None:
+        """Look at the columns once."""
+        self._names = tuple(str(column.key) for column in table.columns)
+        found = [
+            (place, name, from_driver(column.type, dialect), isinstance(column.type, Json))
+            for place, (name, column) in enumerate(zip(self._names, table.columns, strict=True))
+        ]
+        self._convert = tuple((place, name, convert) for place, name, convert, _ in found if convert is not None)
+        self._json = tuple(
+            (place, name, convert) for place, name, convert, json in found if json and convert is not None
+        )
+
+    def values(self, row: Sequence[Any]) -> dict[str, object]:
+        """Return column -> value; what stands in the row behind the columns is not looked at."""
+        found = dict(zip(self._names, row, strict=False))
+        for place, name, convert in self._convert:
+            found[name] = convert(row[place])
+        return found
+
+    def again(self, row: Sequence[Any], known: Mapping[str, object]) -> dict[str, object]:
+        """Return the values of a row that was read before. Lists and objects are made anew: nobody shares them."""
+        found = dict(known)
+        for place, name, convert in self._json:
+            found[name] = convert(row[place])
+        return found

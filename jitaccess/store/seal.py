@@ -9,12 +9,16 @@ A wrong seal refuses the use of that row; it must never stop a revocation.
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from jitaccess.clock import to_epoch_us
 from jitaccess.proof.canonical import b64u_encode
 
+GENERATION_BYTES = 4 * 1024 * 1024
+"""Bytes of rows after which the older half of the memory is forgotten."""
+ROW_BYTES = 1024
+"""What a remembered row takes beside its text."""
 UNKNOWN_LIMIT = 1_000
 """Unknown key ids that are asked for in the life of a process: forged seals must not cost a look-up each."""
 
@@ -47,6 +51,34 @@ _write = json.JSONEncoder(
 ).encode
 
 
+class Checked:
+    """Rows whose seal was found good, by exactly what the database gave of them; never of a right (docs/adr/0060).
+
+    A row is known only by all of its columns as they were read, the newest version that the log names among them: one changed byte
+    is another row. What stands here was made of those bytes and not of an equal number in another form.
+    """
+
+    __slots__ = ("_bytes", "_old", "_young")
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._young: dict[tuple[str, Sequence[object]], Mapping[str, object]] = {}
+        self._old: dict[tuple[str, Sequence[object]], Mapping[str, object]] = {}
+        self._bytes = 0
+
+    def get(self, table: str, row: Sequence[object]) -> Mapping[str, object] | None:
+        """Return the values of a row that was found good."""
+        name = table, row
+        return self._young.get(name) or self._old.get(name)
+
+    def keep(self, table: str, row: Sequence[object], values: Mapping[str, object]) -> None:
+        """Remember a row whose seal holds."""
+        self._young[table, row] = values
+        self._bytes += ROW_BYTES + sum(len(value) for value in row if isinstance(value, str | bytes))
+        if self._bytes >= GENERATION_BYTES:
+            self._old, self._young, self._bytes = self._young, {}, 0
+
+
 class Seals:
     """The seal keys: one that writes, and all that are still accepted while rows are sealed anew.
 
@@ -58,7 +90,7 @@ class Seals:
     def __init__(self, active: str, keys: Mapping[str, bytes]) -> None:
         """Take the id of the key that writes, and key id -> 32 bytes."""
         # Keyed once: a seal copies the context instead of hashing the key again.
-        self._held = (active, {name: hmac.new(key, digestmod="sha256") for name, key in keys.items()})
+        self._held = (active, {name: hmac.new(key, digestmod="sha256") for name, key in keys.items()}, Checked())
         self._asked: set[str] = set()
         self.ask: Callable[[], None] | None = None
         """Called once for each unknown key id met, to learn what another process rotated; set by the keyring."""
@@ -73,13 +105,18 @@ class Seals:
         """Return the ids of the keys that are accepted."""
         return frozenset(self._held[1])
 
+    @property
+    def checked(self) -> Checked:
+        """Return the rows found good under exactly these keys."""
+        return self._held[2]
+
     def adopt(self, other: "Seals") -> None:
-        """Take over another's keys, after a rotation."""
+        """Take over another's keys, after a rotation; what was found good under the old ones is looked at anew."""
         self._held = other._held
 
     def make(self, table: str, key: str, version: int, event_id: str, digest: str) -> str:
         """Return `<key id>.<base64url HMAC-SHA-256>`."""
-        active, keys = self._held
+        active, keys, _ = self._held
         return f"{active}.{_mac(keys[active], table, key, version, event_id, digest)}"
 
     def holds(self, seal: str | None, table: str, key: str, version: int, event_id: str | None, digest: str) -> bool:

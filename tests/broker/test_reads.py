@@ -14,9 +14,11 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import SealBroken, View
-from jitaccess.store.find import Count, Find, one_of
-from jitaccess.store.tables import CheckpointRow, Group
+from jitaccess.store.find import Count, Find, Joined, one_of
+from jitaccess.store.seal import Seals
+from jitaccess.store.tables import CheckpointRow, Group, Membership, PolicySetRow
 from tests.support.bare_store import BareStore, create_store
+from tests.support.world import World
 
 NAMED = Find(Group, select(Group).where(Group.name == bindparam("name"), one_of(Group.id, ["x"]) | (Group.id > "")))
 
@@ -45,6 +47,96 @@ def test_a_prepared_question_checks_every_seal(store: BareStore) -> None:
         view.find(NAMED, name="bad")
     with store.db.read() as view:
         assert [row.institution for row in view.unchecked_find(NAMED, name="bad")] == ["other"]
+
+
+PAIRS = Joined(
+    select(Group).join(Membership, Membership.group_id == Group.id).where(Group.name == bindparam("name")),
+    (Group, Membership),
+    (Membership.since_at,),
+)
+
+
+@pytest.mark.covers("R63")
+@pytest.mark.parametrize("broken", ["person_group SET created_at", "membership SET since_at"])
+def test_what_is_read_together_is_checked_row_by_row(store: BareStore, broken: str) -> None:
+    group = store.add_group("one")
+    with store.db.begin(SYSTEM) as tx:
+        member = {"group_id": group, "member_kind": "person", "member_id": "p", "status": "active", "since_at": tx.now}
+        tx.insert(Membership, tx.record(EventType.MEMBERSHIP_ADDED), id=f"{group}/p", **member)
+    with store.db.read() as view:
+        assert view.joined(PAIRS, name="nobody") == []
+        [(row, membership, since_at)] = view.joined(PAIRS, name="one")
+        assert (row.id, membership.id, since_at) == (group, f"{group}/p", membership.since_at)
+        assert view.get(Group, group) is row, "read together or alone, a row is one object"
+    store.sql(f"UPDATE {broken} = {broken.split()[-1]} + 1")
+    with pytest.raises(SealBroken) as found, store.db.read() as view:
+        view.joined(PAIRS, name="one")
+    assert found.value.table == broken.split()[0]
+
+
+@pytest.mark.covers("R63", "R71")
+@pytest.mark.parametrize(
+    "change",
+    ["name = 'other'", "created_at = created_at + 1", "version = version + 1", "event_id = NULL", "seal = seal || 'A'"],
+)
+def test_a_row_found_good_before_is_broken_with_the_next_byte(store: BareStore, change: str) -> None:
+    key = store.add_group("good")
+    for _ in range(3):  # checked, known, known
+        with store.db.read() as view:
+            assert view.require(Group, key).name == "good"
+    store.sql(f"UPDATE person_group SET {change} WHERE id = :id", id=key)
+    with pytest.raises(SealBroken), store.db.read() as view:
+        view.get(Group, key)
+
+
+@pytest.mark.covers("R63", "R71")
+def test_a_row_found_good_before_is_refused_when_the_log_knows_a_newer_one_or_blocks_it(store: BareStore) -> None:
+    key = store.add_group("good")
+    with store.db.read() as view:
+        row = view.require(Group, key)
+        was = (row.version, row.event_id, row.seal)
+    store.db.blocked.add(("person_group", key))
+    with pytest.raises(SealBroken), store.db.read() as view:
+        view.get(Group, key)
+    store.db.blocked.clear()
+    with store.db.begin(SYSTEM) as tx:
+        tx.update(tx.require(Group, key), tx.record(EventType.GROUP_ADDED), name="newer")
+    store.sql(
+        "UPDATE person_group SET name = 'good', version = :v, event_id = :e, seal = :s WHERE id = :id",
+        id=key, v=was[0], e=was[1], s=was[2],
+    )  # fmt: skip
+    with pytest.raises(SealBroken), store.db.read() as view:
+        view.get(Group, key)
+
+
+@pytest.mark.covers("R35", "R71")
+def test_what_was_found_good_is_looked_at_anew_under_other_keys(store: BareStore) -> None:
+    key = store.add_group("good")
+    with store.db.read() as view:
+        view.require(Group, key)
+    store.db.seals.ask = None  # or it would learn its keys again
+    store.db.seals.adopt(Seals("other", {"other": bytes(32)}))
+    with pytest.raises(SealBroken), store.db.read() as view:
+        view.get(Group, key)
+
+
+def test_lists_of_a_known_row_belong_to_one_view(world: World) -> None:
+    with world.broker.read() as view:
+        [key] = view.rows(select(PolicySetRow.id)).scalars().all()
+    for _ in range(3):
+        with world.broker.read() as view:
+            document = view.require(PolicySetRow, key).document
+            assert document.pop("rules")
+
+
+def test_only_what_was_read_is_remembered_never_what_was_written_over_it(store: BareStore) -> None:
+    key = store.add_group("good")
+    with store.db.begin(SYSTEM) as tx:
+        row = tx.require(Group, key)
+        tx.update(row, tx.record(EventType.GROUP_ADDED), name="newer")
+        assert tx.intact(row)
+    with store.db.read() as view:
+        assert view.require(Group, key).name == "newer"
 
 
 def test_a_question_and_a_look_by_key_give_the_same_object(store: BareStore) -> None:
