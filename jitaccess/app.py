@@ -124,8 +124,7 @@ def _fault_probe(kill_at: str) -> Callable[[str], None] | None:
 def create_app(broker: Broker) -> Flask:
     """Make the Flask application over a wired broker."""
     app = Flask("jitaccess.web")
-    register_pages(app, broker)
-    oidc.register(app, broker)
+    oidc.register(app, broker, register_pages(app, broker))
     return app
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
 from flask_babel import gettext
+from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker.clients import ClientFacts, registered
@@ -71,20 +72,12 @@ class ForwardAuth:
 
     def check(self, client_id: str) -> BaseResponse:
         """Answer a proxy's question about one request. With `?login=redirect` a page view without access is led to sign in."""
-        asked, found = self._judged(client_id)
+        asked, found = self.judged(request, client_id)
         if isinstance(asked, Unclear):
             log.warning("forward-auth refused a question from %r: %s", client_address(self.broker), asked.reason)
             return _answer(403)
         if found is not None:
-            values = (
-                found.person_id,
-                found.target,
-                found.entitlement,
-                found.grant_id,
-                str(found.ends_at_s),
-                found.assertion,
-            )
-            return _answer(200, values)
+            return _answer(200, said(found))
         if request.args.get("login") == "redirect" and _navigates(asked):
             answer = _answer(302)
             answer.headers["Location"] = f"{asked.origin}{PREFIX}start?{urlencode({'to': asked.uri})}"
@@ -127,7 +120,7 @@ class ForwardAuth:
         """
         asked = self._asked(client_id)  # 1
         state, code = request.args.get("state", ""), request.args.get("code", "")
-        verifier, _, path = self._cookie(_start_cookie(state)).partition(".")
+        verifier, _, path = _cookie(request, _start_cookie(state)).partition(".")
         ours = bool(verifier) and hmac.compare_digest(_state(verifier).encode(), state.encode())
         if (
             isinstance(asked, Unclear) or not ours or request.args.get("iss") != self.broker.site.origin or not code
@@ -147,7 +140,7 @@ class ForwardAuth:
         own = not isinstance(asked, Unclear) and request.headers.get("Origin") == asked.origin
         if isinstance(asked, Unclear) or asked.method != "POST" or not own:
             return _plain(403, gettext("Sign out from a page of the application."))
-        secret = self._cookie(APP_COOKIE)
+        secret = _cookie(request, APP_COOKIE)
         if secret:
             with self.broker.begin(actor_of(asked.client)) as tx:
                 leave(tx, asked.client, secret)
@@ -155,42 +148,37 @@ class ForwardAuth:
         _forget(answer, APP_COOKIE)
         return answer
 
-    def _judged(self, client_id: str) -> tuple[Asked | Unclear, Passage | None]:
+    def judged(self, asking: Request, client_id: str) -> tuple[Asked | Unclear, Passage | None]:
         """Read the question and who goes through, in one view; a broken seal was alarmed and lets nobody through."""
         asked: Asked | Unclear = Unclear("a broken seal")
         try:
             with self.broker.read() as view:
-                asked = self._read(view, client_id)
+                asked = self._read(view, asking, client_id)
                 if isinstance(asked, Unclear):
                     return asked, None
-                return asked, passage(view, self.broker, asked.client, self._cookie(APP_COOKIE))
+                return asked, passage(view, self.broker, asked.client, _cookie(asking, APP_COOKIE))
         except SealBroken:
             return asked, None
 
     def _asked(self, client_id: str) -> Asked | Unclear:
         with self.broker.read() as view:
-            return self._read(view, client_id)
+            return self._read(view, request, client_id)
 
-    def _read(self, view: View, client_id: str) -> Asked | Unclear:
+    def _read(self, view: View, asking: Request, client_id: str) -> Asked | Unclear:
         """Read the question: from a proxy that is heard, about the application that the proxy's configuration names."""
         try:
-            peer = ipaddress.ip_address(client_address(self.broker))
+            peer = ipaddress.ip_address(client_address(self.broker, asking))
         except ValueError:
             return Unclear("no address of the asking side")
         if not any(peer in network for network in self.broker.settings.forward_auth.proxies):
             return Unclear("not one of forward_auth.proxies")
-        found = read_forwarded(request.headers)
+        found = read_forwarded(asking.headers)
         if isinstance(found, Unclear):
             return found
         client = registered(view).get(client_id)
         if client is None or client.proxied_origin is None or client.proxied_origin != found.origin:
             return Unclear("not about the application that the proxy is configured for")
         return Asked(found.method, found.origin, found.uri, client)
-
-    def _cookie(self, name: str) -> str:
-        """Return one cookie; nothing where it stands twice or is not plain text: somebody else may have set the other."""
-        found = request.cookies.getlist(name)
-        return found[0] if len(found) == 1 and len(found[0]) <= MAX_COOKIE and found[0].isascii() else ""
 
     def _redeem(self, client: ClientFacts, code: str, verifier: str) -> str | None:
         """Spend a code as its client would; return the secret of the row behind the browser's new cookie."""
@@ -212,6 +200,24 @@ class ForwardAuth:
             log.warning("a code for a proxied application was not taken: %s", error)
             return None
         return provider.issued.refresh if provider.issued is not None else None
+
+
+def said(found: Passage) -> tuple[str, ...]:
+    """Return what a backend is told of who goes through, in the order of `HEADERS`."""
+    return (
+        found.person_id,
+        found.target,
+        found.entitlement,
+        found.grant_id,
+        str(found.ends_at_s),
+        found.assertion,
+    )
+
+
+def _cookie(asking: Request, name: str) -> str:
+    """Return one cookie; nothing where it stands twice or is not plain text: somebody else may have set the other."""
+    found = asking.cookies.getlist(name)
+    return found[0] if len(found) == 1 and len(found[0]) <= MAX_COOKIE and found[0].isascii() else ""
 
 
 def _state(verifier: str) -> str:
@@ -266,10 +272,9 @@ def _forget(answer: BaseResponse, name: str) -> None:
     answer.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
 
 
-def blueprint(broker: Broker) -> Blueprint:
+def blueprint(at: ForwardAuth) -> Blueprint:
     """Return the routes; none of them looks at the broker's own cookie."""
     found = Blueprint("forward_auth", "jitaccess.oidc")
-    at = ForwardAuth(broker)
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     found.add_url_rule(
         "/forward-auth/<client_id>", "check", without_cookie(lambda client_id: at.check(client_id)), methods=every

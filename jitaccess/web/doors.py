@@ -33,6 +33,8 @@ BROWSER_COOKIE = "__Host-jit-browser"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNMETERED = frozenset({"static", "pages.livez", "pages.readyz"})
 """Files, and what a supervisor asks: a crowd must not make a healthy broker look dead."""
+METERED = "jitaccess.metered"
+"""In the WSGI environment of a request that was counted before the application saw it."""
 MAX_COOKIE = 200
 MAX_NAME = 400
 """Longest part of a path; an enrolment token is 43 characters, a vendored file's name shorter than this."""
@@ -99,11 +101,26 @@ def own_path(text: str) -> str:
     return text if plain and text.isprintable() and "\\" not in text and len(text) <= MAX_RETURN else "/"
 
 
-def install(app: Flask, broker: Broker) -> None:
-    """Put the doors on an application."""
+def common_headers(origin: str) -> dict[str, str]:
+    """Return the headers that everything leaves with."""
+    found = {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": (
+            "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()"
+        ),
+    }
+    if origin.startswith("https:"):
+        found["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+    return found
+
+
+def install(app: Flask, broker: Broker) -> Meter:
+    """Put the doors on an application; return the meter of targets' programs."""
     site = broker.site
     host = urlsplit(site.origin).netloc.lower()
-    secure = site.origin.startswith("https:")
+    common = common_headers(site.origin)
     app.config["MAX_CONTENT_LENGTH"] = broker.settings.server.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = broker.settings.server.max_body_bytes
     app.config["MAX_FORM_PARTS"] = 100
@@ -134,7 +151,7 @@ def install(app: Flask, broker: Broker) -> None:
                     g.preferences = preferences.of(found, g.current.person.id)
             if g.current is not None:
                 sessions.touch(broker.db, g.current.actor, g.current.session.id)
-        if request.endpoint not in UNMETERED:
+        if request.endpoint not in UNMETERED and METERED not in request.environ:
             now = broker.clock.monotonic()
             if g.current is not None:
                 meter(persons, g.current.person.id, now)
@@ -151,15 +168,8 @@ def install(app: Flask, broker: Broker) -> None:
             f"default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic'; style-src 'self'; img-src 'self' data:; "
             f"connect-src 'self'; form-action 'self'{extra}; base-uri 'none'; frame-ancestors 'none'"
         )
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "same-origin"
-        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers.update(common)
         headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-        headers["Permissions-Policy"] = (
-            "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()"
-        )
-        if secure:
-            headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
         if request.endpoint == "static":
             filename = str((request.view_args or {}).get("filename", ""))
             headers["Cache-Control"] = cache_control(filename, request.args.get("v"))
@@ -195,6 +205,8 @@ def install(app: Flask, broker: Broker) -> None:
     def defect(error: Exception) -> BaseResponse:
         log.exception("unexpected error at %s", request.path, exc_info=error)
         return _answer(JitError(Kind.INTERNAL, "Something went wrong here. Nothing was granted. Try again."))
+
+    return programs
 
 
 def _check_path() -> None:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from flask import request
+from werkzeug.wrappers import Request
 
 from jitaccess.broker.context import Broker
 from jitaccess.clock import from_epoch_s, to_epoch_s
@@ -50,11 +51,11 @@ class Meter:
         return 0
 
 
-def client_address(broker: Broker) -> str:
+def client_address(broker: Broker, asking: Request = request) -> str:
     """Return the client's address; X-Forwarded-For counts only from a configured proxy (R30)."""
-    peer = request.remote_addr or "unknown"
+    peer = asking.remote_addr or "unknown"
     if peer in broker.settings.server.trusted_proxies:
-        forwarded = request.headers.get("X-Forwarded-For", "").split(",")[-1].strip()
+        forwarded = asking.headers.get("X-Forwarded-For", "").split(",")[-1].strip()
         return forwarded[:64] or peer
     return peer[:64]
 

@@ -38,10 +38,11 @@ from jitaccess.web import (
     transfer,
     watch,
 )
+from jitaccess.web.limits import Meter
 
 
-def register(app: Flask, broker: Broker) -> None:
-    """Attach doors, pages, API and translations to an application."""
+def register(app: Flask, broker: Broker) -> Meter:
+    """Attach doors, pages, API and translations to an application; return the meter of targets' programs."""
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     speech.install(app, broker.settings.language)
@@ -53,7 +54,7 @@ def register(app: Flask, broker: Broker) -> None:
     ceremony_words.install(app)
     joining.install(app)
     new_target.install(app)
-    doors.install(app, broker)
+    programs = doors.install(app, broker)
     idempotency.install(app, broker)
     pages.install_template_names(app, broker)
     app.register_blueprint(pages.blueprint(broker))
@@ -80,3 +81,4 @@ def register(app: Flask, broker: Broker) -> None:
     app.register_blueprint(explaining.blueprint(broker))
     app.register_blueprint(oversight.blueprint(broker))
     app.register_blueprint(openapi.blueprint(broker))
+    return programs

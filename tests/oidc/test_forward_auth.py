@@ -19,6 +19,7 @@ from jitaccess.domain.forwarded import APP_COOKIE, HEADERS
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
 from jitaccess.oidc.forward_auth import MAX_STARTS, START_COOKIE
+from jitaccess.oidc.light import LightDoor
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.sdk import TokenRefused, VerifiedToken
 from jitaccess.sdk.dev.forgeries import parts, sign
@@ -116,6 +117,34 @@ def put_on_hold(proxied: Treasury, kind: HoldKind, subject: str) -> None:
 def closed(answer: TestResponse, *statuses: int) -> bool:
     """Say whether an answer lets nobody through and names nobody."""
     return answer.status_code in (statuses or (401, 403)) and all(answer.headers[name] == "" for name in HEADERS)
+
+
+@pytest.mark.covers("R43", "R45")
+def test_who_goes_through_is_answered_before_the_application_and_everybody_else_by_it(proxied: Treasury) -> None:
+    app, door = enter(proxied), proxied.app.wsgi_app
+    assert isinstance(door, LightDoor)
+    through = ask(app)
+    passed: list[str] = []
+    inner = door.inner
+
+    def application(environ: Any, start_response: Any) -> Any:
+        passed.append(environ["PATH_INFO"])
+        return inner(environ, start_response)
+
+    door.inner = application
+    again = ask(app)
+    assert (again.status_code, passed) == (200, [])
+    assert ask(app, send="HEAD").status_code == ask(app, "/forward-auth?login=redirect", send="POST").status_code == 200
+    assert passed == []
+    blank = proxied.app.test_client()
+    assert closed(ask(blank), 401)
+    assert closed(ask(app, peer="192.0.2.1"), 403)
+    assert len(passed) == 2
+    proxied.app.wsgi_app = inner  # type: ignore[method-assign] # the application alone
+    whole = ask(app)
+    ours = {name: value for name, value in whole.headers if name in HEADERS and name != "X-Jit-Token"}
+    assert ours == {name: again.headers[name] for name in ours} == {name: through.headers[name] for name in ours}
+    assert again.headers["Cache-Control"] == whole.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.covers("R43", "R45")

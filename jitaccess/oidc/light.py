@@ -1,0 +1,117 @@
+"""What do targets and proxies ask at each of their own requests, and how is that answered with the least around it? (docs/adr/0061)
+
+Introspection and forward-auth are asked many times as often as everything else together, so a plain question that gets a plain
+answer is answered here, straight from the WSGI environment. Whatever is not plain (another form of the question, a client that is not one,
+nobody who goes through, any error) goes on to the application as if nothing had been asked: it decides anew, refuses and finds the words.
+So this door decides nothing by itself: it asks the same verbs, and can only give less than the application.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from io import BytesIO
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from werkzeug.datastructures import Authorization
+from werkzeug.wrappers import Request
+
+from jitaccess.broker.context import Broker
+from jitaccess.broker.verify import introspect
+from jitaccess.domain.forwarded import HEADERS
+from jitaccess.errors import JitError
+from jitaccess.oidc.client_auth import ClientRefused, authenticate
+from jitaccess.oidc.endpoints import MAX_FIELD_CHARS, MAX_FORM_BYTES
+from jitaccess.oidc.forward_auth import ForwardAuth, said
+from jitaccess.web.doors import METERED, common_headers
+from jitaccess.web.limits import Meter, client_address
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+INTROSPECT, FORWARD_AUTH = "/oidc/introspect", "/forward-auth/"
+FORM = "application/x-www-form-urlencoded"
+FIELDS = frozenset({"token", "token_type_hint"})
+"""What a plain question says; a client's assertion is a form of its own."""
+Answer = tuple[list[tuple[str, str]], bytes]
+
+
+class LightDoor:
+    """A WSGI application before another one."""
+
+    def __init__(self, inner: "WSGIApplication", broker: Broker, proxies: ForwardAuth, programs: Meter) -> None:
+        """Take the application behind, the verbs of proxies, and the meter of what targets' programs ask."""
+        self.inner = inner
+        self._broker = broker
+        self._proxies = proxies
+        self._programs = programs
+        self._host = urlsplit(broker.site.origin).netloc.lower()
+        self._headers = [
+            *common_headers(broker.site.origin).items(),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+            ("Cache-Control", "no-store"),
+            ("Vary", "Cookie, Accept-Language"),
+        ]
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer, or let the application do it."""
+        answer = self._answer(environ)
+        if answer is None:
+            return self.inner(environ, start_response)
+        headers, body = answer
+        start_response("200 OK", [*headers, ("Content-Length", str(len(body))), *self._headers])
+        return [body]
+
+    def _answer(self, environ: "WSGIEnvironment") -> Answer | None:
+        path = environ.get("PATH_INFO", "")
+        proxied = path.startswith(FORWARD_AUTH)
+        if not (proxied or path == INTROSPECT) or environ.get("HTTP_HOST", "").lower() != self._host:
+            return None
+        try:
+            asking = Request(environ, populate_request=False)
+            if self._programs.wait_s(client_address(self._broker, asking), self._broker.clock.monotonic()):
+                return None  # nothing was taken: the application says for how long to wait
+            environ[METERED] = True
+            return self._passage(asking, path.removeprefix(FORWARD_AUTH)) if proxied else self._introspection(environ)
+        except (JitError, ClientRefused):  # a broken seal was alarmed
+            return None
+        except Exception:
+            log.exception("unexpected error at %s", path)
+            return None
+
+    def _introspection(self, environ: "WSGIEnvironment") -> Answer | None:
+        """Answer RFC 7662 to a client with a secret; `endpoints.Endpoints.introspect` is the whole of it."""
+        form = _form(environ)
+        if form is None:
+            return None
+        proof = Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))
+        with self._broker.read() as view:
+            client = authenticate(self._broker, form=form, authorization=proof, view=view)
+            said_of = introspect(view, self._broker, client.id, form["token"])
+        body = json.dumps(said_of, sort_keys=True, separators=(",", ":")) + "\n"
+        return [("Content-Type", "application/json")], body.encode()
+
+    def _passage(self, asking: Request, client_id: str) -> Answer | None:
+        """Let a browser through; `forward_auth.ForwardAuth.check` is the whole of it."""
+        _, found = self._proxies.judged(asking, client_id)
+        return None if found is None else (list(zip(HEADERS, said(found), strict=True)), b"")
+
+
+def _form(environ: "WSGIEnvironment") -> dict[str, str] | None:
+    """Return the fields of a plain question, None for any other. The application can read the body once more."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if environ["REQUEST_METHOD"] != "POST" or environ.get("QUERY_STRING") or environ.get("CONTENT_TYPE") != FORM:
+        return None
+    if not (length.isascii() and length.isdigit()) or int(length) > MAX_FORM_BYTES:
+        return None
+    body = environ["wsgi.input"].read(int(length))
+    environ["wsgi.input"] = BytesIO(body)
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=len(FIELDS))
+    except ValueError:
+        return None
+    found = dict(pairs)
+    plain = all(len(value) <= MAX_FIELD_CHARS and value.isascii() and value.isprintable() for value in found.values())
+    return found if plain and len(found) == len(pairs) and "token" in found and found.keys() <= FIELDS else None

@@ -1,0 +1,141 @@
+"""Does the light door say what the application says, and leave everything that is not plain to it?"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from jitaccess.oidc.light import LightDoor
+from jitaccess.settings import Limits
+from tests.oidc.conftest import Treasury, open_treasury
+from tests.support.world import ORIGIN, World
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def door_of(treasury: Treasury) -> LightDoor:
+    found = treasury.app.wsgi_app
+    assert isinstance(found, LightDoor)
+    return found
+
+
+def question(treasury: Treasury, token: str, **changes: Any) -> dict[str, Any]:
+    """Return a plain introspection, changed."""
+    return {
+        "path": "/oidc/introspect",
+        "method": "POST",
+        "base_url": ORIGIN,
+        "data": f"token={token}",
+        "content_type": FORM,
+        "headers": dict(treasury.credential.prove()[0]),
+    } | changes
+
+
+def broken_application(environ: Any, start_response: Any) -> Iterable[bytes]:
+    raise AssertionError("this question went on to the application")
+
+
+def light(treasury: Treasury, **asked: Any) -> TestResponse:
+    """Ask the light door alone."""
+    door = door_of(treasury)
+    inner, door.inner = door.inner, broken_application
+    try:
+        return Client(door).open(**asked)
+    finally:
+        door.inner = inner
+
+
+def both(treasury: Treasury, **asked: Any) -> tuple[TestResponse, TestResponse]:
+    """Ask through the light door, and the application itself."""
+    door = door_of(treasury)
+    return Client(door).open(**asked), Client(door.inner).open(**asked)
+
+
+@pytest.mark.covers("R34", "R39")
+def test_a_plain_question_about_a_token_is_answered_as_the_application_answers_it(any_treasury: Treasury) -> None:
+    tokens = any_treasury.tokens(any_treasury.grant())
+    for token in (tokens["access_token"], tokens["refresh_token"], "x", ""):
+        asked = question(any_treasury, token)
+        mine, whole = light(any_treasury, **asked), both(any_treasury, **asked)[1]
+        assert (mine.status_code, mine.data) == (whole.status_code, whole.data)
+        assert mine.json["active"] is (token == tokens["access_token"])
+        differing = {"Content-Security-Policy"}  # no page, so no nonce
+        assert {k: v for k, v in mine.headers if k not in differing} == {
+            k: v for k, v in whole.headers if k not in differing
+        }
+        assert "script-src" not in mine.headers["Content-Security-Policy"]
+        assert mine.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.covers("R15", "R34", "R39", "R66")
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"method": "GET"}, 405),
+        ({"method": "PUT"}, 403),
+        ({"headers": {}}, 401),
+        ({"headers": {"Authorization": "Basic eDp5"}}, 401),
+        ({"headers": {"Authorization": "Bearer x"}}, 401),
+        ({"headers": {"Authorization": "Basic ***"}}, 401),
+        ({"base_url": "http://other.example"}, 400),
+        ({"query_string": "token=a"}, 400),
+        ({"data": "token=a&token=b"}, 400),
+        ({"data": "token=%E2%82%AC"}, 400),
+        ({"data": "token=%0A"}, 400),
+        ({"data": "token=" + "a" * (16 * 1024 + 1)}, 400),
+        ({"data": "a" * (32 * 1024 + 1)}, 413),
+        ({"data": "nothing=1"}, 400),
+        ({"data": ""}, 400),
+        ({"data": "token=a&client_secret=b"}, 400),
+        ({"data": "token=a&client_id=nobody"}, 401),
+        ({"content_type": "application/json", "data": "{}"}, 400),
+        ({"content_type": "multipart/form-data; boundary=x", "data": "--x--"}, 400),
+    ],
+)
+def test_what_is_not_plain_is_the_applications_to_refuse(
+    treasury: Treasury, changes: dict[str, Any], status: int
+) -> None:
+    asked = question(treasury, "a", **changes)
+    mine, whole = both(treasury, **asked)
+    assert mine.status_code == whole.status_code == status
+    assert mine.data == whole.data or mine.mimetype == "text/html"
+    with pytest.raises(AssertionError, match="went on"):
+        light(treasury, **asked)
+
+
+@pytest.mark.parametrize("body", ["token={}&token_type_hint=access_token", "token={}&client_id=CLIENT", "token={}&x=1"])
+def test_a_good_question_in_any_form_is_answered(treasury: Treasury, body: str) -> None:
+    """What goes on to the application still has its body."""
+    token = treasury.tokens(treasury.grant())["access_token"]
+    data = body.format(token).replace("CLIENT", treasury.credential.client_id)
+    for answer in both(treasury, **question(treasury, "", data=data)):
+        assert (answer.status_code, answer.json["active"]) == (200, True)
+
+
+@pytest.mark.covers("R63", "R71")
+def test_a_row_that_somebody_changed_is_alarmed_and_not_active(treasury: Treasury) -> None:
+    token = treasury.tokens(treasury.grant())["access_token"]
+    assert treasury.introspect(token)["active"] is True, "and is known by now"
+    with treasury.world.broker.db.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+        connection.exec_driver_sql("UPDATE token SET expires_at = expires_at + 1 WHERE kind = 'access'")
+        connection.commit()
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    assert treasury.introspect(token) == {"active": False}
+    assert treasury.introspect(token) == {"active": False}
+    assert len(treasury.events("seal.broken")) == 1
+
+
+@pytest.mark.covers("R66")
+def test_questions_above_the_measure_are_refused_and_each_is_counted_once(sqlite_world: World) -> None:
+    limits = Limits(target_calls_per_address_minute=60)
+    settings = sqlite_world.broker.settings.model_copy(update={"limits": limits})
+    sqlite_world.broker = replace(sqlite_world.broker, settings=settings)
+    treasury = open_treasury(sqlite_world)
+    plain, odd, door = question(treasury, "x"), question(treasury, "x", headers={}), Client(door_of(treasury))
+    answers = [door.open(**asked).status_code for asked in [plain] * 40 + [odd] * 20]
+    assert answers == [200] * 40 + [401] * 20
+    refused = door.open(**plain)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
