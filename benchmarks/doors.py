@@ -4,8 +4,11 @@ The broker as shipped (`jitaccess serve`: granian, SQLite with synchronous=FULL,
 audit) on the same machine, over kept-alive connections of 1, 8 and 32 clients. Introspection is RFC 7662 with client authentication; every
 row behind the token is read and its seals checked, each time. A token is issued by renewing: the refresh token rotates and all evidence is
 verified again, durable before the answer. Forward-auth is asked as a proxy asks, about one request of a browser that is signed in: rows
-and seals are read each time and a token for the backend is signed anew; the peer has nothing like it. The peer's acts are
-`identity/oidc/introspect` and `identity/oidc/token` (signed, not stored).
+and seals are read each time and a token for the backend is signed anew; the peer has nothing like it, so it stands beside the peer's
+introspection. The peer's acts are `identity/oidc/introspect` and `identity/oidc/token` (signed, not stored).
+
+A setup is a database and a number of serving processes. In each, broker and peer are asked in turn, three times around, and the median
+counts. CPU is that of all processes of the broker, the database server's among them.
 """
 
 import argparse
@@ -13,16 +16,21 @@ import http.client
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.measure import Figure, machine_line, run_for, table
+from benchmarks.measure import Figure, in_turn, machine_line, run_for, table
 from benchmarks.openbao import OpenBao, binary, running
 from benchmarks.reach import LIMIT_S, Target, standing
+from tests.support import postgres
 
 FORM = "application/x-www-form-urlencoded"
-KINDS = ("introspection", "token")
+SETUPS = ("sqlite:1", "postgresql:1", "postgresql:2")
+Measure = Callable[[], Figure]
 
 
 class Clients:
@@ -52,9 +60,9 @@ class Clients:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and its children: granian has a master and workers."""
+    """Return a process and its children: granian has a master and workers, PostgreSQL a process a connection."""
     found = [pid]
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
@@ -64,11 +72,18 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def broker_figures(target: Target, clients: int, seconds: float) -> list[Figure]:
-    """Measure ours."""
+def figure(name: str, act: Callable[[int], None], *, clients: int, seconds: float, leaders: list[int]) -> Figure:
+    """Measure one kind of act; who belongs to the leaders is looked up now, when all connections are open."""
+    run_for("warm up", act, clients=clients, seconds=0.2)
+    pids = [pid for leader in leaders for pid in family(leader)]
+    return run_for(name, act, clients=clients, seconds=seconds, pids=pids)
+
+
+def broker_measures(target: Target, server: int | None, clients: int, seconds: float) -> list[Measure]:
+    """Return how to measure ours; `server` is the database server's process."""
     process = target.stage.broker.process
     assert process is not None
-    pids = family(process.pid)
+    leaders = [process.pid, *([server] if server is not None else [])]
     grants = [target.open() for _ in range(clients)]
     opened = [tokens for _, tokens in grants]
     cookie = target.enter(grants[0][0])
@@ -88,8 +103,8 @@ def broker_figures(target: Target, clients: int, seconds: float) -> list[Figure]
             raise RuntimeError("not let through")
 
     return [
-        run_for(f"jitaccess {name}", act, clients=clients, seconds=seconds, pids=pids)
-        for name, act in zip((*KINDS, "forward-auth"), (introspect, renew, ask), strict=True)
+        partial(figure, f"jitaccess {name}", act, clients=clients, seconds=seconds, leaders=leaders)
+        for name, act in (("introspection", introspect), ("token", renew), ("forward-auth", ask))
     ]
 
 
@@ -108,8 +123,8 @@ def prepare(peer: OpenBao) -> str:
     return found
 
 
-def peer_figures(peer: OpenBao, clients: int, seconds: float) -> list[Figure]:
-    """Measure the peer's."""
+def peer_measures(peer: OpenBao, clients: int, seconds: float) -> list[Measure]:
+    """Return how to measure the peer's."""
     text = peer.call("GET", "identity/oidc/token/bench")["data"]["token"]
 
     def introspect(client: int) -> None:
@@ -120,29 +135,54 @@ def peer_figures(peer: OpenBao, clients: int, seconds: float) -> list[Figure]:
         peer.call("GET", "identity/oidc/token/bench", client=client)
 
     return [
-        run_for(f"OpenBao {name}", act, clients=clients, seconds=seconds, pids=(peer.pid,))
-        for name, act in zip(KINDS, (introspect, issue), strict=True)
+        partial(figure, f"OpenBao {name}", act, clients=clients, seconds=seconds, leaders=[peer.pid])
+        for name, act in (("introspection", introspect), ("token", issue))
     ]
 
 
+@contextmanager
+def served(setup: str) -> Iterator[tuple[Target, int | None]]:
+    """Start a broker of one setup; give it with the process of its database server."""
+    kind, _, workers = setup.partition(":")
+    if kind == "sqlite":
+        with standing(workers=int(workers)) as target:
+            yield target, None
+        return
+    server = postgres.start(durable=True)
+    try:
+        with standing(database=server.create_database(), workers=int(workers)) as target:
+            yield target, server.pid
+    finally:
+        server.stop()
+
+
 def main() -> None:
-    """Print the table: the peer's row is the baseline of ours."""
+    """Print a table a setup: the peer's row is the baseline of ours."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--setup", nargs="*", default=list(SETUPS), help="database:serving processes")
     given = parser.parse_args()
     print(machine_line())
-    figures: list[Figure] = []
-    if binary() is not None:
-        with running() as peer:
+    with ExitStack() as stack:
+        peer = stack.enter_context(running()) if binary() is not None else None
+        if peer is not None:
             peer.token = prepare(peer)
-            for clients in given.clients:
-                figures += peer_figures(peer, clients, given.seconds)
-    with standing() as target:
-        for clients in given.clients:
-            figures += broker_figures(target, clients, given.seconds)
-    peers = {(f.name.split()[1], f.clients): f for f in figures if f.name.startswith("OpenBao")}
-    print(table(figures, baseline=lambda figure: peers.get((figure.name.split()[1], figure.clients))))
+        for setup in given.setup:
+            figures: list[Figure] = []
+            with served(setup) as (target, server):
+                for clients in given.clients:
+                    measures = peer_measures(peer, clients, given.seconds) if peer is not None else []
+                    measures += broker_measures(target, server, clients, given.seconds)
+                    figures += in_turn(*measures, rounds=given.rounds)
+            peers = {(one.name, one.clients): one for one in figures if one.name.startswith("OpenBao")}
+            print(f"\n{setup}\n", flush=True)
+            print(table(figures, baseline=lambda one: peers.get((_beside(one.name), one.clients))), flush=True)  # noqa: B023
+
+
+def _beside(name: str) -> str:
+    return "OpenBao token" if name.endswith(" token") else "OpenBao introspection"
 
 
 if __name__ == "__main__":

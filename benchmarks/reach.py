@@ -272,10 +272,11 @@ def one_run(target: Target, pool: ThreadPoolExecutor) -> dict[str, float]:
 
 
 @contextmanager
-def standing() -> Iterator[Target]:
-    """Start a broker and sign two people in."""
+def standing(*, database: str | None = None, workers: int = 1) -> Iterator[Target]:
+    """Start a broker, on its own SQLite file or an empty database elsewhere, and sign two people in."""
     with listening() as told:
-        stage = build(enrolled=frozenset({"arta"}))
+        stage = build(enrolled=frozenset({"arta"}), database=database)
+        stage.broker.environment = {**stage.broker.environment, "JIT_SERVER__WORKERS": str(workers)}
         try:
             # The file ends with [limits]: a person may ask as often as it takes here.
             stage.config.write_text(stage.config.read_text() + "requests_per_person_hour = 1000000\n")

@@ -24,7 +24,7 @@ from jitaccess.broker.request import Ask, context, denial_of, filed_new
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
 from jitaccess.broker.schedule import activate, begun, open_until, started
 from jitaccess.broker.targets import apply_by
-from jitaccess.broker.votes import as_votes, closed_by_log, votes_of
+from jitaccess.broker.votes import CLOSED, as_votes, by_log, votes_of
 from jitaccess.clock import to_epoch_s
 from jitaccess.connectors.contract import (
     ConnectorKind,
@@ -51,7 +51,7 @@ from jitaccess.proof.canonical import JsonValue, b64u_decode, salted_digest
 from jitaccess.proof.errors import ProofError
 from jitaccess.proof.statements import ApprovalStatement, FilingStatement, Statement, Verdict, differences
 from jitaccess.store.db import PendingEvent, Tx, View
-from jitaccess.store.find import Find, one_of
+from jitaccess.store.find import Find, Joined, one_of
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import (
     AccessRequest,
@@ -69,6 +69,13 @@ from jitaccess.tokens.status import StatusRef
 from jitaccess.told import told
 
 log = logging.getLogger(__name__)
+RESTS_ON = Joined(
+    select(AccessRequest)
+    .outerjoin(Passkey, Passkey.id == AccessRequest.filing_passkey_id)
+    .where(AccessRequest.id == bindparam("request_id")),
+    (AccessRequest, Passkey),
+    (CLOSED,),
+)
 LIVE_OF_GRANT = Find(
     Lease,
     select(Lease).where(Lease.grant_id == bindparam("grant_id"), one_of(Lease.state, LIVE_LEASES)).order_by(Lease.id),
@@ -137,16 +144,16 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
     refused = _runs(view, grant) or held(view, broker, grant.target) or _grant_held(view, grant)  # 1, 2
     if refused is not None:
         return refused
-    request = view.get(AccessRequest, grant.request_id)
-    if request is None:
+    rests_on = view.joined(RESTS_ON, request_id=grant.request_id)
+    if not rests_on:
         return _differs("request")
+    request, passkey, closed = rests_on[0]
     refused = may_act(
         view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=request.filing_passkey_id
     )  # 3
-    refused = refused or _same_subject(grant, request) or closed_by_log(view, request.id)  # 4
+    refused = refused or _same_subject(grant, request) or by_log(closed)  # 4
     if refused is not None:
         return refused
-    passkey = view.get(Passkey, request.filing_passkey_id)
     if passkey is None or passkey.person_id != grant.person_id:
         return _differs("filing_passkey_id")
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from jitaccess.domain.approval import ApprovalTerms
 from jitaccess.domain.events import EventType
@@ -33,26 +33,23 @@ CLOSING = (
 """What ends a request, or the grant that came of it, for good."""
 
 
-def _told_of(types: tuple[str, ...]) -> Count:
-    return Count(select(func.count()).where(Event.request_id == bindparam("request_id"), one_of(Event.type, types)))
+def _told_of(types: tuple[str, ...]) -> Select[*tuple[int, ...]]:
+    return select(func.count()).where(Event.request_id == bindparam("request_id"), one_of(Event.type, types))
 
 
-CLOSED = _told_of(CLOSING)
-DECIDED = _told_of((*CLOSING, EventType.REQUEST_APPROVED.value))
-
-
-def closed_by_log(view: View, request_id: str) -> Refused | None:
-    """Say that the log knows a request as refused, withdrawn, over or vetoed, whatever the rows say now (ADR 40)."""
-    return _by_log(view, CLOSED, request_id)
+CLOSED = _told_of(CLOSING).scalar_subquery()
+"""How often the log knows a request as refused, withdrawn, over or vetoed, whatever the rows say now (ADR 40)."""
+DECIDED = Count(_told_of((*CLOSING, EventType.REQUEST_APPROVED.value)))
 
 
 def decided_by_log(view: View, request_id: str) -> Refused | None:
     """Say that the log knows a request as decided, for or against: it waits for nobody any more, whatever its row says now."""
-    return _by_log(view, DECIDED, request_id)
+    return by_log(view.count(DECIDED, request_id=request_id)[0])
 
 
-def _by_log(view: View, told: Count, request_id: str) -> Refused | None:
-    if not view.count(told, request_id=request_id)[0]:
+def by_log(told: int) -> Refused | None:
+    """Refuse where the log told of a decision at least once."""
+    if not told:
         return None
     return Refused(Kind.GONE, "decided_in_log", "By the log this request was decided already. Ask anew.", "state")
 

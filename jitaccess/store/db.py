@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -354,9 +354,7 @@ class View:
     def unchecked_get(self, model: type[Row], key: str) -> Row | None:
         """Return the row without looking at its seal: for revocation and for showing that it is broken."""
         shape = _shape(model)
-        self._settle(shape.name)
-        statements = self._database.statements
-        found = statements.select(shape).rows(self._cursor, {"row_key": key})
+        found = self._ask(self._database.statements.select(shape), {"row_key": key}, frozenset({shape.name}))
         return self._one(model, shape, found[0]) if found else None
 
     def find(self, question: Find[Row], **values: object) -> list[Row]:
@@ -366,31 +364,30 @@ class View:
     def unchecked_find(self, question: Find[Row], **values: object) -> list[Row]:
         """Return the rows that answer a question without looking at their seals: for revocation."""
         model, shape = question.model, _shape(question.model)
-        self._settle(shape.name)
-        found = self._database.statements.find(question, shape).rows(self._cursor, values)
+        found = self._ask(self._database.statements.find(question, shape), values, question.tables)
         return [self._one(model, shape, row) for row in found]
 
     def joined(self, question: Joined, **values: object) -> list[tuple[Any, ...]]:
-        """Return the rows that answer a question together, class by class, then its further columns; raises SEAL_BROKEN for any of them."""
-        self._settle()
+        """Return the rows that answer a question together, class by class (None for one that an outer join did not find), then its
+        further columns; raises SEAL_BROKEN for any of the rows."""
         prepared, places = self._database.statements.joined(question)
         answers: list[tuple[Any, ...]] = []
-        for row in prepared.rows(self._cursor, values):
+        for row in self._ask(prepared, values, question.tables):
             found: list[Any] = []
             at = 0
             for model in question.models:
                 shape = _shape(model)
                 mine = row[at : at + len(shape.read)]
                 at += len(shape.read)
-                found.append(self._checked(self._one(model, shape, mine)))
+                there = mine[shape.columns.index(shape.key)] is not None
+                found.append(self._checked(self._one(model, shape, mine)) if there else None)
             found += [row[place] if convert is None else convert(row[place]) for place, convert in places]
             answers.append(tuple(found))
         return answers
 
     def count(self, question: Count, **values: object) -> tuple[int, ...]:
         """Return the numbers that a question asks for."""
-        self._settle()
-        return tuple(self._database.statements.count(question).rows(self._cursor, values)[0])
+        return tuple(self._ask(self._database.statements.count(question), values, question.tables)[0])
 
     def unchecked_all(self, statement: Select[Row]) -> list[Row]:
         """Return rows without looking at their seals: for revocation and for showing that they are broken."""
@@ -537,13 +534,20 @@ class View:
         self._settle()
         return cast("Result[*tuple[Any, ...]]", self._connection.execute(statement))
 
-    def _settle(self, table: str | None = None) -> None:
-        """Make sure that a read of this table, or of any, sees what was written before; a view writes nothing."""
+    def _settle(self) -> None:
+        """Make sure that a read sees what was written before; a view writes nothing."""
 
-    def _close(self) -> None:
+    def _ask(self, question: Prepared, values: Mapping[str, object], tables: frozenset[str]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a question about these tables; it sees what was written to them before."""
+        return question.rows(self._cursor, values)
+
+    def _close_session(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def _close(self) -> None:
+        self._close_session()
         # Not left to the garbage collector: sqlite3 resets a statement with the cursor that ran it last, and by then another
         # thread may be running that statement on the same connection.
         self._cursor.close()
@@ -663,15 +667,40 @@ class Tx(View):
             self._queue.append((statement, rows))
             self._queued.add(shape.name)
 
-    def _settle(self, table: str | None = None) -> None:
-        if not self._queue or (table is not None and table not in self._queued):
-            return
+    def _settle(self) -> None:
+        if self._queue:
+            with self._pipeline():
+                self._send()
+
+    def _ask(self, question: Prepared, values: Mapping[str, object], tables: frozenset[str]) -> Sequence[Sequence[Any]]:
+        if self._queued.isdisjoint(tables):
+            return question.rows(self._cursor, values)
+        with self._pipeline():
+            self._send()
+            question.run(self._cursor, values)
+        found: Sequence[Sequence[Any]] = self._cursor.fetchall()
+        return found
+
+    def _run(self, statement: Prepared, values: Mapping[str, object]) -> int:
+        """Run a change; return how many rows were touched."""
+        if not self._queue:
+            return statement.run(self._cursor, values)
+        with self._pipeline():
+            self._send()
+            statement.run(self._cursor, values)
+        return self._cursor.rowcount
+
+    def _pipeline(self) -> AbstractContextManager[object]:
+        """Let what a server is sent go out in one message, and its answers come back in one; in this process there is nothing to save."""
+        if self._database.sqlite:
+            return nullcontext()
+        return cast("psycopg.Connection[Any]", self._connection.connection.dbapi_connection).pipeline()
+
+    def _send(self) -> None:
         queue, self._queue = self._queue, []
         self._queued.clear()
-        raw = cast("psycopg.Connection[Any]", self._connection.connection.dbapi_connection)
-        with raw.pipeline():
-            for statement, rows in queue:
-                statement.run_many(self._cursor, rows)
+        for statement, rows in queue:
+            statement.run_many(self._cursor, rows)
 
     def update(
         self,
@@ -693,8 +722,7 @@ class Tx(View):
         where = tuple(name for name, value in wanted.items() if value is not None)
         absent = tuple(name for name, value in wanted.items() if value is None)
         statement = self._database.statements.update(shape, tuple(full), where, absent)
-        self._settle()
-        if statement.run(self._cursor, parameters) != 1:
+        if self._run(statement, parameters) != 1:
             raise _changed_meanwhile(shape.name)
         self._take_over(row, full)
 
@@ -754,7 +782,6 @@ class Tx(View):
         stands = cast(Sealed, row).version if row is not None else 0
         version = max(known[0], stands, self.newest_version(model, key)) + 1
         full = self._sealed(shape, event, key, version, {name: values[name] for name in shape.columns})
-        self._settle()
         self._database.blocked.discard((shape.name, key))
         if row is None:
             self._write(shape, [full])
@@ -763,7 +790,7 @@ class Tx(View):
         names = tuple(name for name in full if name != shape.key)
         statement = self._database.statements.update(shape, names, ())
         parameters: dict[str, object] = {f"new_{name}": full[name] for name in names}
-        if statement.run(self._cursor, parameters | {"row_key": key}) != 1:
+        if self._run(statement, parameters | {"row_key": key}) != 1:
             raise _changed_meanwhile(shape.name)
         self._take_over(row, full)
 
@@ -827,7 +854,7 @@ class Tx(View):
     # -- the end
 
     def _finish(self, tip: Tip | None) -> None:
-        """Write the events as rows of this transaction; numbered when there is a tip."""
+        """Write the events as rows of this transaction; numbered when there is a tip. A server is sent them with the commit."""
         used = self._session
         if used is not None and (used.new or used.dirty or used.deleted):
             raise Unaudited("rows are written through Tx, never by assigning to them")
@@ -839,7 +866,6 @@ class Tx(View):
         if not self._events:
             if self._changed:
                 raise Unaudited(f"changed {sorted(self._changed)} without an event")
-            self._settle()
             return
         events: list[dict[str, object]] = []
         texts: list[dict[str, object]] = []
@@ -864,8 +890,7 @@ class Tx(View):
             )
         statements = self._database.statements
         if self._register_touched:
-            self._settle()
-            statements.raise_register_version.run(self._cursor, {"row_key": 1, "step": 1})
+            self._run(statements.raise_register_version, {"row_key": 1, "step": 1})
         self._write(_shape(Event), events)
         rewritten = [
             {"row_table": table, "row_key": key, "version": version}
@@ -877,7 +902,6 @@ class Tx(View):
             self._write(_shape(RowVersion), rewritten)
         if texts:
             self._write(_shape(EventText), texts)
-        self._settle()
 
     def _leaf(self, pending: PendingEvent) -> tuple[bytes, list[dict[str, object]]]:
         spoken: list[dict[str, object]] = []
@@ -958,6 +982,9 @@ class Database:
         self._waiting_lock = threading.Lock()
         self._batch: _Batch | None = None
         self._write_connection: Connection | None = None
+        self._readers: list[Connection] = []
+        """Connections that no view uses now (SQLite)."""
+        self._pool_size = pool_size
         self._lock_file: IO[bytes] | None = None
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         if self.sqlite:
@@ -989,6 +1016,8 @@ class Database:
         """Give all connections back."""
         with self._writer:
             self._undo_write()
+        while self._readers:
+            self._readers.pop().close()
         self.engine.dispose()
         self._write_engine.dispose()
 
@@ -1034,9 +1063,14 @@ class Database:
     def read(self) -> Iterator[View]:
         """Give one consistent read-only view."""
         try:
-            with self._read_engine.connect() as connection:
-                connection.begin()
+            with self._reader() as connection:
+                version = None
+                if self.sqlite:
+                    connection.begin()
+                else:
+                    version = self._open_server(connection)
                 view = View(self, connection, self.now())
+                view._version = version
                 try:
                     yield view
                 except self._failed as error:
@@ -1052,6 +1086,26 @@ class Database:
             raise
         except self._failed as error:
             raise _unavailable() from error
+
+    @contextmanager
+    def _reader(self) -> Iterator[Connection]:
+        """Give a connection for one view. Those of SQLite are kept: the pool's bookkeeping costs more than a read."""
+        if not self.sqlite:
+            with self._read_engine.connect() as connection:
+                yield connection
+            return
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self.engine.connect()
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+            if connection.invalidated or len(self._readers) >= self._pool_size:
+                connection.close()
+            else:
+                self._readers.append(connection)
 
     # -- writing
 
@@ -1111,17 +1165,16 @@ class Database:
         with self._place(), self.engine.connect() as connection:
             tx: Tx | None = None
             try:
-                connection.begin()
-                cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
-                # In one order everywhere, so that two transactions never wait for each other.
-                for model, key in sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1])):
-                    self.statements.select(_shape(model), lock=True).rows(cursor, {"row_key": key})
+                version = self._open_server(connection, lock)
                 tx = Tx(self, connection, self.now(), actor)
+                tx._version = version
                 yield tx
                 tx._finish(None)
-                tx._close()
-                self._probe("before-commit")
-                connection.commit()
+                tx._close_session()
+                with tx._pipeline():
+                    tx._send()
+                    self._probe("before-commit")
+                    connection.commit()
             except self._failed as error:
                 self._forget_if_lost(connection, error)
                 raise
@@ -1129,6 +1182,19 @@ class Database:
                 if tx is not None:
                     tx._close()
         self._probe("after-commit")
+
+    def _open_server(self, connection: Connection, lock: Sequence[tuple[type[Base], str]] = ()) -> int:
+        """Begin on a server, lock rows and ask the register's version, in one message; return the version."""
+        connection.begin()
+        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+        with raw.cursor() as cursor:
+            with raw.pipeline():
+                # In one order everywhere, so that two transactions never wait for each other.
+                for model, key in sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1])):
+                    self.statements.select(_shape(model), lock=True).run(cursor, {"row_key": key})
+                self.statements.register_version.run(cursor, {"row_key": 1})
+            found = cursor.fetchall()
+        return int(found[0][0]) if found else 0
 
     def _forget_if_lost(self, connection: Connection, error: BaseException) -> None:
         """Drop all pooled connections when the server went away: the next caller gets a fresh one."""

@@ -84,6 +84,11 @@ class Server:
     binaries: Path | None = None
     """Where its programs are, when it is our own."""
 
+    @property
+    def pid(self) -> int | None:
+        """Return the process that was started; None for a server that ran already."""
+        return self._process.pid if self._process is not None else None
+
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of one database, password included."""
         return self.admin_url.set(database=database).render_as_string(hide_password=False)
