@@ -77,7 +77,7 @@ class LightDoor:
             return self._passage(asking, path.removeprefix(FORWARD_AUTH)) if proxied else self._introspection(environ)
         except (JitError, ClientRefused):  # a broken seal was alarmed
             return None
-        except Exception:
+        except Exception:  # a declared boundary: whatever it was, the application decides anew
             log.exception("unexpected error at %s", path)
             return None
 

@@ -76,6 +76,8 @@ WAL_PAGES = "wal_autocheckpoint=4000"
 journal saves copying and costs only its size on disk."""
 PLACE_TIMEOUT_S = 30.0
 """So long a writer waits for its turn on a server (PostgreSQL) before it is told that the store is not available."""
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""How a view begins on a server: what it reads of several tables belongs together."""
 ABANDONED_S = 1.0
 """After this long a waiting writer looks whether the one who was to end their batch is gone (an interrupt)."""
 
@@ -541,13 +543,10 @@ class View:
         """Return the rows of a question about these tables; it sees what was written to them before."""
         return question.rows(self._cursor, values)
 
-    def _close_session(self) -> None:
+    def _close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-    def _close(self) -> None:
-        self._close_session()
         # Not left to the garbage collector: sqlite3 resets a statement with the cursor that ran it last, and by then another
         # thread may be running that statement on the same connection.
         self._cursor.close()
@@ -854,7 +853,7 @@ class Tx(View):
     # -- the end
 
     def _finish(self, tip: Tip | None) -> None:
-        """Write the events as rows of this transaction; numbered when there is a tip. A server is sent them with the commit."""
+        """Write the events as rows of this transaction; numbered when there is a tip. A server is sent them by `_settle`."""
         used = self._session
         if used is not None and (used.new or used.dirty or used.deleted):
             raise Unaudited("rows are written through Tx, never by assigning to them")
@@ -995,14 +994,11 @@ class Database:
             self._lock_path = Path(path + ".lock")
             self.engine = _sqlite_engine(url, pool_size, writer=False)
             self._write_engine = _sqlite_engine(url, 1, writer=True)
-            self._read_engine = self.engine
         else:
             self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
             self._write_engine = self.engine
-            # A view is one snapshot: what it reads of several tables belongs together.
-            self._read_engine = self.engine.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+            # The driver begins nothing by itself: `_open_server` does.
+            self._opened_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.statements = _Statements(self.engine)
         driver = self.engine.dialect.loaded_dbapi
         self._driver_error = cast("type[Exception]", driver.Error)
@@ -1068,7 +1064,7 @@ class Database:
                 if self.sqlite:
                     connection.begin()
                 else:
-                    version = self._open_server(connection)
+                    version = self._open_server(connection, _SNAPSHOT)
                 view = View(self, connection, self.now())
                 view._version = version
                 try:
@@ -1091,7 +1087,7 @@ class Database:
     def _reader(self) -> Iterator[Connection]:
         """Give a connection for one view. Those of SQLite are kept: the pool's bookkeeping costs more than a read."""
         if not self.sqlite:
-            with self._read_engine.connect() as connection:
+            with self._opened_engine.connect() as connection:
                 yield connection
             return
         try:
@@ -1162,19 +1158,18 @@ class Database:
 
     @contextmanager
     def _begin_server(self, actor: Actor, lock: Sequence[tuple[type[Base], str]]) -> Iterator[Tx]:
-        with self._place(), self.engine.connect() as connection:
+        with self._place(), self._opened_engine.connect() as connection:
             tx: Tx | None = None
             try:
-                version = self._open_server(connection, lock)
+                version = self._open_server(connection, "BEGIN", lock)
                 tx = Tx(self, connection, self.now(), actor)
                 tx._version = version
                 yield tx
                 tx._finish(None)
-                tx._close_session()
-                with tx._pipeline():
-                    tx._send()
-                    self._probe("before-commit")
-                    connection.commit()
+                tx._settle()
+                tx._close()
+                self._probe("before-commit")
+                connection.commit()
             except self._failed as error:
                 self._forget_if_lost(connection, error)
                 raise
@@ -1183,16 +1178,22 @@ class Database:
                     tx._close()
         self._probe("after-commit")
 
-    def _open_server(self, connection: Connection, lock: Sequence[tuple[type[Base], str]] = ()) -> int:
-        """Begin on a server, lock rows and ask the register's version, in one message; return the version."""
+    def _open_server(self, connection: Connection, begin: str, lock: Sequence[tuple[type[Base], str]] = ()) -> int:
+        """Begin on a server, lock rows, then ask the register's version, all in one message; return the version."""
         connection.begin()
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
-        with raw.cursor() as cursor:
-            with raw.pipeline():
-                # In one order everywhere, so that two transactions never wait for each other.
-                for model, key in sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1])):
-                    self.statements.select(_shape(model), lock=True).run(cursor, {"row_key": key})
-                self.statements.register_version.run(cursor, {"row_key": 1})
+        # In one order everywhere, so that two transactions never wait for each other.
+        locks = sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1]))
+        asked: list[tuple[Prepared, object]] = [
+            (self.statements.select(_shape(model), lock=True), key) for model, key in locks
+        ]
+        asked.append((self.statements.register_version, 1))
+        # Several statements in one message take no parameters: the driver quotes the values into the text.
+        with psycopg.ClientCursor(raw) as cursor:
+            texts = [cursor.mogrify(one.sql, one.parameters({"row_key": key})) for one, key in asked]
+            cursor.execute("; ".join([begin, *texts]).encode())
+            while cursor.nextset():
+                pass
             found = cursor.fetchall()
         return int(found[0][0]) if found else 0
 

@@ -86,6 +86,26 @@ def test_text_that_does_not_fit_is_refused_and_not_cut_off(store: BareStore, cou
     assert store.value("SELECT count(*) FROM outbox") == 0
 
 
+@pytest.mark.parametrize("looks", [False, True], ids=["at the end", "before a read"])
+def test_what_is_refused_again_and_again_takes_no_connection_away(store: BareStore, *, looks: bool) -> None:
+    """A server says so when the waiting rows reach it, and there are fewer connections than tries."""
+    if store.db.sqlite:
+        return
+
+    def write() -> None:
+        with store.db.begin(SYSTEM) as tx:
+            tx.insert(Outbox, **outbox(tx, "x" * 80))
+            tx.record(EventType.ALARM_RAISED)
+            if looks:
+                tx.unchecked_get(Outbox, "other")
+
+    for _ in range(40):
+        with pytest.raises(JitError) as refused:
+            write()
+        assert refused.value.kind is Kind.INVALID
+    assert store.add_group("good")
+
+
 def outbox(tx: Tx, key: str) -> dict[str, object]:
     return {"id": key, "kind": "k", "person_id": "p", "subject_id": "s", "created_at": tx.now, "attempts": 0,
             "next_at": tx.now}  # fmt: skip
