@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
-from jitaccess.connectors.contract import CallFailed
+from jitaccess.connectors.contract import CallFailed, Unreachable
 from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, ident, run
 from jitaccess.connectors.postgresql.prepared import join
 
@@ -53,11 +54,10 @@ def objections(connection: Connection, lines: Lines, reach: Collection[str]) -> 
         if not may_enter:
             yield f"what is lent owns something in the database {database}, which the broker may not enter"
             continue
-        with lines.line(database) as other:
-            for role, routine, _ in run(other, _ROUTINES, names):
-                yield f"{role} owns the routine {routine} in {database}: give it another owner"
-            for role, kind, relation in run(other, _RELATIONS, names):
-                yield f"{role} owns the {kind} {relation} in {database}: give it another owner"
+        for role, routine, _ in _inside(connection, lines, database, _ROUTINES, names):
+            yield f"{role} owns the routine {routine} in {database}: give it another owner"
+        for role, kind, relation in _inside(connection, lines, database, _RELATIONS, names):
+            yield f"{role} owns the {kind} {relation} in {database}: give it another owner"
     if connection.info.server_version < PROTOCOL_16:
         yield from _places(connection, lines, names)
 
@@ -73,9 +73,22 @@ def _places(connection: Connection, lines: Lines, names: list[list[str]]) -> Ite
         if not may_enter:
             yield f"the broker may not enter the database {database}, where what is lent may come in"
             continue
+        for role, schema in _inside(connection, lines, database, _SCHEMAS, names):
+            yield f"{role} may create in the schema {schema} of {database}: revoke CREATE on it, also from PUBLIC"
+
+
+def _inside(
+    connection: Connection, lines: Lines, database: str, look: sql.SQL, names: list[list[str]]
+) -> list[TupleRow]:
+    """Look in a database; once more where a server that is busy, or a line that flaps, refuses one of several connections."""
+    if database == connection.info.dbname:
+        return run(connection, look, names)
+    try:
         with lines.line(database) as other:
-            for role, schema in run(other, _SCHEMAS, names):
-                yield f"{role} may create in the schema {schema} of {database}: revoke CREATE on it, also from PUBLIC"
+            return run(other, look, names)
+    except Unreachable:
+        with lines.line(database) as other:
+            return run(other, look, names)
 
 
 def disarm_lent(connection: Connection, lines: Lines, account: str, reach: Collection[str]) -> int:
