@@ -15,7 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
-from babel.numbers import format_currency, format_decimal, get_currency_precision
+from babel.numbers import format_currency, format_decimal, get_currency_precision, get_decimal_symbol
 from babel.support import NullTranslations, Translations
 
 CATALOGUES = Path(__file__).parent / "translations"
@@ -177,6 +177,11 @@ def parse_time(text: str, language: Language) -> datetime:
 @cache
 def _months(language: Language) -> dict[str, int]:
     return {name.rstrip("."): number for number, name in _month_names(language).items()}
+
+
+def decimal_sign(language: Language) -> str:
+    """Return what stands between whole and part of a number."""
+    return str(get_decimal_symbol(language.value))
 
 
 def decimal_text(number: float, language: Language, *, places: int = 3) -> str:

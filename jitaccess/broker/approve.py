@@ -90,6 +90,8 @@ class ApprovalFacts:
     """What this person said last."""
     deputation: Deputation | None = None
     """Under which this person would sign, where the right is not the person's own."""
+    may_deny: bool = False
+    """Whether this person may refuse it now, also after having approved it or before being asked."""
 
 
 UNCHANGED = Choice()
@@ -165,20 +167,19 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     waited = _waited(request, view.now)
     signers = could_sign(approval, register=register(view), requester=request.person_id, waited_s=waited)
     me = current.person.id
-    involved = me == request.person_id or any(me in people for people in signers.values())
-    involved = involved or me in deputies.deputies_of(
+    signs = any(me in people for people in signers.values())
+    signs = signs or me in deputies.deputies_of(
         view, frozenset[str]().union(*signers.values()), approval, requester=request.person_id
     )
+    involved = signs or me == request.person_id
     mine = next((vote for vote in reversed(votes) if vote.person_id == me), None)
     if not involved and mine is None and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
-    steps = (
-        _open_steps(view, request, approval, me, as_votes(votes))
-        if request.state == RequestState.PENDING.value and view.now < request.approve_by
-        else ()
-    )
+    waits = request.state == RequestState.PENDING.value and view.now < request.approve_by
+    steps = _open_steps(view, request, approval, me, as_votes(votes)) if waits else ()
     requester = view.require(Person, request.person_id)
-    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine, lent(view, request, me))
+    may_deny = waits and signs and me != request.person_id
+    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine, lent(view, request, me), may_deny)
 
 
 def _waited(request: AccessRequest, at: datetime) -> int:

@@ -55,7 +55,11 @@ def mark(broker: Broker, about: str, session_id: str, now: datetime) -> str:
 def opened_at(broker: Broker, text: str, about: str, session_id: str, now: datetime) -> datetime | None:
     """Return when the page of a mark was opened; None for no mark of ours, of another page or session, or one too old."""
     at, _, seal = text.partition(".")
-    if not at.isdigit() or len(at) > 18 or not broker.db.seals.holds(seal, MARK, about, 0, session_id, at):
+    if (
+        not (at.isascii() and at.isdigit())
+        or len(at) > 18
+        or not broker.db.seals.holds(seal, MARK, about, 0, session_id, at)
+    ):
         return None
     found = from_epoch_us(int(at))
     return found if now - LOOKS_AT_MOST <= found <= now else None

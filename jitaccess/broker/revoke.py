@@ -139,6 +139,14 @@ def revoke(tx: Tx, broker: Broker, current: Current, grant_id: str) -> Grant | R
     return grant
 
 
+def revocable(view: View, broker: Broker, current: Current, request_id: str) -> Grant | None:
+    """Return the live grant of a request that this person may end, or None; of one's own, handing back is the way."""
+    grants = live_grants(view, request_id=request_id)
+    return next(
+        (one for one in grants if one.person_id != current.person.id and may_revoke(view, broker, current, one)), None
+    )
+
+
 def may_revoke(view: View, broker: Broker, current: Current, grant: Grant) -> bool:
     """Say whether this person may end this grant: also whoever could sign for it after a wait only."""
     if is_admin(view, current.person.id) or grant.person_id == current.person.id:

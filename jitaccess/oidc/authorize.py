@@ -151,7 +151,7 @@ def _not_possible(view: View, broker: Broker, client: OAuthClient, values: Mappi
     """Return the error and its description for what is asked for and not to be had, or None."""
     if values.get("response_mode", "query") != "query":
         return "invalid_request", "Only response_mode=query is supported."
-    if "max_age" in values and not values["max_age"].isdecimal():
+    if "max_age" in values and not (values["max_age"].isascii() and values["max_age"].isdigit()):
         return "invalid_request", "max_age must be whole seconds."
     prompts = values.get("prompt", "").split()
     if not _PROMPTS.issuperset(

@@ -24,6 +24,7 @@ from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, proposals, telling
 from jitaccess.web.doors import current, own_path, settle
+from jitaccess.web.numbers import whole
 
 TIMELINE_DAYS = 30
 PASSKEYS = {"none": 0, "one": 1}
@@ -53,7 +54,7 @@ def administrator(broker: Broker) -> Current:
 
 def _number() -> int:
     text = request.args.get("page", "")
-    return int(text) if text.isdigit() and len(text) < 6 else 0
+    return whole(text, 5) or 0
 
 
 def _names(view: Any) -> dict[str, str]:

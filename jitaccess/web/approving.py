@@ -10,7 +10,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import approval_set, approve, logview, pace, reading
+from jitaccess.broker import approval_set, approve, logview, pace, reading, revoke
 from jitaccess.broker.approve import ApprovalFacts, Choice
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -24,6 +24,7 @@ from jitaccess.proof.statements import MAX_SET, ApprovalStatement, as_json
 from jitaccess.store.tables import AccessRequest, Challenge
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
+from jitaccess.web.numbers import whole
 
 NOBODYS = "-"
 """The step of a statement that nobody signs; never shown."""
@@ -86,6 +87,18 @@ def blueprint(broker: Broker) -> Blueprint:
         settle(found)
         return redirect(f"/approvals/{request_id}", 303)
 
+    @pages.post("/requests/<request_id>/end")
+    def end(request_id: str) -> BaseResponse:
+        """End access that somebody has: as easy as it was to give it."""
+        me = current()
+        with broker.begin(me.actor) as tx:
+            grant = revoke.revocable(tx, broker, me, request_id)
+            if grant is None:
+                raise JitError(Kind.NOT_FOUND, "There is no such access that you may end.")
+            settle(revoke.revoke(tx, broker, me, grant.id))
+        page = "witness/requests" if request.form.get("seen") == "witness" else "approvals"
+        return redirect(f"/{page}/{request_id}", 303)
+
     @pages.get("/approvals/<request_id>/statement/<challenge_id>")
     def statement(request_id: str, challenge_id: str) -> Response:
         """The exact bytes that are about to be signed, for the person who is about to sign them."""
@@ -118,9 +131,8 @@ def _comment() -> str:
 
 def _choice() -> Choice:
     """Read what the approver chose beside "Approve"; what does not fit is refused by the verb."""
-    seconds = request.form.get("max_duration_s", "")
     read = {name.removeprefix("read."): text for name, text in request.form.items() if name.startswith("read.")}
-    shorter = int(seconds) if seconds.isdigit() and len(seconds) < 9 else None
+    shorter = whole(request.form.get("max_duration_s", ""), 8)
     return Choice(shorter, _comment(), read, request.form.get("opened", ""))
 
 
@@ -161,6 +173,7 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         names = {key: person.name for key, person in people.register(view).persons.items()}
         written = comments_of(view, request_id)
         stands_out = unusual(view, broker, facts.request)
+        endable = revoke.revocable(view, broker, me, request_id)
         opened = request.form.get("opened") or pace.mark(broker, request_id, me.session.id, view.now)
     targets = policies.targets if policies is not None else {}
     row = facts.request
@@ -182,6 +195,7 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         figures=_figures(facts),
         comments=written,
         unusual=stands_out,
+        endable=endable,
         opened=opened,
         chosen=_chosen(),
         ceremony=None

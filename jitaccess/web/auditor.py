@@ -22,6 +22,7 @@ from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, exports, telling
 from jitaccess.web.doors import current
+from jitaccess.web.numbers import whole
 from jitaccess.web.speech import zone_now
 
 DEFAULT_SAMPLE = 10
@@ -162,4 +163,5 @@ def _day(text: str, *, after: int = 0) -> datetime | None:
 
 
 def _number(text: str, default: int, most: int) -> int:
-    return min(max(int(text), 1), most) if text.isdigit() and len(text) < 7 else default
+    number = whole(text, 6)
+    return default if number is None else min(max(number, 1), most)

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import request as requests
-from jitaccess.broker import veto
+from jitaccess.broker import revoke, veto
 from jitaccess.broker.context import Broker
 from jitaccess.broker.extend import chain_of, extending, prepare
 from jitaccess.broker.request import Ask
@@ -93,9 +93,12 @@ def _witnessing(course: Blueprint, broker: Broker) -> None:
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)
             now = view.now
-        seen = settle(found)
+            seen = settle(found)
+            endable = revoke.revocable(view, broker, me, seen.request.id)
         target = policies.targets.get(seen.request.target) if policies is not None else None
-        return render_template("witness.html", seen=seen, row=seen.request, names=names, target=target, now=now)
+        return render_template(
+            "witness.html", seen=seen, row=seen.request, names=names, target=target, now=now, endable=endable
+        )
 
     @course.get("/witness/requests/<request_id>")
     def witness_request(request_id: str) -> str:

@@ -42,6 +42,8 @@ MAX_RETURN = 8 * 1024
 """Longest path to come back to after signing in: what an application may ask of the authorization page fits."""
 RETRY_AFTER_S = {429: 60, 503: 5}
 """What Retry-After says where the refusal does not know better: the longest window of a minute; a moment."""
+RETRY_AFTER_OF = {"approvers_busy": 3600, "too_many_requests": 3600}
+"""The same for refusals by their code: what counts within an hour."""
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -253,5 +255,6 @@ def _answer(error: JitError, status: int | None = None) -> BaseResponse:
         response = make_response(render_template("error.html", message=say(error.message), status=code))
     response.status_code = code
     if code in RETRY_AFTER_S:
-        response.headers["Retry-After"] = str(error.details.get("retry_after_s", RETRY_AFTER_S[code]))
+        usual = RETRY_AFTER_OF.get(str(error.details.get("code")), RETRY_AFTER_S[code])
+        response.headers["Retry-After"] = str(error.details.get("retry_after_s", usual))
     return response

@@ -1,12 +1,15 @@
 """How do rows leave as CSV or JSON without becoming a program in a spreadsheet?
 
 A cell that a spreadsheet could take for a formula begins with an apostrophe: `=`, `+`, `-`, `@`, tab and carriage return are what
-they look at (OWASP, CSV injection). JSON carries the values as they are. RFC 4180, RFC 8259.
+they look at (OWASP, CSV injection). Where people write a decimal comma, spreadsheets part cells at semicolons and so does the file; and
+because one that parts at the other sign sees cells within ours, what follows a sign, a quote or a line break within a cell gets an
+apostrophe too. JSON carries the values as they are. RFC 4180, RFC 8259.
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -17,6 +20,7 @@ from flask import Response
 from jitaccess.broker.inspection import Line, Said, Stopped
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.wording import word
+from jitaccess.language import decimal_sign
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.tables import TargetAccount
 from jitaccess.told import told
@@ -49,6 +53,8 @@ COLUMN_WORDS: Mapping[str, str] = {
 }
 """The heads of the CSV columns, for readers; JSON keeps the codes, for machines."""
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
+_BEGINS = re.compile(r"""([,;\t\r\n"])(?= *[=+\-@|])""")
+"""Where within a cell another one begins, in some spreadsheet's eyes, with what makes it a formula."""
 COLUMNS = (
     "request", "filed", "person", "person_id", "target", "entitlement", "inputs", "duration_s", "reason", "state",
     "decided", "verdicts", "grant", "grant_state", "opened", "ends", "ended", "cause", "credentials_gone", "policy", "vetoes",
@@ -60,16 +66,21 @@ BOM = "\ufeff"
 
 
 def neutral(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula, whatever blanks stand before it."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(DANGEROUS) or cell.startswith(DANGEROUS) else cell
+    """Return a cell that no spreadsheet takes for a formula, whatever blanks stand before it and wherever it parts cells."""
+    inside = _BEGINS.sub(r"\1'", cell)
+    return f"'{inside}" if inside.lstrip(" ").startswith(DANGEROUS) or inside.startswith(DANGEROUS) else inside
 
 
 def csv_lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Give rows as the lines of a CSV file with a header, after a byte order mark; every cell is neutral and quoted."""
+    """Give rows as the lines of a CSV file with a header, after a byte order mark; every cell is neutral and quoted.
+
+    Cells are parted as spreadsheets in the reader's language do it.
+    """
     yield BOM
+    parting = "," if decimal_sign(language_now()) == "." else ";"
     for row in chain([heads], rows):
         out = io.StringIO()
-        writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+        writer = csv.writer(out, delimiter=parting, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
         writer.writerow([neutral(cell) for cell in row])
         yield out.getvalue()
 

@@ -1,7 +1,8 @@
 """How often may this person, this address, try? Everything is bounded before work is done (R26, R66).
 
 Two kinds. Refused attempts to sign in or enrol are counted by address, and ceremonies begun without a session by browser, in the store,
-for all processes together: people who share an address and sign in rightly never wait for each other. Every other request is metered in
+for all processes together: people who share an address and sign in rightly never wait for each other, but all of them wait out the minute
+in which somebody there failed too often. Every other request is metered in
 this process alone, without touching the store: persons by who they are, everybody else by address, programs of targets by their own,
 much larger measure. Who is refused is told for how long. Book-keeping without evidence; it must never keep anybody from taking access
 away for longer than a minute.

@@ -19,6 +19,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, people, replacing, sessions
 from jitaccess.web import display, naming
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
+from jitaccess.web.numbers import whole
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -122,9 +123,7 @@ def _reading(pages: Blueprint, broker: Broker) -> None:
         person = request.args.get("person", "")[:64]
         before = request.args.get("before", "")
         with broker.read() as view:
-            events = logview.newest(
-                view, kind=kind, person=person, before=int(before) if before.isdigit() and len(before) < 16 else None
-            )
+            events = logview.newest(view, kind=kind, person=person, before=whole(before, 15))
             checkpoint = broker.checkpoints.latest(view)
             names = {key: p.name for key, p in people.register(view).persons.items()}
             lags = logview.health(view)

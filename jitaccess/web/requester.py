@@ -28,6 +28,7 @@ from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import telling
 from jitaccess.web.doors import current, settle
 from jitaccess.web.naming import here
+from jitaccess.web.numbers import PATTERN, typed, whole
 from jitaccess.web.speech import say
 from jitaccess.web.starts import posted_start
 
@@ -250,6 +251,7 @@ def _form(view: Any, broker: Broker, me: Any, chosen: Choice, *, given: Any, err
         entry=chosen,
         durations=steps(chosen.min_s, chosen.default_s, chosen.max_s),
         given=given,
+        number_pattern=PATTERN,
         error=error,
         signers=offers.signers(view, broker, me, chosen),
         usual_s=offers.usual_wait_s(view, chosen.target, chosen.entitlement) if chosen.needs_approval else None,
@@ -284,8 +286,9 @@ def _ask_of(target: str, entitlement: str, terms: tuple[AskTerm, ...]) -> tuple[
         text = request.form.get(f"input.{term.name}", "").strip()
         match term.kind:
             case "integer":
-                if text.lstrip("-").isdigit() and len(text) <= 16:
-                    inputs[term.name] = int(text)
+                number = typed(text)
+                if number is not None:
+                    inputs[term.name] = number
                 else:
                     error = error or gettext("%(label)s must be a whole number.", label=here(term.label))
             case "boolean":
@@ -296,6 +299,6 @@ def _ask_of(target: str, entitlement: str, terms: tuple[AskTerm, ...]) -> tuple[
     if error is None and len(reason) < 3:
         error = gettext("Say why you need this.")
     seconds = request.form.get("duration_s", "")
-    duration_s = int(seconds) if seconds.isdigit() and len(seconds) < 9 else None
+    duration_s = whole(seconds, 8)
     start, wrong = posted_start(request.form.get("start", ""))
     return Ask(target, entitlement, inputs, duration_s, reason, start), error or wrong

@@ -155,7 +155,7 @@ _WELL: Mapping[Finding, str] = {
 _NOT_WELL: Mapping[Finding, str] = {
     Finding.GRANTING: lazy_gettext("No new access is given out yet: what is overdue is being ended first."),
     Finding.CLOCK: lazy_gettext(
-        "The clock is %(count)s seconds behind the times in the log; nothing new is given out. Set the clock right, or run "
+        "The clock is behind the times in the log (seconds: %(count)s); nothing new is given out. Set the clock right, or run "
         "`jitaccess clock set-back`."
     ),
     Finding.POLICY: lazy_gettext("No policy is active: propose one and sign it."),

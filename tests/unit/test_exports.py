@@ -4,12 +4,14 @@ import csv
 import io
 import json
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jitaccess.broker.inspection import Line, Said, Stopped
+from jitaccess.language import Language
 from jitaccess.web import exports
 
 LINE = Line(
@@ -42,9 +44,30 @@ def test_what_a_spreadsheet_would_run_is_neutralised(cell: str) -> None:
 def test_no_cell_begins_like_a_formula_and_harmless_ones_stay(cell: str) -> None:
     found = exports.neutral(cell)
     assert not found.startswith(exports.DANGEROUS)
-    assert found in (cell, f"'{cell}")
-    if cell[:1].isalnum():
+    assert found.replace("'", "") == cell.replace("'", "")
+    if cell.replace(" ", "").isalnum():
         assert found == cell
+
+
+CELLS = st.lists(st.text(st.sampled_from('a=+-@|;,\t\n\r" '), max_size=12), min_size=1, max_size=4)
+
+
+@pytest.mark.covers("R18")
+@given(CELLS, st.sampled_from(",;\t"), st.sampled_from(list(Language)))
+def test_nothing_becomes_a_formula_wherever_a_spreadsheet_parts_cells(
+    row: list[str], parting: str, language: Language
+) -> None:
+    with patch.object(exports, "language_now", lambda: language):
+        text = exports.as_csv(["a"], [row])
+    for line in csv.reader(io.StringIO(text.removeprefix(exports.BOM), newline=""), delimiter=parting):
+        assert not [cell for cell in line if cell.lstrip(" ").startswith(("=", "+", "-", "@", "|"))]
+
+
+@pytest.mark.parametrize(("language", "parting"), [(Language.EN, ","), (Language.SQ, ";"), (Language.SR, ";")])
+def test_cells_are_parted_as_spreadsheets_in_the_readers_language_do_it(language: Language, parting: str) -> None:
+    with patch.object(exports, "language_now", lambda: language):
+        text = exports.as_csv(["a", "b"], [["1", "2"]])
+    assert text == f'{exports.BOM}"a"{parting}"b"\r\n"1"{parting}"2"\r\n'
 
 
 @given(

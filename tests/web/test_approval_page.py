@@ -14,7 +14,7 @@ from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.votes import votes_of
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
-from jitaccess.store.tables import Challenge, DecisionPace
+from jitaccess.store.tables import Challenge, DecisionPace, Grant
 from jitaccess.web.display import NOTHING, parse_duration_text, parse_time
 from tests.support.policy_swap import Rules, swap
 from tests.web.conftest import Site
@@ -200,6 +200,53 @@ def test_denying_on_the_page_is_one_tap_and_offers_the_signature_afterwards(site
     assert "Sign the refusal" in html
     assert site.ceremony("drita", f"/api/requests/{filed.request.id}/denial").status_code == 200
     assert "Sign the refusal" not in site.get(f"/approvals/{filed.request.id}").get_data(as_text=True)
+
+
+@pytest.mark.parametrize("refuser", ["blerim", "drita"])
+def test_refusing_is_one_tap_after_having_approved_and_before_ones_turn(site: Site, refuser: str) -> None:
+    request_id = site.world.filed(entitlement="releaser").request.id
+    if refuser == "blerim":
+        site.world.approved("blerim", request_id)
+    page = f"/approvals/{request_id}"
+    assert f'action="{page}/deny"' in site.as_(refuser).get(page).text
+    assert site.form(f"{page}/deny").status_code == 303
+    assert "denied" in site.get(page).text
+    assert f'action="{page}/deny"' not in site.get(page).text
+    assert f'action="{page}/deny"' not in site.as_("arta").get(page).text
+
+
+@pytest.mark.parametrize(("key", "seen"), [("blerim", "approvals"), ("drita", "approvals"), ("drita", "witness")])
+def test_who_could_approve_access_or_owns_the_system_ends_it_with_one_tap(site: Site, key: str, seen: str) -> None:
+    request_id = site.world.filed(entitlement="releaser").request.id
+    site.world.approved("blerim", request_id)
+    assert site.world.approved("drita", request_id).grant is not None
+    page = f"/{seen}/{'requests/' if seen == 'witness' else ''}{request_id}"
+    assert f'action="/requests/{request_id}/end"' in site.as_(key).get(page).text
+    assert f'action="/requests/{request_id}/end"' not in site.as_("arta").get(f"/approvals/{request_id}").text
+    assert site.as_("jelena").form(f"/requests/{request_id}/end").status_code == 404
+    ended = site.as_(key).form(f"/requests/{request_id}/end", seen=seen)
+    assert ended.headers["Location"] == page
+    with site.world.broker.read() as view:
+        (grant,) = view.all(select(Grant))
+    assert (grant.state, grant.cause) == ("ENDED", "revoked")
+    assert f'action="/requests/{request_id}/end"' not in site.get(page).text
+
+
+@pytest.mark.parametrize(("language", "label"), [("sq", "urdhërpagesa"), ("sr", "nalog")])
+def test_what_stands_out_is_told_by_the_names_of_the_readers_language(site: Site, language: str, label: str) -> None:
+    site.world.filed(entitlement="releaser")
+    site.world.advance(timedelta(minutes=1))
+    other = {"order": "TR-000431", "amount_cents": 4200}
+    second = site.world.filed(entitlement="releaser", inputs=other).request.id
+    page = site.as_("blerim").get(f"/approvals/{second}", **{"Accept-Language": language}).text
+    block = BeautifulSoup(page, "html.parser").select_one(".unusual")
+    assert block is not None
+    text = " ".join(block.get_text().split()).lower()
+    assert "treasury" not in text
+    assert "ministry" not in text
+    assert "amount_cents" not in text
+    assert label in text
+    assert "eur" in text or "€" in text
 
 
 def test_a_denial_after_an_approval_is_told_as_a_denial_and_is_signed_too(site: Site) -> None:

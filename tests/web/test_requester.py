@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 
+import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,32 @@ def text(site: Site, path: str) -> str:
     answer = site.get(path)
     assert answer.status_code == 200, path
     return answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("typed", ["1.250.000", "1 250 000", "1,250,000", "1250000"])
+def test_a_number_may_be_typed_with_its_thousands_apart(site: Site, typed: str) -> None:
+    html = site.as_("arta").form("/request/check", **FIELDS | {"input.amount_cents": typed}).text
+    assert "12,500.00" in html
+
+
+@pytest.mark.parametrize("field", ["input.amount_cents", "duration_s"])
+@pytest.mark.parametrize("wrong", ["--5", "²", "٣", "1.25.0000", "1e3", "9" * 17, "-"])
+def test_what_is_no_number_is_told_in_a_sentence(site: Site, field: str, wrong: str) -> None:
+    found = site.as_("arta").form("/request/check", **FIELDS | {field: wrong})
+    assert found.status_code == 422 or field == "duration_s"
+    assert found.status_code < 500
+
+
+def test_who_changes_something_finds_every_answer_again(site: Site) -> None:
+    checked = BeautifulSoup(site.as_("arta").form("/request/check", **FIELDS).text, "html.parser")
+    form = checked.select_one("form[action='/request/check']")
+    assert form is not None
+    fields = {str(one["name"]): str(one["value"]) for one in form.select("input, button")}
+    again = BeautifulSoup(site.form("/request/check", **fields).text, "html.parser")
+    shown = {str(one["name"]): str(one["value"]) for one in again.select("form input[value]")}
+    assert shown.items() >= {name: FIELDS[name] for name in ("input.order", "input.amount_cents")}.items()
+    assert again.select_one("textarea").text == FIELDS["reason"]  # type: ignore[union-attr] # it is there
+    assert again.select_one("option[selected]")["value"] == FIELDS["duration_s"]  # type: ignore[index] # it is there
 
 
 def test_one_search_box_finds_by_system_task_and_owner_whatever_the_marks_on_letters(site: Site) -> None:
