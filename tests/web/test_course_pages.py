@@ -191,6 +191,6 @@ def test_the_check_says_what_waits_who_may_stop_it_and_who_is_told(site: Site) -
         "the owner of the system",
         "runs on for 5 min",
         "2 times, up to 8 h",
-        "treasury-heads",
+        "Heads of the treasury",
     ):
         assert words in html, words
