@@ -6,12 +6,15 @@ can log in with is part of the target's own making only when it was there at the
 things: `CREATE ROLE shadow SUPERUSER` makes such a role, and one GRANT later somebody is it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jitaccess.connectors.contract import Account, Inventory, is_own_account
 
+LOGIN = "LOGIN"
+"""Stands among the extra of a finding when an account that nobody could log in with can be used."""
 LOCKED = "NOLOGIN"
 """Stands among the extra of a finding of what nobody can log in with: locking it would change nothing."""
 _ATTRIBUTES = frozenset({"SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS"})
@@ -66,6 +69,22 @@ class Finding:
     """Rights or things beyond what is explained, sorted."""
 
 
+_PARTS = re.compile(r"(made|login|key)=(\S+)")
+
+
+def parts(fingerprint: str) -> dict[str, str]:
+    """Return the parts of a fingerprint by name; one that has none is a key."""
+    return dict(_PARTS.findall(fingerprint)) or ({"key": fingerprint} if fingerprint else {})
+
+
+def merged(known: str, now: str) -> str:
+    """Return a fingerprint as it is now, with what only an earlier look could see."""
+    if not _PARTS.match(now):
+        return now or known
+    both = {**parts(known), **parts(now)}
+    return " ".join(f"{name}={both[name]}" for name in ("made", "login", "key") if name in both)
+
+
 def mighty(rights: Iterable[str]) -> bool:
     """Say whether rights, in a target's own words, reach the whole target or can be handed on."""
     for right in rights:
@@ -94,9 +113,12 @@ def compare(
     """
     found: list[Finding] = []
     for name, account in sorted(seen.accounts.items()):
-        if name == seen.own or name in ending:
+        if name in ending:
             continue
-        if name in explained:
+        if name == seen.own:
+            # Its secret is exchanged by the broker itself; more rights nobody but the target's owner can have given it.
+            finding = _of_exception(replace(account, fingerprint=""), Excepted(None), known.get(name))
+        elif name in explained:
             ends = enforced and "expiry" in seen.coverage
             finding = _of_lease(account, explained[name], known.get(name), enforced=ends)
         elif name in excepted:
@@ -121,14 +143,18 @@ def _of_lease(account: Account, expected: Account, known: Remembered | None, *, 
 
 
 def _other_key(account: Account, known: Remembered | None) -> bool:
-    return known is not None and known.fingerprint != "" and account.fingerprint not in ("", known.fingerprint)
+    """Say whether a part that both looks saw has changed: the key, or which account of that name it is."""
+    before, now = parts(known.fingerprint if known is not None else ""), parts(account.fingerprint)
+    return any(now.get(part, before[part]) != before[part] for part in ("made", "key") if part in before)
 
 
 def _of_exception(account: Account, allowed: Excepted, known: Remembered | None) -> Finding | None:
     if known is not None and known.gone and account.enabled:
         return Finding(account.name, What.RESURRECTED)
     rights = allowed.rights if allowed.rights is not None else (known.rights if known is not None else account.rights)
-    if extra := account.rights - rights:
+    before, now = parts(known.fingerprint if known is not None else ""), parts(account.fingerprint)
+    opened = {LOGIN} if (before.get("login"), now.get("login")) == ("no", "yes") else set()
+    if extra := (account.rights - rights) | opened:
         return Finding(account.name, What.RAISED, tuple(sorted(extra)))
     if _other_key(account, known):
         return Finding(account.name, What.KEY_CHANGED)

@@ -16,7 +16,7 @@ from typing import cast
 
 from sqlalchemy import or_, select
 
-from jitaccess.broker.compare import LOCKED, Excepted, Finding, Remembered, What, compare, mighty
+from jitaccess.broker.compare import LOCKED, Excepted, Finding, Remembered, What, compare, merged, mighty
 from jitaccess.broker.context import Broker
 from jitaccess.broker.cut import error_word
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_GRANTS, LIVE_LEASES, end_grant
@@ -215,7 +215,7 @@ def _settle_others(
     Of a live lease's account, what proves its person is remembered from the first look on.
     """
     for name, account in seen.accounts.items():
-        if name not in found and name not in leases.explained and name not in leases.ending and name != seen.own:
+        if name not in found and name not in leases.explained and name not in leases.ending:
             _remember(tx, target, account, known.get(name))
         elif name in leases.explained and name not in known and account.fingerprint:
             _remember(tx, target, account, None)
@@ -241,12 +241,11 @@ def _remember(tx: Tx, target: TargetFacts, account: Account, row: TargetAccount 
             extra=[],
         )
         return
-    same_key = not account.fingerprint or account.fingerprint == row.fingerprint
-    if row.finding is None and row.gone_at is None and row.rights == rights and same_key:
+    fingerprint = merged(row.fingerprint, account.fingerprint)
+    if row.finding is None and row.gone_at is None and row.rights == rights and fingerprint == row.fingerprint:
         return
     now = "changed" if row.finding is None else "locked" if row.acted == "held" else "explained"
     event = tx.record(EventType.ACCOUNT_SETTLED, subject={"target": target.id}, body={"now": now})
-    fingerprint = account.fingerprint or row.fingerprint
     # What the owner had to do is done; what was locked and is to be deleted still waits for them.
     waits = {} if row.acted != "cannot" else {"acted": None, "statement": None}
     tx.update(row, event, rights=rights, fingerprint=fingerprint, finding=None, extra=[], gone_at=None, **waits)

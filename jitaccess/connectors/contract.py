@@ -237,7 +237,11 @@ class Account:
     expires_at: datetime | None = None
     """The target's own end of it, None where there is none."""
     fingerprint: str = ""
-    """Changes when what proves its owner (password, key) changes; a digest, never anything to log in with. Empty: not known."""
+    """Changes when what proves its owner (password, key) changes; a digest, never anything to log in with. Empty: not known.
+
+    It may have parts, `made=… login=yes key=…`: which account of this name it is, whether anybody can log in with it, and what proves
+    its owner. Only parts that two looks both saw are compared.
+    """
     owns: frozenset[str] = frozenset()
     """Objects it owns, in the target's own words."""
 

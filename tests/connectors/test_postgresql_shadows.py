@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jitaccess.broker.compare import Excepted, Finding, Remembered, compare
+from jitaccess.broker.compare import Excepted, Finding, Remembered, What, compare
 from jitaccess.connectors.contract import Connector, Inventory, Undoing
 from tests.support.bench import Bench, open_connector, soon, spec_of
 
@@ -37,6 +37,13 @@ def done(bench: Any, does: str, undoes: str) -> Iterator[Any]:
         finally:
             for statement in undoes.split(";; "):
                 owner.execute(statement)
+
+
+@contextmanager
+def without_fingerprints(bench: Any) -> Iterator[None]:
+    name = "jitaccess.fingerprints()"
+    with done(bench, f"ALTER FUNCTION {name} RENAME TO away", "ALTER FUNCTION jitaccess.away() RENAME TO fingerprints"):
+        yield
 
 
 def between(connector: Connector, before: Inventory, *excepted: str) -> list[Finding]:
@@ -173,3 +180,42 @@ def test_the_owner_is_told_how_everybody_and_roles_of_the_server_lose_it_again(
     after = connector.observe()
     assert after.accounts["(everybody)"].rights == before.accounts["(everybody)"].rights
     assert "pg_monitor" not in after.accounts
+
+
+@pytest.mark.covers("R54", "R57")
+def test_a_role_that_is_opened_or_made_again_and_a_broker_that_can_do_more_are_found(
+    bench: Any, connector: Connector
+) -> None:
+    with without_fingerprints(bench), done(bench, "CREATE ROLE quiet;; CREATE ROLE other", "DROP ROLE quiet, other"):
+        before = connector.observe()
+        assert "keys" not in before.coverage
+        does = "ALTER ROLE quiet LOGIN;; DROP ROLE other;; CREATE ROLE other;; ALTER ROLE jit_broker SUPERUSER"
+        with done(bench, does, "ALTER ROLE jit_broker NOSUPERUSER") as owner:
+            found = {one.account: one for one in between(connector, before, "quiet", "other")}
+            owner.execute(connector.undoing("quiet", found["quiet"].extra))  # type: ignore[attr-defined] # this kind can
+            assert not bench.can_log_in("quiet")
+    assert (found["quiet"].what, found["quiet"].extra) == (What.RAISED, ("LOGIN",))
+    assert found["other"].what is What.KEY_CHANGED
+    assert (found["jit_broker"].what, found["jit_broker"].extra) == (What.RAISED, ("SUPERUSER",))
+
+
+@pytest.mark.covers("R57")
+def test_what_comes_and_goes_with_leases_is_no_finding_about_the_brokers_own_role(
+    bench: Any, connector: Connector
+) -> None:
+    before = connector.observe()
+    effect = connector.plan(spec_of(bench))
+    connector.apply(effect, soon())
+    assert connector.observe().accounts["jit_broker"].rights <= before.accounts["jit_broker"].rights
+    connector.cut([effect])
+    connector.clean([effect])
+
+
+@pytest.mark.covers("R54", "R61")
+def test_leases_that_could_fill_the_server_are_noted(bench: Any, connector: Connector) -> None:
+    assert not [line for line in connector.probe() if "cannot come in" in line]
+    many = {"writer": {"roles": ["app_write"], "connection_limit": 1000, "set_role": True}}
+    wide = open_connector(bench, {**bench.config(), "entitlements": many})
+    (said,) = [line for line in wide.probe() if "cannot come in" in line]
+    wide.close()
+    assert said.startswith("note: one lease of each entitlement may take 1000 of 57 connections")

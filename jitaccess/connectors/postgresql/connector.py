@@ -111,6 +111,13 @@ def _of_the_rest(failed: Mapping[str, Exception], proofs: Proofs) -> Proofs:
     return held
 
 
+def _print_of(name: str, one: Seen, key: str) -> str:
+    """Return which role of this name it is, whether it can log in, and, where the owner lets us see it, what proves its owner."""
+    if one.oid == 0 or is_own_account(name):
+        return key
+    return f"made={one.oid} login={'yes' if one.enabled else 'no'}{f' key={key}' if key else ''}"
+
+
 def _dropped(connection: Connection, names: Sequence[str]) -> dict[str, Exception]:
     """Drop roles together; where that fails, each alone. Return why by role."""
     try:
@@ -352,7 +359,7 @@ class PostgresqlConnector:
                 one.sessions,
                 one.enabled,
                 one.expires_at,
-                prints.get(name, ""),
+                _print_of(name, one, prints.get(name, "")),
                 frozenset(one.owns),
             )
             for name, one in seen.items()
@@ -365,7 +372,7 @@ class PostgresqlConnector:
 
     def _beyond(self, own: Seen) -> set[str]:
         """Return the rights of the broker's own role that do not come and go with leases and entitlements."""
-        groups = {self._config.quarantine, "pg_signal_backend", *self._config.lent()}
+        groups = {self._config.quarantine, "pg_signal_backend", "pg_use_reserved_connections", *self._config.lent()}
         usual = {f"member of {group}{how}" for group in groups for how in ("", " with admin option")}
         return {right for right in own.rights - usual if not right.startswith(f"member of {ACCOUNT_PREFIX}")}
 

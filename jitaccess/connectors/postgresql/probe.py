@@ -13,6 +13,8 @@ from jitaccess.connectors.postgresql.owners import fingerprints, suspicions
 
 OUTLIVING = frozenset({"SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION"})
 """With these a lease could make what stays when it has ended: roles, databases, slots."""
+RESERVED = "pg_use_reserved_connections"
+"""Whose members come in, from version 16 on, when others have taken all connections."""
 BEYOND = frozenset({"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"})
 """Roles of the server itself that reach the machine it runs on."""
 
@@ -25,6 +27,7 @@ def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> 
     if not modern:
         yield "note: before version 16 CREATEROLE reaches every role that is not a superuser"
     yield from _own(seen[config.user], config)
+    yield from _room(connection, config)
     yield from suspicions(connection)
     yield from (f"missing: {fault}" for fault in fingerprints(connection)[1])
     yield from _keeper(connection, seen.get(config.quarantine), config)
@@ -43,6 +46,22 @@ def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> 
             yield f"note: leases of {', '.join(meaning.roles)} can make things in its name, which stay: set_role"
 
 
+def _room(connection: Connection, config: PostgresqlConfig) -> Iterator[str]:
+    """Say when a few leases could take all connections, so that the broker cannot come in to end them."""
+    look = sql.SQL(
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
+        "coalesce(current_setting('reserved_connections', true)::int, 0) > 0 "
+        "AND EXISTS (SELECT FROM pg_roles WHERE rolname = {reserved} AND pg_has_role(oid, 'USAGE'))"
+    )
+    ((room, reserved),) = run(connection, look.format(reserved=sql.Literal(RESERVED)))
+    limits = sum(meaning.connection_limit for meaning in config.entitlements.values())
+    if reserved or limits * 2 <= room:
+        return
+    modern = connection.info.server_version >= PROTOCOL_16
+    how = f"set reserved_connections and grant {RESERVED} to {config.user}" if modern else "lower connection_limit"
+    yield f"note: one lease of each entitlement may take {limits} of {room} connections, and the broker then cannot come in: {how}"
+
+
 def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:
     for word in ("SUPERUSER", "CREATEDB", "REPLICATION", "BYPASSRLS"):
         if word in own.rights:
@@ -52,7 +71,11 @@ def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:
     needed = {"pg_signal_backend", config.quarantine}
     for right in sorted(own.rights):
         group = right.removeprefix("member of ").removesuffix(" with admin option")
-        if right.startswith("member of ") and group not in needed | config.lent() and not is_own_account(group):
+        if (
+            right.startswith("member of ")
+            and group not in needed | config.lent() | {RESERVED}
+            and not is_own_account(group)
+        ):
             yield f"too mighty: {config.user} is {right}"
         if " on " in right and not right.startswith(("member of ", "CONNECT on database ", *_set_up(config))):
             yield f"too mighty: {config.user} has {right}"

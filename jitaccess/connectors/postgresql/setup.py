@@ -47,6 +47,8 @@ GRANT pg_signal_backend TO {user};
 SELECT current_setting('server_version_num')::int >= 160000 AS jit_16 \\gset
 \\if :jit_16
 GRANT {keeper} TO {user} WITH INHERIT TRUE, SET TRUE;
+-- With `reserved_connections = 5` in postgresql.conf the broker comes in also when people have taken all other connections:
+GRANT pg_use_reserved_connections TO {user};
 {grants}
 \\else
 GRANT {keeper} TO {user};
