@@ -7,15 +7,30 @@ authenticator is Chromium's (CDP `WebAuthn`): a real ceremony, the browser's rea
 import importlib
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from jitaccess.demo.cast import CAST, FOUNDERS, ORDER, ORDER_CENTS
-from jitaccess.demo.gallery import NOBODY, PHONE, WIDE, Left, draw, speak, visit
-from jitaccess.demo.stage import Stage, build
+from jitaccess.demo.gallery import (
+    NOBODY,
+    PHONE,
+    WIDE,
+    Left,
+    Seat,
+    asked,
+    authorize_path,
+    damage,
+    draw,
+    genesis_page,
+    hosts,
+    speak,
+    to_open,
+    visit,
+)
+from jitaccess.demo.stage import NOTHING_MORE, SECOND_CALLBACK, Stage, staged
 from jitaccess.errors import JitError, Kind
 
 NAMES = {role.key: role.name for role in (*CAST, *FOUNDERS)}
@@ -34,13 +49,17 @@ class Film:
     browser: Any
     folder: Path
     scheme: str = "light"
-    pages: dict[str, Any] = field(default_factory=dict)
+    seats: dict[str, Seat] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     steps: int = 0
 
     def page(self, key: str) -> Any:
         """Return a person's page, with a virtual passkey of its own."""
-        if key not in self.pages:
+        return self.seat(key).page
+
+    def seat(self, key: str) -> Seat:
+        """Return where a person sits: the page, and whether the passkey answers."""
+        if key not in self.seats:
             context = self.browser.new_context(viewport=WIDE, color_scheme=self.scheme, locale="en-GB")
             page = context.new_page()
             page.on("console", lambda message: self._listen(message))
@@ -55,9 +74,14 @@ class Film:
                 "isUserVerified": True,
                 "automaticPresenceSimulation": True,
             }
-            session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-            self.pages[key] = page
-        return self.pages[key]
+            made = session.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"]
+
+            def answers(enabled: bool) -> None:
+                given = {"authenticatorId": made, "enabled": enabled}
+                session.send("WebAuthn.setAutomaticPresenceSimulation", given)
+
+            self.seats[key] = Seat(page, answers)
+        return self.seats[key]
 
     def _listen(self, message: Any) -> None:
         if message.type == "error" and "Content Security Policy" in message.text:
@@ -150,16 +174,16 @@ def film(
     if chromium is None:
         raise JitError(Kind.CONFIGURATION, "Chromium is missing: on Debian or Ubuntu `apt install chromium`.")
     folder.mkdir(parents=True, exist_ok=True)
-    stage = build(enrolled=frozenset(), port=port, treasury_port=treasury_port)
-    try:
-        stage.start()
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=list(FLAGS))
-            tale = Film(stage, browser, folder)
-            _tell(tale, [(language, scheme) for language in languages for scheme in schemes])
-            browser.close()
-    finally:
-        stage.clear()
+    looks = [(language, scheme) for language in languages for scheme in schemes]
+    more = hosts() if looks else NOTHING_MORE
+    with (
+        staged(enrolled=frozenset(), port=port, treasury_port=treasury_port, more=more) as stage,
+        playwright.sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        tale = Film(stage, browser, folder)
+        _tell(tale, looks)
+        browser.close()
     for told in tale.errors:
         click.echo(f"in the browser: {told}", err=True)
     click.echo(f"{tale.steps} steps, pictures in {folder}")
@@ -219,40 +243,48 @@ def _tell(tale: Film, looks: list[tuple[str, str]]) -> None:
 
 
 def _gallery(tale: Film, looks: list[tuple[str, str]]) -> None:
-    """Leave an access that is open and a request that waits, and visit every page in each language and scheme."""
-    left = _left(tale)
+    """Leave an access that is open and requests that wait, and visit every page in each language and scheme."""
+    stage = tale.stage
     tale.page(NOBODY)
-    for language, scheme in looks:
-        visit(tale.pages, tale.stage, tale.folder, left, language=language, scheme=scheme)
-    for seen in tale.pages.values():
-        speak(seen, tale.stage, "en")
-        seen.emulate_media(color_scheme=tale.scheme)
+    damage(stage.database, stage.seeded.people["besa"])
+    with genesis_page(stage.settings) as genesis:
+        left = _left(tale, genesis)
+        for language, scheme in looks:
+            # A link lives ten minutes, and what is shown once is shown once.
+            fresh = replace(left, enrol=_link(stage), hosts=to_open(tale.seat("arta"), stage.origin))
+            for seat in tale.seats.values():
+                seat.passkey_answers(False)
+            tale.errors += visit(tale.seats, stage.origin, tale.folder, fresh, language=language, scheme=scheme)
+            for seat in tale.seats.values():
+                seat.passkey_answers(True)
+                speak(seat.page, "en")
+                seat.page.emulate_media(color_scheme=tale.scheme)
 
 
-def _left(tale: Film) -> Left:
-    page, origin = tale.page("arta"), tale.stage.origin
-    page.goto(f"{origin}/request?target=treasury&entitlement=viewer")
-    page.fill("#reason", "Payments of the last quarter")
-    _send(page)
-    grant = page.locator("[data-grant]").first
-    grant.wait_for()
-    page.goto(f"{origin}/request?target=treasury&entitlement=releaser")
-    page.fill("#input-order", "TR-000418")
-    page.fill("#input-amount_cents", "4200000")
-    page.fill("#reason", "School heating, advance for December")
-    _send(page)
-    waiting = page.locator("[data-request]").first
-    waiting.wait_for()
-    done = str(page.locator('#before a[href^="/requests/"]').first.get_attribute("href"))
-    return Left(
-        request=str(waiting.get_attribute("data-request")),
-        done=done.rpartition("/")[2],
-        grant=str(grant.get_attribute("data-grant")),
-        person=tale.stage.seeded.people["arta"],
-        policy=tale.stage.candidate("look-at-payments"),
+def _link(stage: Stage) -> str:
+    return stage.links(("arta-2",))["arta-2"].rpartition("/")[2]
+
+
+def _left(tale: Film, genesis: str) -> Left:
+    arta, stage = tale.seat("arta"), tale.stage
+    arta.page.goto(f"{stage.origin}/")
+    done = str(arta.page.locator('#before a[href^="/requests/"]').first.get_attribute("href"))
+    grant = asked(arta, stage.origin, "treasury", "viewer", "Payments of the last quarter")
+    # Two, so that they can be signed together.
+    asked(arta, stage.origin, "treasury", "releaser", "School heating", "TR-000418", "4200000")
+    waiting = asked(
+        arta, stage.origin, "treasury", "releaser", "School heating, advance for December", "TR-000431", "950000"
     )
-
-
-def _send(page: Any) -> None:
-    page.locator('form[action="/request/check"] button').last.click()
-    page.locator('form[data-ceremony="/api/requests"] button').click()
+    return Left(
+        request=waiting,
+        done=done.rpartition("/")[2],
+        grant=grant,
+        hosts="",
+        person=stage.seeded.people["arta"],
+        damaged=stage.seeded.people["besa"],
+        policy=stage.candidate("look-at-payments"),
+        authorize=authorize_path(stage.second.client_id, f"{stage.treasury_origin}{SECOND_CALLBACK}"),
+        client=stage.second.client_id,
+        enrol="",
+        genesis=genesis,
+    )

@@ -1,11 +1,13 @@
 """The demo for people: servers, links, and words that lead through the story in three minutes."""
 
+import signal
 import sys
 
 import click
 
 from jitaccess.demo.cast import CAST, FOUNDERS, ORDER, ORDER_CENTS
-from jitaccess.demo.stage import Stage, build
+from jitaccess.demo.ending import Ended
+from jitaccess.demo.stage import Stage, staged
 
 PEOPLE = ("arta", "blerim", "drita", "jelena", "agim")
 ROLES = {role.key: role for role in (*CAST, *FOUNDERS)}
@@ -43,17 +45,16 @@ Everything at once, checked: ./jit demo --check.   Ctrl-C ends this and removes 
 
 
 def play(*, port: int, treasury_port: int) -> None:
-    """Run until Ctrl-C."""
-    stage = build(enrolled=frozenset(), port=port, treasury_port=treasury_port)
+    """Run until Ctrl-C, or another signal that ends programs."""
     try:
-        stage.start()
-        click.echo(story_text(stage, dict(stage.links(PEOPLE))))
-        for _ in sys.stdin:
-            for key, link in stage.links(PEOPLE).items():
-                click.echo(f"  {ROLES[key].name:16} {link}")
-        if stage.broker.process is not None:
-            stage.broker.process.wait()  # no keyboard (a pipe, a service): run until the broker is stopped
-    except KeyboardInterrupt:
-        click.echo("\nending the demo")
-    finally:
-        stage.clear()
+        with staged(enrolled=frozenset(), port=port, treasury_port=treasury_port) as stage:
+            click.echo(story_text(stage, dict(stage.links(PEOPLE))))
+            for _ in sys.stdin:
+                for key, link in stage.links(PEOPLE).items():
+                    click.echo(f"  {ROLES[key].name:16} {link}")
+            if stage.broker.process is not None:
+                stage.broker.process.wait()  # no keyboard (a pipe, a service): run until the broker is stopped
+    except Ended as told:
+        click.echo("\nthe demo has ended, nothing of it is left")
+        if told.code != 128 + signal.SIGINT:  # Ctrl-C is how people end it, and no failure
+            raise

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,16 +78,13 @@ class Server:
         """End it and all its children; harmless when it is gone."""
         if self.process is None:
             return
-        for signal_number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self.process.pid, signal_number)
-            except ProcessLookupError:
-                break
-            try:
-                self.process.wait(STOP_LIMIT_S)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_LIMIT_S)
+        with suppress(ProcessLookupError):  # whoever did not listen, or outlived its parent
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_LIMIT_S)
         self.process = None
 
     def kill(self) -> None:

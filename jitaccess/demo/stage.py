@@ -3,8 +3,9 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jitaccess.broker.clients import add_client
 from jitaccess.broker.policies import propose
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import config_models
+from jitaccess.demo.ending import listening
 from jitaccess.demo.seed import Seeded, read_policies, seed
 from jitaccess.demo.servers import Server, broker_server, free_port, treasury_server
 from jitaccess.domain.values import LOCAL
@@ -33,6 +35,17 @@ TREASURY = "treasury"
 SECOND_CALLBACK = "/reports/callback"
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a stage has beside the shipped policies: policy text (file name -> YAML), and secrets of the broker's for targets."""
+
+    policies: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING_MORE = Extra()
+
+
 @dataclass(slots=True)
 class Stage:
     """Everything that the demo needs, until `clear`."""
@@ -48,6 +61,7 @@ class Stage:
     treasury_origin: str
     second: ClientSecret
     """A second client of the treasury's: whoever plays an application with a token in its hand."""
+    more: Extra
     _keyring: Keyring
     _site: Site
 
@@ -76,7 +90,7 @@ class Stage:
 
     def candidate(self, without: str) -> str:
         """Store the policy without one of its rules as a proposal; return its id."""
-        document: dict[str, Any] = dict(shipped_policies(self.treasury_origin).document)
+        document: dict[str, Any] = dict(shipped_policies(self.treasury_origin, self.more.policies).document)
         rules = {name: rule for name, rule in document["rules"].items() if name != without}
         db = Database(self.settings.store.url, SystemClock(), self._keyring.seals)
         try:
@@ -97,23 +111,54 @@ class Stage:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def shipped_policies(treasury_origin: str) -> PolicySet:
-    """Load the shipped policies with the address that the sample treasury has here."""
+def shipped_policies(treasury_origin: str, more: Mapping[str, str]) -> PolicySet:
+    """Load the shipped policies with the address that the sample treasury has here, and more beside them."""
     folder = ROOT / "policies"
     if not folder.is_dir():
         raise JitError(Kind.CONFIGURATION, "The demo runs from a clone of the repository: policies/ is not here.")
-    if treasury_origin == "http://127.0.0.1:8001":
+    if treasury_origin == "http://127.0.0.1:8001" and not more:
         return read_policies(folder)
     texts = {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}
     moved = {name: text.replace("http://127.0.0.1:8001", treasury_origin) for name, text in texts.items()}
-    return load(moved, register=None, connectors=config_models())
+    return load({**moved, **more}, register=None, connectors=config_models())
+
+
+@contextmanager
+def staged(*, enrolled: frozenset[str], port: int, treasury_port: int, more: Extra = NOTHING_MORE) -> Iterator[Stage]:
+    """Build a stage and start it while the block runs; nothing of it is left, whatever ends the block, signals included."""
+    with listening() as ending:
+        stage: Stage | None = None
+        try:
+            with ending.undisturbed():
+                stage = build(enrolled=enrolled, port=port, treasury_port=treasury_port, more=more)
+                stage.start()
+            yield stage
+        finally:
+            with ending.undisturbed():
+                if stage is not None:
+                    stage.clear()
 
 
 def build(
-    *, enrolled: frozenset[str], port: int = 8000, treasury_port: int = 8001, database: str | None = None
+    *,
+    enrolled: frozenset[str],
+    port: int = 8000,
+    treasury_port: int = 8001,
+    database: str | None = None,
+    more: Extra = NOTHING_MORE,
 ) -> Stage:
     """Make the folder, the instance, the cast and the treasury's client; start nothing. `database`: an empty one elsewhere."""
     folder = Path(tempfile.mkdtemp(prefix="jitaccess-demo-"))
+    try:
+        return _build(folder, enrolled, port=port, treasury_port=treasury_port, database=database, more=more)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _build(
+    folder: Path, enrolled: frozenset[str], *, port: int, treasury_port: int, database: str | None, more: Extra
+) -> Stage:
     port, treasury_port = free_port(port), free_port(treasury_port)
     origin, treasury_origin = f"http://localhost:{port}", f"http://127.0.0.1:{treasury_port}"
     config = folder / "jitaccess.toml"
@@ -122,12 +167,18 @@ def build(
         f'[server]\npublic_url = "{origin}"\nport = {port}\n\n[store]\nurl = "{database or own}"\n\n'
         f'[keys]\nwrapping_key_file = "{folder}/wrapping.key"\n\n[log]\norigin = "demo.localhost/jitaccess"\n\n'
         f'[mail]\ntransport = "folder"\nfolder = "{folder}/mail"\n\n[demo]\nenabled = true\n\n'
+        f'[targets]\nsecrets_dir = "{folder}/secrets"\n\n'
         "[limits]\nfailed_sign_ins_per_address_minute = 600\n\n"
         "[sessions]\nnew_account_s = 0\n"  # everybody was put on the register a moment ago, and shall act at once
     )
     settings = load_settings(config)
+    settings.targets.secrets_dir.mkdir(mode=0o700)
+    for name, text in more.secrets.items():
+        kept = settings.targets.secrets_dir / name
+        kept.touch(mode=0o600)
+        kept.write_text(text)
     wrapping_key = create_wrapping_key(settings.keys.wrapping_key_file)
-    policy = shipped_policies(treasury_origin)
+    policy = shipped_policies(treasury_origin, more.policies)
     clock = SystemClock()
     seeded = seed(settings, clock, wrapping_key, policy, enrolled=enrolled)
     keyring = Keyring.load(settings.store.url, wrapping_key)
@@ -168,6 +219,7 @@ def build(
         treasury_server(folder, treasury_origin, environment),
         treasury_origin,
         ClientSecret(second.id, second_secret or ""),
+        more,
         keyring,
         site,
     )

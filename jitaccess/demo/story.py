@@ -21,7 +21,7 @@ from jitaccess.demo.cast import ORDER, ORDER_CENTS
 from jitaccess.demo.servers import run_to_end
 from jitaccess.demo.soft_passkey import SoftPasskey
 from jitaccess.demo.staff import Answer, Staff
-from jitaccess.demo.stage import SECOND_CALLBACK, Stage, build
+from jitaccess.demo.stage import SECOND_CALLBACK, Stage, staged
 from jitaccess.errors import JitError
 
 WITHIN_S = 2.0
@@ -84,10 +84,11 @@ class Story:
 
 def check(*, port: int, treasury_port: int) -> int:
     """Play and check the whole story; return the exit code."""
-    stage = build(enrolled=frozenset({"arta-2"}), port=port, treasury_port=treasury_port)
     try:
-        stage.start()
-        with httpx2.Client(timeout=20) as http:
+        with (
+            staged(enrolled=frozenset({"arta-2"}), port=port, treasury_port=treasury_port) as stage,
+            httpx2.Client(timeout=20) as http,
+        ):
             story = Story(stage, http)
             for part in (_enrol, _refusals, _release, _hand_back, _expiry, _hold, _log):
                 part(story)
@@ -100,8 +101,6 @@ def check(*, port: int, treasury_port: int) -> int:
     except JitError as error:
         click.echo(f"jitaccess: {error.message}", err=True)
         return 1
-    finally:
-        stage.clear()
 
 
 def _enrol(story: Story) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, render_template, request
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jitaccess.identity.genesis import FounderDraft, new_user_handle
 from jitaccess.identity.passkeys import RegisteredKey, check_registration, registration_options
@@ -120,10 +120,17 @@ class GenesisPage:
         ]
 
 
+class _Quiet(WSGIRequestHandler):
+    """Writes no line for each request: the address is a secret while the page is open."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        return
+
+
 @contextmanager
 def served(page: GenesisPage, port: int) -> Iterator[None]:
     """Serve the page on the loopback address while the block runs."""
-    server = make_server("127.0.0.1", port, page.app, threaded=True)
+    server = make_server("127.0.0.1", port, page.app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from jitaccess.demo.browser import Film
 from jitaccess.demo.cast import ORDER, ORDER_CENTS
-from jitaccess.demo.stage import build
+from jitaccess.demo.stage import staged
 from tests.support.browser import LAUNCH_ARGS
 from tests.support.chromium import MISSING, find_chromium
 from tests.support.ports import free_port
@@ -83,16 +83,14 @@ def main(folder: Path) -> int:
         print(MISSING, file=sys.stderr)
         return 78
     folder.mkdir(parents=True, exist_ok=True)
-    stage = build(enrolled=frozenset(), port=free_port(), treasury_port=free_port())
     began = time.monotonic()
-    try:
-        stage.start()
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=str(chromium), args=[*LAUNCH_ARGS, "--no-sandbox"])
-            tell(Quiet(stage, browser, folder), folder)
-            browser.close()
-    finally:
-        stage.clear()
+    with (
+        staged(enrolled=frozenset(), port=free_port(), treasury_port=free_port()) as stage,
+        sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(executable_path=str(chromium), args=[*LAUNCH_ARGS, "--no-sandbox"])
+        tell(Quiet(stage, browser, folder), folder)
+        browser.close()
     pictures = [path for path in folder.glob("*.png") if re.fullmatch(r"[a-z0-9-]+\.png", path.name)]
     print(f"{len(pictures)} pictures in {folder} after {time.monotonic() - began:.0f} s")
     return 0
