@@ -35,7 +35,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CONFIG = "/etc/jitaccess/ssh-host.json"
@@ -77,6 +77,8 @@ SCOPE = re.compile(r"/(session-[^/\s]+\.scope)(?:/|$)", re.M)
 """The control group that systemd-logind puts each session into."""
 KEY = re.compile(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})")
 MAX_LINE = 20_000
+MAX_KEYS = 4 * 1024 * 1024
+"""Bytes of a file of authorized keys: tens of thousands of keys."""
 WANTED = {
     "authorizedprincipalsfile": "none",
     "authorizedkeyscommand": "none",
@@ -569,7 +571,8 @@ def look(config: dict) -> dict:
         for line in text_of(Path(lines.get("trustedusercakeys", "none"))).splitlines():
             if len(line.split()) > 1:
                 authorities.add(fingerprint(line.split()[1]))
-    keys = keys_of_accounts(patterns)
+    keys, unread = keys_of_accounts(patterns, config["principals"])
+    wrong |= unread
     if len(keys) > MAX_TOLD or len(authorities) > MAX_TOLD // 5:
         wrong.add("more keys than are told")
     return {
@@ -593,26 +596,45 @@ def deviations(config: dict, lines: dict[str, str]) -> set[str]:
     return found | {f"{key} {lines[key]}" for key, wanted in WANTED.items() if lines.get(key, wanted) != wanted}
 
 
-def keys_of_accounts(patterns: set[str]) -> list[dict]:
-    """Return every key in a file of authorized keys of any account, sorted; each once for an account."""
+def keys_of_accounts(patterns: set[str], named: Iterable[str]) -> tuple[list[dict], set[str]]:
+    """Return every key in a file of authorized keys of any account, sorted, each once for an account; and what could not be read whole.
+
+    sshd reads files and lines of any length: what is longer than any honest one hides something. A directory may not list its accounts:
+    those `named` are looked at all the same.
+    """
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    for name in named:
+        with contextlib.suppress(KeyError):
+            entries.setdefault(name, pwd.getpwnam(name))
     found: dict[str, dict] = {}
-    for entry in pwd.getpwall():
+    unread: set[str] = set()
+    for entry in entries.values():
         for pattern in sorted(patterns):
             if pattern == "none":
                 continue
             words = {"%%": "%", "%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid)}
-            named = re.sub(r"%[%huU]", lambda match: words[match[0]], pattern)  # noqa: B023 - used at once
-            for line in text_of(Path(entry.pw_dir, named)).splitlines():
+            file = re.sub(r"%[%huU]", lambda match: words[match[0]], pattern)  # noqa: B023 - used at once
+            text = text_of(Path(entry.pw_dir, file), MAX_KEYS)
+            if len(text) >= MAX_KEYS:
+                unread.add(f"a file of authorized keys of {entry.pw_name} is too long to be read")
+            for line in map(str.strip, text.splitlines()):
+                if line.startswith("#"):
+                    continue
+                if len(line) > MAX_LINE:
+                    unread.add(f"a file of authorized keys of {entry.pw_name} has a line that is too long to be read")
                 key = KEY.search(line[:MAX_LINE])
-                if key and not line.lstrip().startswith("#"):
+                if key:
                     authority = "cert-authority" in line[: key.start(1)]
                     one = {"account": entry.pw_name, "key": fingerprint(key[1]), "authority": authority}
                     found[str(one)] = one
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found)], unread
 
 
-def text_of(path: Path) -> str:
-    """Return the beginning of a file, empty when there is none. The file may be a person's: a pipe in its place must not hold us up."""
+def text_of(path: Path, most: int = 1_000_000) -> str:
+    """Return the first so many bytes of a file, empty when there is none.
+
+    The file may be a person's: a pipe in its place must not hold us up.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
@@ -620,7 +642,7 @@ def text_of(path: Path) -> str:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return ""
-        return stream.read(1_000_000).decode(errors="replace")
+        return stream.read(most).decode(errors="replace")
 
 
 class Looker:

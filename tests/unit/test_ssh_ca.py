@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import json
 import os
+import pwd
 import struct
 import subprocess
 import time
@@ -317,6 +318,32 @@ def test_a_session_is_its_sshd_all_below_and_all_in_the_same_login_session() -> 
     assert HELPER.family(10, parents, scopes) == {10, 11, 12, 13, 30}, "30 left its parent, and not its session"
     assert HELPER.family(20, parents, scopes) == {20, 21, 31}
     assert HELPER.family(10, {}, {}) == {10}
+
+
+KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize(
+    ("text", "keys", "unread"),
+    [
+        (f"# a comment\n{KEY_LINE}\n", 1, False),
+        (f"# {KEY_LINE}\n", 0, False),
+        ("# pad\n" * 200_000 + KEY_LINE, 1, False),
+        (" " * 20_000 + KEY_LINE, 1, False),
+        (f'environment="A={"x" * 20_000}" {KEY_LINE}', 0, True),
+        ("# pad\n" * 900_000 + KEY_LINE, 0, True),
+    ],
+)
+def test_no_padding_hides_an_authorized_key_unsaid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, keys: int, unread: bool
+) -> None:
+    (tmp_path / "authorized_keys").write_text(text)
+    account = pwd.struct_passwd(("mallory", "x", 4711, 4711, "", str(tmp_path), "/bin/sh"))
+    monkeypatch.setattr(HELPER.pwd, "getpwall", lambda: [])
+    monkeypatch.setattr(HELPER.pwd, "getpwnam", {"mallory": account}.__getitem__)
+    found, said = HELPER.keys_of_accounts({"authorized_keys"}, ["mallory", "nobody-there"])
+    assert (len(found), bool(said)) == (keys, unread)
 
 
 def test_what_sshd_says_of_itself_is_compared_with_what_was_set_up() -> None:
