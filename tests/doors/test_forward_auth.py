@@ -5,8 +5,9 @@ The proof is the application's own access log: whatever is tried without live ac
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,12 +313,28 @@ def test_an_end_shows_on_a_connection_that_is_kept_alive(house: House) -> None:
     assert house.application.log == []
 
 
+def await_stopped(group: int) -> None:
+    """Wait until every thread of a process group stands still: a stop takes effect once each of them is given a core."""
+    while set(states_of(group)) != {"T"}:
+        time.sleep(0.01)
+
+
+def states_of(group: int) -> Iterator[str]:
+    """Give the state of each thread of a process group (Linux)."""
+    for path in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, of, *_ = path.read_text().rpartition(")")[2].split()
+            if int(of) == group:
+                yield state
+
+
 @pytest.mark.covers("R42")
 def test_a_broker_that_hangs_or_is_gone_lets_nobody_through(house: House, cookie: str) -> None:
     process = house.stage.broker.process
     assert process is not None
     os.killpg(process.pid, signal.SIGSTOP)
     try:
+        await_stopped(process.pid)
         assert house.refused("/pay", {"Cookie": cookie}) >= 500
     finally:
         os.killpg(process.pid, signal.SIGCONT)
