@@ -1,15 +1,17 @@
 """How is what a lease put on its target taken away for certain? Cut, clean, prove; again and again until it held (R47, R50, R51, R60).
 
-Leases that ended are claimed by one worker at a time and worked on outside any transaction, each target in a thread of its own, so that
+Leases that ended are claimed by one worker at a time and worked on outside any transaction, each target in threads of its own, so that
 one that hangs delays no other. What fails is tried again with back-off for ever, is listed as STUCK and alarmed after a limit,
-and is never given up by code. One effect that cannot be ended keeps no other from ending: a batch that fails is halved.
-Neither policy nor intact seals are needed; but a row whose seal is broken never says *where* the broker calls or *what* it deletes.
+and is never given up by code. One effect that cannot be ended keeps no other from ending: a batch that fails is halved, and what
+failed before is tried alone, after all others. Locking somebody out waits for no cleaning up: a target has one thread that cuts what
+has just ended, and one that cleans and tries again what failed. Neither policy nor intact seals are needed; but a row whose seal is
+broken never says *where* the broker calls or *what* it deletes.
 """
 
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +40,12 @@ CLAIM_FOR = timedelta(seconds=60)
 BACK_OFF_S = (1, 5, 15, 60, 300, 900)
 STUCK_AFTER = 5
 """Failed attempts after which a lease is listed and alarmed; it is retried all the same."""
+ROUND_S = 30.0
+"""How long a worker goes on with what it claimed; one more call to the target fits into the claim after it."""
+CROWDED = timedelta(seconds=5)
+"""How long what is cut waits where another thread is cleaning up on the target."""
+LATER = "later"
+"""Instead of an error: the round was over before this effect's turn."""
 CUT_LIMIT_S = 30.0
 """How long a caller waits for all targets together; a hanging one goes on in its own thread and delays nobody."""
 STALE_ISSUING = timedelta(seconds=60)
@@ -58,6 +66,18 @@ class Claimed:
     """Where it was made; None when nothing trustworthy says so."""
     born_by: datetime | None
     """Until when its effect may still be born; None when it is known to be there."""
+    failed: bool
+    """Whether it was tried before, without success."""
+
+
+@dataclass(slots=True)
+class _Cut:
+    """Leases at one place of a target that were cut together."""
+
+    connector: Connector
+    open: dict[str, Claimed]
+    proofs: Mapping[str, Mapping[str, JsonValue]]
+    at: datetime
 
 
 Act = Callable[[Sequence[Effect]], Proofs]
@@ -71,6 +91,9 @@ class Revoker:
         self._worker = worker
         self._pool = ThreadPoolExecutor(max_workers=MAX_TARGETS, thread_name_prefix="cut")
         self._busy: dict[str, Future[None]] = {}
+        """Target -> the thread that cuts there."""
+        self._cleaning: set[str] = set()
+        """Targets on which a thread cleans up, or tries again what failed."""
         self._guard = threading.Lock()
         self._turn = threading.Lock()
         """Who looks for what is due and hands it out does it alone: the tick, and whoever was woken by an end."""
@@ -124,10 +147,13 @@ class Revoker:
     # -- claiming
 
     def _claim(self) -> list[Claimed]:
-        """Claim due leases of targets that no thread of ours is busy with; a row each, SKIP LOCKED on PostgreSQL (R60)."""
+        """Claim due leases of targets that no thread of ours is busy with; a row each, SKIP LOCKED on PostgreSQL (R60).
+
+        Where one is cleaning up, only what was never tried is taken: it is cut at once.
+        """
         with self._guard:
             self._busy = {target: future for target, future in self._busy.items() if not future.done()}
-            busy = list(self._busy)
+            busy, cleaning = list(self._busy), list(self._cleaning)
         with self._broker.begin(SYSTEM) as tx:
             now = tx.now
             due = tx.unchecked_all(
@@ -135,6 +161,7 @@ class Revoker:
                 .where(
                     Lease.state.in_(ENDING_LEASES),
                     Lease.target.not_in(busy),
+                    or_(Lease.target.not_in(cleaning), Lease.attempts == 0),
                     or_(Lease.next_at.is_(None), Lease.next_at <= now),
                     or_(Lease.claimed_until.is_(None), Lease.claimed_until <= now),
                 )
@@ -158,7 +185,7 @@ class Revoker:
             where = self._renewed(tx, lease.target, connector)
         known = isinstance(lease.proof, dict) and "applied" in lease.proof
         born_by = None if known else apply_by(lease) + LATE_BIRTH
-        return Claimed(lease.id, lease.person_id, lease.target, effect, where, born_by)
+        return Claimed(lease.id, lease.person_id, lease.target, effect, where, born_by, lease.attempts > 0)
 
     def _renewed(self, tx: Tx, target: str, made_with: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
         """Return the configuration in force where it names the same place: what was made with an old certificate ends with the new one."""
@@ -179,46 +206,79 @@ class Revoker:
     # -- at the target
 
     def _finish_target(self, leases: Sequence[Claimed]) -> None:
-        """Cut all leases of one target, then clean them; failures put each back with its own back-off."""
+        """Cut what was never tried; then clean it, and try each of the others alone. Failures put each back with its own back-off."""
+        target = leases[0].target
+        until = self._broker.clock.monotonic() + ROUND_S
         try:
-            by_place: dict[str, list[Claimed]] = defaultdict(list)
-            for lease in leases:
-                by_place[repr(lease.connector)].append(lease)
-            for group in by_place.values():
-                self._finish_group(group)
+            fresh = [self._cut(group, until) for group in _by_place(lease for lease in leases if not lease.failed)]
+            if not self._begins_cleaning(target):
+                waiting = {key: self._broker.db.now() + CROWDED for done in fresh if done for key in done.open}
+                self._put_off(waiting)
+                return
+            try:
+                for done in fresh:
+                    self._clean(done, until)
+                for lease in leases:
+                    if lease.failed:
+                        self._clean(self._cut([lease], until), until)
+            finally:
+                with self._guard:
+                    self._cleaning.discard(target)
         except Exception:  # the boundary of a thread: the claims run out and everything is tried again
-            log.exception("finishing revocations of the target %s failed", leases[0].target)
+            log.exception("finishing revocations of the target %s failed", target)
 
-    def _finish_group(self, leases: Sequence[Claimed]) -> None:
+    def _begins_cleaning(self, target: str) -> bool:
+        """Say whether this thread may clean up; if so, another one may cut on the target meanwhile."""
+        with self._guard:
+            if target in self._cleaning:
+                return False
+            self._cleaning.add(target)
+            self._busy.pop(target, None)
+            return True
+
+    def _cut(self, leases: Sequence[Claimed], until: float) -> _Cut | None:
+        """Cut leases of one place; what fails is put back."""
         where = leases[0].connector
         if where is None:
             self._put_back({lease.lease_id: "seal_broken" for lease in leases})
-            return
+            return None
         try:
             connector = self._broker.targets.at(leases[0].target, where)
             shared = self._broker.targets.kind(str(where["kind"])).shared
         except JitError as error:
             self._put_back({lease.lease_id: error.kind.value for lease in leases})
-            return
+            return None
         open_ = {lease.lease_id: lease for lease in leases}
         if shared:
             self._spare_shared(open_)
         failed = self._bury(connector, open_)
-        cut, errors = isolated(connector.cut, [lease.effect for lease in open_.values()])
+        proofs, errors = isolated(
+            connector.cut, [lease.effect for lease in open_.values()], lambda: self._broker.clock.monotonic() < until
+        )
         failed |= _left(open_, errors)
         cut_at = self._broker.db.now()
         waiting = {key: lease.born_by for key, lease in open_.items() if lease.born_by and cut_at < lease.born_by}
         for key in waiting:
             open_.pop(key)
-        clean, errors = isolated(connector.clean, [lease.effect for lease in open_.values()])
-        failed |= _left(open_, errors)
         self._put_back(failed)
         self._put_off(cast("Mapping[str, datetime]", waiting))
+        return _Cut(connector, open_, proofs, cut_at)
+
+    def _clean(self, cut: _Cut | None, until: float) -> None:
+        """Clean what is cut, and write down what the target said."""
+        if cut is None:
+            return
+        clean, errors = isolated(
+            cut.connector.clean,
+            [lease.effect for lease in cut.open.values()],
+            lambda: self._broker.clock.monotonic() < until,
+        )
+        self._put_back(_left(cut.open, errors))
         proofs = {
-            key: {"cut": dict(cut[lease.effect.name]), "clean": dict(clean[lease.effect.name])}
-            for key, lease in open_.items()
+            key: {"cut": dict(cut.proofs[lease.effect.name]), "clean": dict(clean[lease.effect.name])}
+            for key, lease in cut.open.items()
         }
-        self._done(proofs, cut_at)
+        self._done(proofs, cut.at)
 
     def _bury(self, connector: Connector, open_: dict[str, Claimed]) -> dict[str, str]:
         """Take the names of effects that may still be born, so that they cannot (design.md section 6, late births)."""
@@ -295,7 +355,10 @@ class Revoker:
             return
         with self._broker.begin(SYSTEM) as tx:
             for lease in self._locked(tx, list(failed)):
-                self._failed(tx, lease, failed[lease.id])
+                if failed[lease.id] == LATER:  # nobody tried: it spends no attempt
+                    tx.update(lease, next_at=tx.now, claimed_by=None, claimed_until=None)
+                else:
+                    self._failed(tx, lease, failed[lease.id])
 
     def _failed(self, tx: Tx, lease: Lease, error: str) -> None:
         attempts = lease.attempts + 1
@@ -314,13 +377,21 @@ class Revoker:
             tell(tx, "revocation_stuck", person, lease.id)
 
 
-def isolated(act: Act, effects: Sequence[Effect]) -> tuple[dict[str, Mapping[str, JsonValue]], dict[str, str]]:
-    """Act on all effects at once; where that fails, on halves, until the failing ones stand alone. Return proofs and errors by name."""
+def isolated(
+    act: Act, effects: Sequence[Effect], go_on: Callable[[], bool] = lambda: True
+) -> tuple[dict[str, Mapping[str, JsonValue]], dict[str, str]]:
+    """Act on all effects at once; where that fails, on halves, until the failing ones stand alone. Return proofs and errors by name.
+
+    Once `go_on` says no, what was not tried has LATER for an error.
+    """
     proofs: dict[str, Mapping[str, JsonValue]] = {}
     errors: dict[str, str] = {}
     left = [list(effects)] if effects else []
     while left:
         part = left.pop()
+        if not go_on():
+            errors |= {effect.name: LATER for rest in (part, *left) for effect in rest}
+            break
         try:
             found = act(part)
         except Unreachable as error:
@@ -340,6 +411,13 @@ def isolated(act: Act, effects: Sequence[Effect]) -> tuple[dict[str, Mapping[str
             else:
                 errors[effect.name] = "no_proof"
     return proofs, errors
+
+
+def _by_place(leases: Iterable[Claimed]) -> list[list[Claimed]]:
+    found: dict[str, list[Claimed]] = defaultdict(list)
+    for lease in leases:
+        found[repr(lease.connector)].append(lease)
+    return list(found.values())
 
 
 def error_word(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from jitaccess.broker import changes, handover, issue, policies
-from jitaccess.broker.cut import STUCK_AFTER, Revoker, end_stale_issuing, isolated, still_needed
+from jitaccess.broker.cut import LATER, STUCK_AFTER, Revoker, end_stale_issuing, isolated, still_needed
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import stuck
 from jitaccess.broker.sweep import Ticker, end_due_grants
@@ -227,6 +228,63 @@ def test_a_hanging_target_delays_no_other(world: World) -> None:
 
 
 @pytest.mark.covers("R59", "T-22")
+def eventually(true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if true():
+            return
+        threading.Event().wait(0.02)
+    pytest.fail("it did not come about within ten seconds")
+
+
+@pytest.mark.covers("R61")
+def test_who_has_just_ended_is_locked_out_while_another_account_is_still_being_cleaned_up(sqlite_world: World) -> None:
+    world, fake = sqlite_world, FakeConnector()
+    slow, failed = with_target(world, fake), with_target(world, fake)
+    fake.poisoned = {f"jit-{failed}"}
+    world.advance(timedelta(seconds=601))
+    end_due_grants(world.broker)
+    revoker = Revoker(world.broker, "w")
+    revoker.run()
+    fake.poisoned, fake.faults = set(), {"clean": "hang"}
+    world.advance(timedelta(seconds=60))
+    assert lease(world, slow).state == LeaseState.REVOKED
+    revoker.run(wait_s=0.0)  # takes up what failed, and hangs in cleaning it
+    eventually(lambda: fake.calls[-1] == ("clean", f"jit-{failed}"))
+    late = with_target(world, fake)
+    world.advance(timedelta(seconds=601))
+    end_due_grants(world.broker)
+    revoker.run(wait_s=10.0)
+    assert not fake.accounts[f"jit-{late}"].enabled, "it is locked, and waits for its turn to be cleaned"
+    assert lease(world, late).attempts == 0
+    fake.released.set()
+    eventually(lambda: lease(world, failed).state == LeaseState.REVOKED)
+    world.advance(timedelta(seconds=6))
+    revoker.run()
+    revoker.close()
+    assert lease(world, late).state == LeaseState.REVOKED
+
+
+def test_what_failed_before_is_tried_alone_after_all_others(sqlite_world: World) -> None:
+    world, fake = sqlite_world, FakeConnector()
+    bad = with_target(world, fake)
+    fake.poisoned = {f"jit-{bad}"}
+    world.advance(timedelta(seconds=601))
+    world.sweep()
+    good = [with_target(world, fake) for _ in range(2)]
+    world.advance(timedelta(seconds=601))
+    fake.calls.clear()
+    world.sweep()
+    cuts = [names.split() for verb, names in fake.calls if verb == "cut"]
+    assert [set(names) for names in cuts] == [{f"jit-{key}" for key in good}, {f"jit-{bad}"}]
+
+
+def test_a_round_that_takes_too_long_is_broken_off_and_spends_no_attempt() -> None:
+    effects = [Effect("fake", f"a{number}", {}) for number in range(4)]
+    told = iter([True, False])
+    proofs, errors = isolated(lambda _: {}["nothing"], effects, lambda: next(told))
+    assert (proofs, set(errors.values())) == ({}, {LATER})
+
+
 def test_a_start_waits_for_no_target_that_hangs(sqlite_world: World) -> None:
     world, hanging = sqlite_world, FakeConnector()
     key = with_target(world, hanging)
