@@ -59,6 +59,10 @@ class Remembered:
     """Whether the broker locked it."""
 
 
+LOST = Remembered(frozenset(), "made=lost key=lost", gone=False)
+"""What is known of an account that was known: somebody changed or deleted the record. Every right is beyond it, and any key another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """An account that nothing explains, or not all of it."""
@@ -98,7 +102,7 @@ def compare(
     seen: Inventory,
     *,
     explained: Mapping[str, Account],
-    ending: frozenset[str],
+    ending: Mapping[str, Account],
     excepted: Mapping[str, Excepted],
     known: Mapping[str, Remembered],
     enforced: bool,
@@ -107,17 +111,20 @@ def compare(
 ) -> Sequence[Finding]:
     """Return what is wrong, by account.
 
-    `explained`: by live leases; `ending`: names of leases that are being taken away, whose accounts may be there but are the revoker's
-    matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding; `first`: whether the target
-    was never looked at before; `named`: roles that the signed configuration of the target lends, which may come later than the first look.
+    `explained`: by live leases; `ending`: by leases that are being taken away, whose accounts may be there, with no more rights than they
+    had, but are the revoker's matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding;
+    `first`: whether the target was never looked at before; `named`: roles that the signed configuration of the target lends, which may
+    come later than the first look.
     """
     found: list[Finding] = []
     for name, account in sorted(seen.accounts.items()):
         if name in ending:
-            continue
-        if name == seen.own:
+            finding = _beyond(account, ending[name])
+        elif name == seen.own:
             # Its secret is exchanged by the broker itself; more rights nobody but the target's owner can have given it.
-            finding = _of_exception(replace(account, fingerprint=""), Excepted(None), known.get(name))
+            finding = _of_exception(
+                replace(account, fingerprint=""), excepted.get(name, Excepted(None)), known.get(name)
+            )
         elif name in explained:
             ends = enforced and "expiry" in seen.coverage
             finding = _of_lease(account, explained[name], known.get(name), enforced=ends)
@@ -131,9 +138,14 @@ def compare(
     return found
 
 
+def _beyond(account: Account, expected: Account) -> Finding | None:
+    extra = account.rights - expected.rights
+    return Finding(account.name, What.RAISED, tuple(sorted(extra))) if extra else None
+
+
 def _of_lease(account: Account, expected: Account, known: Remembered | None, *, enforced: bool) -> Finding | None:
-    if extra := account.rights - expected.rights:
-        return Finding(account.name, What.RAISED, tuple(sorted(extra)))
+    if found := _beyond(account, expected):
+        return found
     late = account.expires_at is None or (expected.expires_at is not None and account.expires_at > expected.expires_at)
     if enforced and late:
         return Finding(account.name, What.EXPIRY)

@@ -17,7 +17,7 @@ from jitaccess.identity import enrolment, people, replacing
 from jitaccess.identity.people import Foreseen, Staff
 from jitaccess.identity.standing import able_administrators, touched
 from jitaccess.store.db import View
-from jitaccess.store.tables import Account, PolicySetRow, Recovery
+from jitaccess.store.tables import Account, Lease, PolicySetRow, Recovery
 
 OWN_RIGHTS = Refused(Kind.FORBIDDEN, "own_rights", "Nobody changes their own rights. Ask another administrator.")
 OWN_HOLD = Refused(Kind.FORBIDDEN, "own_hold", "Nobody lifts a hold on themselves. Ask another administrator.")
@@ -171,6 +171,9 @@ def _subject_person(view: View, kind: str, subject: str) -> str | None:
     if kind == "recovery.link":
         row = view.unchecked_get(Recovery, subject)
         account_id = row.account_id if row is not None else None
+    if kind == "lease.close":
+        lease = view.unchecked_get(Lease, subject)
+        return lease.person_id if lease is not None else None
     account = view.unchecked_get(Account, account_id) if account_id is not None else None
     return account.person_id if account is not None else None
 

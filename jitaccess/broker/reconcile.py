@@ -16,7 +16,7 @@ from typing import cast
 
 from sqlalchemy import or_, select
 
-from jitaccess.broker.compare import LOCKED, Excepted, Finding, Remembered, What, compare, merged, mighty
+from jitaccess.broker.compare import LOCKED, LOST, Excepted, Finding, Remembered, What, compare, merged, mighty
 from jitaccess.broker.context import Broker
 from jitaccess.broker.cut import error_word
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_GRANTS, LIVE_LEASES, end_grant
@@ -28,7 +28,7 @@ from jitaccess.identity.enrolment import tell
 from jitaccess.identity.people import admins
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.proof.canonical import JsonValue
-from jitaccess.store.db import Tx, View
+from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.tables import Grant, Heartbeat, Lease, TargetAccount
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,32 @@ class _Leases:
     """What the leases of a target explain."""
 
     explained: Mapping[str, Account]
-    ending: frozenset[str]
+    ending: Mapping[str, Account]
     grants: Mapping[str, str]
     """Account name -> grant of the live lease that explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the accounts of a target from before."""
+
+    rows: Mapping[str, TargetAccount]
+    lost: frozenset[str]
+    """Accounts that were known, whose records somebody changed or deleted since."""
+
+    @classmethod
+    def of(cls, tx: Tx, target: str, seen: Inventory) -> "_Known":
+        """Read it; a record that is not as the log knows it is alarmed, and says nothing."""
+        found = tx.unchecked_all(select(TargetAccount).where(TargetAccount.target == target))
+        rows = {row.name: row for row in found if tx.whole(row)}
+        there = {row.id for row in found}
+        keys = {name: key_of(target, name) for name in seen.accounts if name not in rows}
+        lost = {name for name, key in keys.items() if key in there or tx.known_content(TargetAccount, key) is not None}
+        return cls(rows, frozenset(lost))
+
+    def remembered(self) -> dict[str, Remembered]:
+        """Return account -> what is remembered of it."""
+        return {name: _remembered(row) for name, row in self.rows.items()} | dict.fromkeys(self.lost, LOST)
 
 
 def key_of(target: str, account: str = "") -> str:
@@ -77,18 +100,20 @@ def look(broker: Broker, target: TargetFacts) -> Looked:
         # A lease that began or ended while the target was being read explains its account all the same.
         after = _leases(tx, connector, target)
         leases = _Leases(
-            {**before.explained, **after.explained}, before.ending | after.ending, {**before.grants, **after.grants}
+            {**before.explained, **after.explained},
+            {**before.ending, **after.ending},
+            {**before.grants, **after.grants},
         )
-        known = {row.name: row for row in tx.all(select(TargetAccount).where(TargetAccount.target == target.id))}
-        first = last_look(tx, target.id) is None
+        known = _Known.of(tx, target.id, seen)
+        first = last_look(tx, target.id) is None and not known.rows and not known.lost
         findings = _findings(broker, target, seen, leases, known, first=first)
-        fresh = [one for one in findings if _note(tx, target, seen.accounts[one.account], one, known.get(one.account))]
+        fresh = [one for one in findings if _note(tx, target, seen.accounts[one.account], one, known)]
         _settle_others(tx, target, seen, leases, known, {one.account for one in findings})
         for one in fresh:
             _alarm(tx, target, one)
         _beat(tx, target.id)
     for one in findings:
-        _act(broker, connector, target, one, leases)
+        _act(broker, connector, target, one, leases, seen.accounts[one.account])
     return Looked(target.id, seen.coverage, tuple(findings), len(fresh))
 
 
@@ -98,16 +123,17 @@ def _leases(view: View, connector: Connector, target: TargetFacts) -> _Leases:
     )
     explained: dict[str, Account] = {}
     grants: dict[str, str] = {}
-    ending: set[str] = set()
+    ending: dict[str, Account] = {}
     for row in rows:
-        effect = Effect.from_json(row.effect)
+        if not view.intact(row):
+            continue  # a row that somebody changed or wrote by SQL explains nothing
+        account = connector.expects(Effect.from_json(row.effect), row.ends_at)
         if row.state in ENDING_LEASES:
-            ending.add(effect.name)
-        elif view.intact(row):  # a row that somebody changed or wrote by SQL explains nothing
-            account = connector.expects(effect, row.ends_at)
+            ending[account.name] = _joined(ending.get(account.name), account)
+        else:
             explained[account.name] = _joined(explained.get(account.name), account)
             grants[account.name] = row.grant_id
-    return _Leases(explained, frozenset(ending - explained.keys()), grants)
+    return _Leases(explained, {name: account for name, account in ending.items() if name not in explained}, grants)
 
 
 def _joined(one: Account | None, two: Account) -> Account:
@@ -153,19 +179,18 @@ def _findings(
     target: TargetFacts,
     seen: Inventory,
     leases: _Leases,
-    known: Mapping[str, TargetAccount],
+    known: _Known,
     *,
     first: bool,
 ) -> list[Finding]:
     kind = broker.targets.kind(str(target.connector["kind"]))
-    remembered = {name: _remembered(row) for name, row in known.items()}
     return list(
         compare(
             seen,
             explained=leases.explained,
             ending=leases.ending,
             excepted=exceptions_of(target),
-            known=remembered,
+            known=known.remembered(),
             enforced=kind.enforced(target.connector) is not EnforcesExpiry.NOTHING,
             first=first,
             named=lent_roles(target.connector),
@@ -176,9 +201,14 @@ def _findings(
 # ---------------------------------------------------------------- writing down
 
 
-def _note(tx: Tx, target: TargetFacts, account: Account, finding: Finding, row: TargetAccount | None) -> bool:
-    """Record a finding; True when it was not open already. What was last known as right stays what it was."""
-    if row is not None and row.finding == finding.what.value and row.extra == list(finding.extra):
+def _note(tx: Tx, target: TargetFacts, account: Account, finding: Finding, known: _Known) -> bool:
+    """Record a finding; True when it is to be alarmed: it was not open already, or what was dealt with is usable again.
+
+    What was last known as right stays what it was.
+    """
+    row = known.rows.get(account.name)
+    same = row is not None and row.finding == finding.what.value and row.extra == list(finding.extra)
+    if row is not None and same and not _back(row, account):
         return False
     body: dict[str, JsonValue] = {"what": finding.what.value, "extra": len(finding.extra), "sessions": account.sessions}
     event = tx.record(
@@ -186,60 +216,64 @@ def _note(tx: Tx, target: TargetFacts, account: Account, finding: Finding, row: 
     )
     values: dict[str, object] = {"finding": finding.what.value, "extra": [*finding.extra], "found_at": tx.now}
     if row is None:
-        tx.insert(
-            TargetAccount,
-            event,
-            id=key_of(target.id, account.name),
-            target=target.id,
-            name=account.name,
-            rights=sorted(account.rights),
-            fingerprint=account.fingerprint,
-            first_seen_at=tx.now,
-            **values,
-        )
+        lost = account.name in known.lost
+        values |= {"rights": [], "fingerprint": LOST.fingerprint} if lost else {}
+        _write(tx, event, target.id, account, values, lost=lost)
     else:
         tx.update(row, event, expect=None, gone_at=None, acted=None, statement=None, **values)
     return True
 
 
+def _back(row: TargetAccount, account: Account) -> bool:
+    """Say whether somebody undid what the broker did: an account that was locked or removed can be used."""
+    return row.acted in ("held", "removed") and (account.enabled or bool(account.sessions))
+
+
+def _write(
+    tx: Tx, event: PendingEvent, target: str, account: Account, values: Mapping[str, object], *, lost: bool
+) -> None:
+    key = key_of(target, account.name)
+    full = {
+        "id": key,
+        "target": target,
+        "name": account.name,
+        "rights": sorted(account.rights),
+        "fingerprint": account.fingerprint,
+        "first_seen_at": tx.now,
+        "extra": [],
+        **values,
+    }
+    if lost:
+        tx.observe_anew(TargetAccount, event, key, dict.fromkeys(TargetAccount.__table__.columns.keys()) | full)
+    else:
+        tx.insert(TargetAccount, event, **full)
+
+
 def _settle_others(
-    tx: Tx,
-    target: TargetFacts,
-    seen: Inventory,
-    leases: _Leases,
-    known: Mapping[str, TargetAccount],
-    found: set[str],
+    tx: Tx, target: TargetFacts, seen: Inventory, leases: _Leases, known: _Known, found: set[str]
 ) -> None:
     """Remember what is right as it is now, and close the findings that are no more.
 
     Of a live lease's account, what proves its person is remembered from the first look on.
     """
     for name, account in seen.accounts.items():
-        if name not in found and name not in leases.explained and name not in leases.ending:
-            _remember(tx, target, account, known.get(name))
-        elif name in leases.explained and name not in known and account.fingerprint:
-            _remember(tx, target, account, None)
-    for name, row in known.items():
+        if name in leases.explained:
+            wanted = bool(account.fingerprint) and name not in known.rows and name not in known.lost
+        else:
+            wanted = name not in found and name not in leases.ending
+        if wanted:
+            _remember(tx, target, account, known)
+    for name, row in known.rows.items():
         if name not in seen.accounts and row.gone_at is None:
             event = tx.record(EventType.ACCOUNT_SETTLED, subject={"target": target.id}, body={"now": "gone"})
             tx.update(row, event, gone_at=tx.now, finding=None, extra=[], statement=None)
 
 
-def _remember(tx: Tx, target: TargetFacts, account: Account, row: TargetAccount | None) -> None:
-    rights = sorted(account.rights)
+def _remember(tx: Tx, target: TargetFacts, account: Account, known: _Known) -> None:
+    rights, row = sorted(account.rights), known.rows.get(account.name)
     if row is None:
         event = tx.record(EventType.ACCOUNT_NOTED, subject={"target": target.id}, texts={"account": account.name})
-        tx.insert(
-            TargetAccount,
-            event,
-            id=key_of(target.id, account.name),
-            target=target.id,
-            name=account.name,
-            rights=rights,
-            fingerprint=account.fingerprint,
-            first_seen_at=tx.now,
-            extra=[],
-        )
+        _write(tx, event, target.id, account, {}, lost=account.name in known.lost)
         return
     fingerprint = merged(row.fingerprint, account.fingerprint)
     if row.finding is None and row.gone_at is None and row.rights == rights and fingerprint == row.fingerprint:
@@ -269,7 +303,9 @@ def _beat(tx: Tx, target: str) -> None:
 # ---------------------------------------------------------------- acting
 
 
-def _act(broker: Broker, connector: Connector, target: TargetFacts, finding: Finding, leases: _Leases) -> None:
+def _act(
+    broker: Broker, connector: Connector, target: TargetFacts, finding: Finding, leases: _Leases, account: Account
+) -> None:
     """Do what the policy says: `alarm` nothing more, `hold` lock, `remove` delete; leftovers of ours always go.
 
     Only an account that nothing explains is removed: one that was known and has more rights now is at most locked.
@@ -285,7 +321,7 @@ def _act(broker: Broker, connector: Connector, target: TargetFacts, finding: Fin
         return  # the owner's own account with more rights or another key: people decide
     with broker.read() as view:
         row = view.get(TargetAccount, key_of(target.id, finding.account))
-        if row is not None and row.acted in ("held", "removed") and not remove:
+        if row is not None and row.acted in ("held", "removed") and not remove and not _back(row, account):
             return
     try:
         with broker.targets.slot(target.id):
@@ -353,6 +389,17 @@ def last_look(view: View, target: str) -> Heartbeat | None:
     return view.get(Heartbeat, key_of(target))
 
 
+def every(facts: TargetFacts) -> timedelta:
+    """Return how often a target is looked at."""
+    return timedelta(seconds=cast(int, facts.reconcile.get("every_s", EVERY.total_seconds())))
+
+
+def is_due(view: View, facts: TargetFacts, periods: int = 1) -> bool:
+    """Say whether the last look is so many periods ago, or lies in the future, where no look can be."""
+    beat = last_look(view, facts.id)
+    return beat is None or beat.beat_at > view.now or view.now - beat.beat_at >= periods * every(facts)
+
+
 class Reconciler:
     """Looks at each target when it is due, in a thread of its own."""
 
@@ -361,6 +408,8 @@ class Reconciler:
         self._pool = ThreadPoolExecutor(max_workers=MAX_TARGETS, thread_name_prefix="look")
         self._busy: dict[str, Future[None]] = {}
         self._failed: dict[str, int] = {}
+        self._looked: dict[str, float] = {}
+        """Target -> when this process last looked, by the monotonic clock: a row may be changed, this not."""
         self._guard = threading.Lock()
 
     def run(self) -> int:
@@ -375,9 +424,11 @@ class Reconciler:
         return len(due)
 
     def _due(self, view: View, facts: TargetFacts) -> bool:
-        beat = last_look(view, facts.id)
-        every = timedelta(seconds=cast(int, facts.reconcile.get("every_s", EVERY.total_seconds())))
-        return beat is None or view.now - beat.beat_at >= every
+        """Say whether it is time: by the row that all processes share, or, whatever that says, twice as long after our own last look."""
+        if is_due(view, facts):
+            return True
+        last = self._looked.setdefault(facts.id, self._broker.clock.monotonic())
+        return self._broker.clock.monotonic() - last >= 2 * every(facts).total_seconds()
 
     def _look(self, facts: TargetFacts) -> None:
         try:
@@ -386,6 +437,7 @@ class Reconciler:
             self._note_failure(facts, error_word(error))
         else:
             self._failed.pop(facts.id, None)
+            self._looked[facts.id] = self._broker.clock.monotonic()
 
     def _note_failure(self, facts: TargetFacts, word: str) -> None:
         failed = self._failed[facts.id] = self._failed.get(facts.id, 0) + 1

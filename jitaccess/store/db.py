@@ -63,7 +63,17 @@ from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, g
 from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, Reading, from_driver
 from jitaccess.store.private import keep_private, open_lock
 from jitaccess.store.seal import Seals, row_digest, sealed_content
-from jitaccess.store.tables import EVIDENCE_FREE, REGISTER, Base, Event, EventText, RegisterVersion, RowVersion, Sealed
+from jitaccess.store.tables import (
+    EVIDENCE_FREE,
+    OBSERVED,
+    REGISTER,
+    Base,
+    Event,
+    EventText,
+    RegisterVersion,
+    RowVersion,
+    Sealed,
+)
 from jitaccess.store.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
@@ -771,12 +781,23 @@ class Tx(View):
     def put_right(self, model: type[Base], event: PendingEvent, key: str, values: Mapping[str, object]) -> None:
         """Write a damaged or lost row of a small table again, sealed, as the log last knew it; raises SEAL_BROKEN for any other content.
 
-        The only road on which a broken row gets a good seal again: the log itself says what it was.
+        The only road on which a broken row that gives a right gets a good seal again: the log itself says what it was.
         """
         shape = _shape(model)
         known = self.known_content(model, key)
         if known is None or self.digest_of(model, key, known[0], values) != known[1]:
             raise SealBroken(shape.name, key)
+        self._write_anew(model, event, key, values)
+
+    def observe_anew(self, model: type[Base], event: PendingEvent, key: str, values: Mapping[str, object]) -> None:
+        """Write a damaged or lost row of what was seen outside again, from what is seen now; raises SEAL_BROKEN for other tables."""
+        if _shape(model).name not in OBSERVED:
+            raise SealBroken(_shape(model).name, key)
+        self._write_anew(model, event, key, values)
+
+    def _write_anew(self, model: type[Base], event: PendingEvent, key: str, values: Mapping[str, object]) -> None:
+        shape = _shape(model)
+        known = self.known_content(model, key) or (0, "")
         row = super().unchecked_get(model, key)
         stands = cast(Sealed, row).version if row is not None else 0
         version = max(known[0], stands, self.newest_version(model, key)) + 1

@@ -1006,5 +1006,9 @@ REDERIVED: frozenset[str] = REGISTER | {
     "change",
     "change_signature",
     "deputation",
+    "target_account",
 }
 """The small tables that are re-derived from the log at start and every minute (design.md section 5)."""
+
+OBSERVED: frozenset[str] = frozenset({"target_account"})
+"""What was seen outside and gives no right: a row that somebody changed or deleted is written anew from what is seen now."""

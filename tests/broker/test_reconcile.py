@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from jitaccess.audit.register import RegisterCheck
+from jitaccess.broker import judging
 from jitaccess.broker import rotate as rotate_module
+from jitaccess.broker.acts import LeaseClose
 from jitaccess.broker.compare import What, compare
+from jitaccess.broker.cut import STUCK_AFTER
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.policies import activate, propose
 from jitaccess.broker.reconcile import Looked, Reconciler, lent_roles, look, open_findings, outside_targets
 from jitaccess.broker.rotate import rotate
+from jitaccess.clock import to_epoch_us
 from jitaccess.connectors.contract import Account, Inventory, KindConfig, Secret, SecretName
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.events import EventType
@@ -108,6 +113,109 @@ def test_the_policy_has_it_locked_or_removed(sqlite_world: World, wanted: str, a
 
 
 @pytest.mark.covers("R57")
+def test_who_is_enabled_again_after_being_locked_is_locked_again_and_alarmed_anew(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    shadow = fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}))
+    hold = facts(world, unknown_account="hold")
+    look(world.broker, hold)
+    for _ in range(2):
+        fake.accounts["shadow"] = shadow
+        assert look(world.broker, hold).fresh == 1
+        assert not fake.accounts["shadow"].enabled
+    assert look(world.broker, hold).fresh == 0
+    assert count(world, EventType.ALARM_RAISED) == 3
+
+
+@pytest.mark.covers("R57")
+def test_an_account_being_ended_that_somebody_raises_is_found(world: World) -> None:
+    fake = outside(world)
+    lease = opened(world).lease
+    fake.poisoned = {str(lease.effect["name"])}  # type: ignore[index] # it is an object
+    world.advance(timedelta(seconds=601))
+    world.sweep()
+    (name,) = fake.poisoned
+    assert whats(look(world.broker, facts(world))) == {}
+    fake.accounts[name] = Account(name, fake.accounts[name].rights | {"SUPERUSER"})
+    looked = look(world.broker, facts(world))
+    assert [(one.what, one.extra) for one in looked.findings] == [(What.RAISED, ("SUPERUSER",))]
+
+
+@pytest.mark.covers("R57", "R70")
+def test_no_lease_changed_by_sql_hides_an_account(world: World) -> None:
+    fake = outside(world)
+    lease = opened(world).lease
+    world.advance(timedelta(seconds=601))
+    world.sweep()
+    fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}))
+    effect = '{"detail":{},"kind":"token","name":"shadow"}'
+    world.sql("UPDATE lease SET state = 'STUCK', effect = :effect WHERE id = :id", effect=effect, id=lease.id)
+    assert whats(look(world.broker, facts(world))) == {"shadow": What.NEW}
+
+
+@pytest.mark.covers("R57", "R70")
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM target_account", "UPDATE target_account SET rights = '[\"SUPERUSER\"]'", "DELETE FROM heartbeat"],
+)
+def test_no_record_changed_by_sql_makes_more_rights_look_as_if_they_had_always_been_there(
+    world: World, statement: str
+) -> None:
+    fake = outside(world)
+    named = facts(world, exceptions=[excepted("app"), excepted("other")])
+    fake.accounts = {"app": Account("app", frozenset({"read"})), "other": Account("other")}
+    assert whats(look(world.broker, named)) == {}
+    RegisterCheck(world.broker.db).check()
+    fake.accounts["app"] = Account("app", frozenset({"read", "SUPERUSER"}))
+    world.sql(statement)
+    for _ in range(2):
+        looked = look(world.broker, named)
+        assert whats(looked) == {"app": What.RAISED}
+        assert "SUPERUSER" in looked.findings[0].extra
+    RegisterCheck(world.broker.db).check()
+    with world.broker.read() as view:
+        assert [row.name for row in open_findings(view)] == ["app"]
+    del fake.accounts["app"]
+    assert whats(look(world.broker, named)) == {}
+
+
+@pytest.mark.parametrize("moved", [timedelta(days=9), -timedelta(minutes=1)])
+def test_a_moment_of_the_last_look_changed_by_sql_stops_no_look(world: World, moved: timedelta) -> None:
+    fake = outside(world)
+    reconciler = Reconciler(world.broker)
+
+    def run() -> int:
+        started = reconciler.run()
+        reconciler.wait()
+        return started
+
+    assert run() >= 1
+    for _ in range(11):
+        world.advance(timedelta(minutes=1))
+        at = to_epoch_us(world.clock.now() + moved)
+        world.sql("UPDATE heartbeat SET beat_at = :at", at=at)
+        run()
+    reconciler.close()
+    assert [verb for verb, _ in fake.calls].count("observe") >= 2
+
+
+def test_who_had_the_access_does_not_sign_its_closing(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+    lease = opened(world).lease
+    fake.faults["cut"] = "fail"
+    world.advance(timedelta(seconds=601))
+    for _ in range(STUCK_AFTER):
+        world.sweep()
+        world.advance(timedelta(minutes=20))
+    with world.broker.read() as view:
+        refused = judging.refusal(
+            view, world.broker, kind="lease.close", subject=lease.id, payload=LeaseClose(reason="deleted by hand"),
+            signers={world.person("arta")},
+        )  # fmt: skip
+    assert refused is not None
+    assert refused.code == "own_rights"
+
+
+@pytest.mark.covers("R57")
 def test_what_the_broker_may_not_disable_is_said_with_the_exact_statement(sqlite_world: World) -> None:
     world, fake = sqlite_world, outside(sqlite_world)
     fake.accounts["shadow"] = Account("shadow")
@@ -192,7 +300,7 @@ def test_a_role_that_the_signed_policy_lends_may_come_later(sqlite_world: World)
     named = lent_roles({"entitlements": {"one": {"role": "app_read"}, "two": {"roles": ["app_write"]}, "three": {}}})
     assert named == {"app_read", "role app_read", "app_write", "role app_write"}
     seen = Inventory({"app_read": Account("app_read", enabled=False)}, frozenset())
-    judge = partial(compare, seen, explained={}, ending=frozenset(), excepted={}, known={}, enforced=False)
+    judge = partial(compare, seen, explained={}, ending={}, excepted={}, known={}, enforced=False)
     assert judge(named=named) == []
     assert [one.what for one in judge(named=frozenset())] == [What.NEW]
 
