@@ -408,6 +408,8 @@ def isolated(
         for effect in part:
             if effect.name in found:
                 proofs[effect.name] = found[effect.name]
+            elif len(part) > 1:
+                left.append([effect])  # alone it says why
             else:
                 errors[effect.name] = "no_proof"
     return proofs, errors

@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 from sqlalchemy import func, select
 
 from jitaccess.audit.checkpoints import SIGN_WITHIN
+from jitaccess.broker import reconcile
 from jitaccess.broker.context import Broker
 from jitaccess.broker.restore import Damaged
 from jitaccess.broker.wrong_clock import ahead
@@ -31,6 +32,8 @@ UNNUMBERED = timedelta(seconds=5)
 SILENT_SWEEP = timedelta(minutes=3)
 ALARM_DAYS = 7
 FAILED_ATTEMPTS = 3
+UNSEEN_PERIODS = 3
+"""Looks at a target that did not take place before it is said."""
 ALARMS = (EventType.ALARM_RAISED.value, EventType.SEAL_BROKEN.value, EventType.REGISTER_DIVERGED.value)
 
 
@@ -51,6 +54,8 @@ class Finding(StrEnum):
     SWEEP = "sweep"
     REVOCATIONS = "revocations"
     STUCK = "stuck"
+    ACCOUNTS = "accounts"
+    UNSEEN = "unseen"
     LOG = "log"
     LOG_WHOLE = "log_whole"
     ALARMS = "alarms"
@@ -86,6 +91,7 @@ def findings(view: View, broker: Broker, records: Sequence[Damaged]) -> list[Fou
     found = [
         *_own(view, broker),
         *_heart(view),
+        *_targets(view, broker),
         *_log(view, broker),
         *_people(known),
         _records(records),
@@ -141,6 +147,14 @@ def _heart(view: View) -> list[Found]:
         _counted(Finding.REVOCATIONS, slow, Level.LOOK),
         _counted(Finding.STUCK, stuck, Level.ACT),
         _counted(Finding.NOTICES, unsent, Level.LOOK),
+    ]
+
+
+def _targets(view: View, broker: Broker) -> list[Found]:
+    unseen = [one for one in reconcile.outside_targets(view, broker) if reconcile.is_due(view, one, UNSEEN_PERIODS)]
+    return [
+        _counted(Finding.ACCOUNTS, len(reconcile.open_findings(view)), Level.ACT),
+        Found(Finding.UNSEEN, Level.ACT if unseen else Level.WELL, len(unseen), tuple(str(one.name) for one in unseen)),
     ]
 
 

@@ -40,6 +40,10 @@ MENDINGS: Mapping[Finding, Mending] = {
     ),
     Finding.REVOCATIONS: Mending((("/board#endings", lazy_gettext("What stands in the way, and try now")),)),
     Finding.STUCK: Mending((("/watch#stuck", lazy_gettext("What stands in the way, and try now")),)),
+    Finding.ACCOUNTS: Mending((("/watch#accounts", lazy_gettext("Which they are, and what to run")),)),
+    Finding.UNSEEN: Mending(
+        (("/watch#systems", lazy_gettext("When each was looked at")),), ("jitaccess targets probe",)
+    ),
     Finding.LOG: Mending(
         (),
         (

@@ -139,6 +139,8 @@ _WELL: Mapping[Finding, str] = {
     Finding.SWEEP: lazy_gettext("The clockwork that ends access is running."),
     Finding.REVOCATIONS: lazy_gettext("No end of access is slow."),
     Finding.STUCK: lazy_gettext("No end of access is stuck."),
+    Finding.ACCOUNTS: lazy_gettext("Every account on every system is explained."),
+    Finding.UNSEEN: lazy_gettext("Every system is looked at in time."),
     Finding.LOG: lazy_gettext("The log is numbered and signed."),
     Finding.LOG_WHOLE: lazy_gettext("The stored log is the one that was written."),
     Finding.ALARMS: lazy_gettext("No alarm in the last seven days."),
@@ -166,6 +168,12 @@ _NOT_WELL: Mapping[Finding, str] = {
         "Ends of access that take longer than a minute: %(count)s. They are tried again."
     ),
     Finding.STUCK: lazy_gettext("Ends of access that do not succeed: %(count)s. Look at the system and at its log."),
+    Finding.ACCOUNTS: lazy_gettext(
+        "Accounts on systems that nothing explains, or that wait for their owner: %(count)s. Look at each."
+    ),
+    Finding.UNSEEN: lazy_gettext(
+        "Systems that could not be looked at for a while: %(count)s. What is on them is not compared."
+    ),
     Finding.LOG: lazy_gettext("Entries of the log that wait too long for their number or signature: %(count)s."),
     Finding.LOG_WHOLE: lazy_gettext(
         "Entries of the log are missing or were changed: nothing is given out. Keep the database as it is and verify an export."

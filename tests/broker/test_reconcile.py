@@ -13,14 +13,15 @@ import pytest
 from sqlalchemy import func, select
 
 from jitaccess.audit.register import RegisterCheck
-from jitaccess.broker import judging
+from jitaccess.broker import health, judging
 from jitaccess.broker import rotate as rotate_module
 from jitaccess.broker.acts import LeaseClose
 from jitaccess.broker.compare import What, compare
 from jitaccess.broker.cut import STUCK_AFTER
+from jitaccess.broker.health import Finding
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.policies import activate, propose
-from jitaccess.broker.reconcile import Looked, Reconciler, lent_roles, look, open_findings, outside_targets
+from jitaccess.broker.reconcile import EVERY, Looked, Reconciler, lent_roles, look, open_findings, outside_targets
 from jitaccess.broker.rotate import rotate
 from jitaccess.clock import to_epoch_us
 from jitaccess.connectors.contract import Account, Inventory, KindConfig, Secret, SecretName
@@ -586,3 +587,22 @@ def test_a_secret_that_two_targets_use_or_that_is_not_there_is_not_exchanged(sql
         rotate(sqlite_world.broker, "treasury")
     with pytest.raises(JitError):
         rotate(sqlite_world.broker, "nowhere")
+
+
+def test_health_tells_of_open_findings_and_of_targets_that_cannot_be_looked_at(sqlite_world: World) -> None:
+    world, fake = sqlite_world, outside(sqlite_world)
+
+    def found() -> dict[Finding, int]:
+        with world.broker.read() as view:
+            return {one.what: one.count for one in health.findings(view, world.broker, ())}
+
+    look(world.broker, facts(world))
+    others = found()[Finding.UNSEEN]
+    fake.accounts["shadow"] = Account("shadow", frozenset({"SUPERUSER"}))
+    assert found()[Finding.ACCOUNTS] == 0
+    look(world.broker, facts(world))
+    assert found()[Finding.ACCOUNTS] == 1
+    world.advance(health.UNSEEN_PERIODS * EVERY)
+    assert found()[Finding.UNSEEN] == others + 1
+    look(world.broker, facts(world))
+    assert found()[Finding.UNSEEN] == others
