@@ -70,13 +70,16 @@ KEEP_IDLE = 4
 CHUNK = 100
 """Accounts a call."""
 DAY_S = 86_400
-SCRIPT = 2
+SCRIPT = 3
 """Which edition of mariadb.sql this file speaks to."""
 NOTHING_MADE = 31_001
 NOT_READY = 31_004
 NO_PROCEDURE = frozenset({1305, 1370})
 NOT_ALLOWED = frozenset({1227, *NO_PROCEDURE})
 NATIVE = "mysql_native_password"
+IN_MEMORY = "in memory only"
+"""An account without a row: the server lets it in until it reads its tables again."""
+NO_ACCOUNT = "session without an account"
 Row = Mapping[str, Any]
 Connection: TypeAlias = "pymysql.Connection[DictCursor]"
 
@@ -436,8 +439,13 @@ class MariadbConnector:
         with self._lines.line() as connection:
             seen = _look(connection)
             found = next((one for one in seen.principals.values() if one.label == account), None)
+            unknown = next((user for user in seen.sessions if _part(user) == account), None)
+            if found is None and unknown is not None:
+                return Quarantined(False, f"KILL HARD USER {_ident(unknown)};")
             if found is None or found is seen.broker(self._config) or found.user == KEEPER:
                 return Quarantined(False)
+            if found.in_memory:  # there is no row that could be locked
+                return Quarantined(False, f"FLUSH PRIVILEGES; KILL HARD USER {_ident(found.user)};")
             if found.is_role:
                 return Quarantined(False, f"DROP ROLE {_ident(found.user)};")
             who = f"{_ident(found.user)}@{_ident(found.host)}"
@@ -606,6 +614,8 @@ class _Principal:
     label: str
     rights: set[str] = field(default_factory=set)
     owns: set[str] = field(default_factory=set)
+    in_memory: bool = False
+    """It has no row, but the server still knows it."""
     undo: dict[str, str] = field(default_factory=dict)
     """Right -> the statement that takes it away."""
 
@@ -632,6 +642,12 @@ class _Seen:
     strays: dict[str, set[str]]
     """Lease's name without an account -> what still runs as it."""
 
+    def without_row(self) -> set[str]:
+        """Return who can act, or does, without being written down; also whoever came or went while this was looked at."""
+        users = {one.user for one in self.principals.values()}
+        unknown = {_part(user) for user in self.sessions if user not in users}
+        return unknown | {one.label for one in self.principals.values() if one.in_memory}
+
     def broker(self, config: MariadbConfig) -> _Principal | None:
         return self.principals.get((config.user, config.user_host))
 
@@ -643,6 +659,11 @@ class _Seen:
         found = {one.label: self._account(one) for one in self.principals.values()}
         for name, things in self.strays.items():
             found[name] = Account(name, enabled=False, owns=frozenset(things))
+        users = {one.user for one in self.principals.values()}
+        for user, count in self.sessions.items():
+            if user not in users:
+                owns = frozenset(self.strays.get(user, ()))
+                found[_part(user)] = Account(_part(user), frozenset({NO_ACCOUNT}), sessions=count, owns=owns)
         return found
 
     def _account(self, one: _Principal) -> Account:
@@ -660,7 +681,24 @@ class _Seen:
 
 
 def _look(connection: Connection) -> _Seen:
-    server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things = _call(connection, "look")[:10]
+    seen = _look_once(connection)
+    if not (doubted := seen.without_row()):
+        return seen
+    # The tables are not read in the same moment as memory and sessions: who came or went between them is not there a second time.
+    again = _look_once(connection)
+    passing = again.without_row() - doubted
+    again.principals = {
+        key: one for key, one in again.principals.items() if not (one.in_memory and one.label in passing)
+    }
+    again.sessions = {user: count for user, count in again.sessions.items() if _part(user) not in passing}
+    return again
+
+
+def _look_once(connection: Connection) -> _Seen:
+    # The last set is not there yet where the procedures are of an earlier version, which is told by itself.
+    sets = [*_call(connection, "look"), []][:11]
+    server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things, memory = sets
+    accounts = [*accounts, *_in_memory(accounts, memory)]
     principals: dict[tuple[str, str], _Principal] = {}
     for row in accounts:
         user, host, is_role = str(row["user"]), str(row["host"]), bool(row["is_role"])
@@ -670,11 +708,12 @@ def _look(connection: Connection) -> _Seen:
             # An account of a lease goes by its name; one of that name at a second host does not, and is found as a stranger.
             mine = is_own_account(user) and sum(other["user"] == user for other in accounts) == 1
             label = user if mine else f"{_part(user)}@{_part(host)}"
-        one = _Principal(user, host, is_role, row, label)
+        one = _Principal(user, host, is_role, row, label, in_memory=IN_MEMORY in row)
         for privilege in _global(int(row["access"])):
             one.give(privilege, "*.*", "*.*")
         one.rights |= {*_ways(row, is_role=is_role)}
         principals[user, host] = one
+    _add_memory(principals, memory)
     _add_rights(principals, dbs, tables, routines)
     for row in members:
         member = principals.get((row["User"], row["Host"]))
@@ -688,6 +727,30 @@ def _look(connection: Connection) -> _Seen:
     strays = _add_things(principals, things)
     counts = {str(row["user"]): int(row["sessions"]) for row in sessions}
     return _Seen(server[0], principals, {str(row["account"]): row for row in leases}, counts, strays)
+
+
+def _in_memory(accounts: Sequence[Row], memory: Sequence[Row]) -> Iterator[Row]:
+    """Yield what stands for the row of each account that the server knows and has no row of."""
+    written = {(row["user"], row["host"]) for row in accounts}
+    bare = {"is_role": 0, "locked": 0, "access": "0", "tls": "0", "plugin": "", "plugins": "[]", "lifetime": ""}
+    for user, host in sorted({(str(row["user"]), str(row["host"])) for row in memory} - written):
+        yield {**bare, "user": user, "host": host, "default_role": "", "verifier": "", "print": "", IN_MEMORY: True}
+
+
+def _add_memory(principals: Mapping[tuple[str, str], _Principal], memory: Sequence[Row]) -> None:
+    """Put down the rights on everything that the server goes by, where the row of the account does not show them."""
+    for row in memory:
+        one = principals[row["user"], row["host"]]
+        if "ALL PRIVILEGES on *.*" in one.rights:
+            continue
+        if row["privilege"] != "USAGE":
+            one.give(str(row["privilege"]), "*.*", "*.*")
+        if row["grantable"]:
+            one.give("GRANT OPTION", "*.*", "*.*")
+    for one in principals.values():
+        if one.in_memory:
+            one.rights.add(IN_MEMORY)
+            one.undo = dict.fromkeys(one.rights, "FLUSH PRIVILEGES;")
 
 
 def _ways(row: Row, *, is_role: bool) -> Iterator[str]:

@@ -185,7 +185,18 @@ BEGIN
   END FOR;
 END //
 
--- What is still written down of these leases, in any table of rights.
+-- Whose rights these are, as the server shows who has them: 'name'@'host', with nothing escaped.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.holder(grantee TEXT CHARACTER SET utf8mb4)
+RETURNS TEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER
+RETURN SUBSTRING(grantee, 2, CHAR_LENGTH(grantee) - CHAR_LENGTH(SUBSTRING_INDEX(grantee, '''@''', -1)) - 4) //
+
+-- Which of these leases the server lets in by its memory alone: somebody took their rows away, and nothing was read again since.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.in_memory(names TEXT CHARACTER SET utf8mb4)
+RETURNS INT READS SQL DATA SQL SECURITY DEFINER
+RETURN (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE FIND_IN_SET(jitaccess.holder(GRANTEE), names)
+  AND jitaccess.holder(GRANTEE) NOT IN (SELECT User FROM mysql.global_priv)) //
+
+-- What is still written down of these leases, in any table of rights, or in memory.
 CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.traces(names TEXT CHARACTER SET utf8mb4)
 RETURNS INT READS SQL DATA SQL SECURITY DEFINER
 RETURN (SELECT COUNT(*) FROM mysql.global_priv WHERE FIND_IN_SET(User, names))
@@ -194,7 +205,8 @@ RETURN (SELECT COUNT(*) FROM mysql.global_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.columns_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.procs_priv WHERE FIND_IN_SET(User, names))
   + (SELECT COUNT(*) FROM mysql.proxies_priv WHERE FIND_IN_SET(User, names))
-  + (SELECT COUNT(*) FROM mysql.roles_mapping WHERE FIND_IN_SET(User, names)) //
+  + (SELECT COUNT(*) FROM mysql.roles_mapping WHERE FIND_IN_SET(User, names))
+  + jitaccess.in_memory(names) //
 
 -- What still runs as them. Reading triggers and views opens every table's definition.
 CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.code_left(names TEXT CHARACTER SET utf8mb4, roles TEXT CHARACTER SET utf8mb4)
@@ -332,7 +344,7 @@ BEGIN
   SELECT COUNT(*) INTO open_ FROM mysql.global_priv
     WHERE FIND_IN_SET(User, names) AND JSON_VALUE(Priv, '$.is_role') IS NULL
       AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), '0') NOT IN ('1', 'true');
-  IF open_ > 0 THEN
+  IF open_ > 0 OR jitaccess.in_memory(names) > 0 THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'an account can still log in';
   END IF;
   SELECT DISTINCT User AS account FROM mysql.global_priv WHERE FIND_IN_SET(User, names);
@@ -384,11 +396,16 @@ BEGIN
   SELECT USER AS user, COUNT(*) AS sessions FROM (
     SELECT p.ID, COALESCE(t.PROCESSLIST_USER, p.USER) AS USER
     FROM information_schema.PROCESSLIST p LEFT JOIN performance_schema.threads t ON t.PROCESSLIST_ID = p.ID
-    WHERE p.COMMAND <> 'Daemon' AND p.ID <> CONNECTION_ID()) seen GROUP BY 1;
+    WHERE p.COMMAND <> 'Daemon' AND p.ID <> CONNECTION_ID() AND NOT (p.USER = 'unauthenticated user' AND p.COMMAND = 'Connect')
+      AND NOT (p.USER = 'system user' AND p.HOST = '')) seen GROUP BY 1;
   SELECT 'event' AS kind, db AS place, name, definer FROM mysql.event
   UNION ALL SELECT LOWER(type), db, name, definer FROM mysql.proc
   UNION ALL SELECT 'trigger', TRIGGER_SCHEMA, TRIGGER_NAME, DEFINER FROM information_schema.TRIGGERS
   UNION ALL SELECT 'view', TABLE_SCHEMA, TABLE_NAME, DEFINER FROM information_schema.VIEWS;
+  -- What the server goes by is its memory, which somebody may have made differ from the tables.
+  SELECT jitaccess.holder(GRANTEE) AS user, SUBSTRING_INDEX(TRIM(TRAILING '''' FROM GRANTEE), '''@''', -1) AS host,
+    PRIVILEGE_TYPE AS privilege, IS_GRANTABLE = 'YES' AS grantable
+  FROM information_schema.USER_PRIVILEGES;
 END //
 
 -- Optional: lock an account that nothing explains (see jitaccess.spared). Without it the broker says what you have to run.

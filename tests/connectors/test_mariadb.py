@@ -413,6 +413,52 @@ def test_administrators_are_never_locked_and_the_statement_is_said_where_the_own
 
 
 @pytest.mark.covers("R57")
+def test_an_administrator_whose_row_was_taken_away_is_seen_and_so_is_a_session_of_nobody(
+    bench: Any, connector: Connector
+) -> None:
+    known = connector.observe().accounts
+    bench.server.run(
+        "CREATE USER shadow@'%' IDENTIFIED BY 'x'",
+        "GRANT ALL ON *.* TO shadow@'%' WITH GRANT OPTION",
+        "DELETE FROM mysql.global_priv WHERE User = 'shadow'",
+    )
+    with mariadb.connect(str(bench.server.socket), user="shadow", password="x"):
+        seen = connector.observe()
+        shadow = seen.accounts["shadow@%"]
+        assert shadow.enabled
+        assert shadow.sessions == 1
+        assert {"in memory only", "SUPER on *.*", "GRANT OPTION on *.*"} <= shadow.rights
+        assert {one.account: one.what for one in judged(seen, known)}["shadow@%"] is What.NEW
+        assert connector.undoing("shadow@%", ["SUPER on *.*"]) == "FLUSH PRIVILEGES;"
+        bench.server.run("FLUSH PRIVILEGES")
+        seen = connector.observe()
+        assert "shadow@%" not in seen.accounts
+        assert seen.accounts["shadow"] == Account("shadow", frozenset({"session without an account"}), sessions=1)
+        assert {one.account: one.what for one in judged(seen, known)}["shadow"] is What.NEW
+        told = connector.quarantine("shadow", remove=True)
+        assert (told.done, told.statement) == (False, "KILL HARD USER `shadow`;")
+        bench.server.run(told.statement)
+    await_(lambda: connector.observe().accounts.keys() == known.keys())
+
+
+@pytest.mark.covers("R49", "R57")
+def test_an_account_whose_row_was_taken_away_is_not_said_to_be_ended(bench: Any, connector: Connector) -> None:
+    effect, _ = born(bench, connector)
+    bench.server.run(f"DELETE FROM mysql.global_priv WHERE User = '{effect.name}'")
+    assert "in memory only" in connector.observe().accounts[effect.name].rights
+    with pytest.raises(pymysql.Error, match="can still log in"):
+        connector.cut([effect])
+    with pytest.raises(pymysql.Error, match="still there"):
+        connector.clean([effect])
+    bench.server.run(f"DELETE FROM mysql.roles_mapping WHERE User = '{effect.name}'", "FLUSH PRIVILEGES")
+    bench.server.run("CREATE USER raised@'%'", "GRANT FILE ON *.* TO raised@'%'")
+    bench.server.run("UPDATE mysql.global_priv SET Priv = JSON_SET(Priv, '$.access', 0) WHERE User = 'raised'")
+    assert "FILE on *.*" in connector.observe().accounts["raised@%"].rights
+    bench.server.run("DROP USER raised@'%'")
+    end(connector, effect)
+
+
+@pytest.mark.covers("R57")
 def test_a_role_with_all_rights_that_nobody_is_yet_is_found_and_what_setup_made_is_not(
     bench: Any, connector: Connector
 ) -> None:
