@@ -16,6 +16,7 @@ from sqlalchemy import Select, func, or_, select
 
 from jitaccess.broker.context import Broker
 from jitaccess.domain.lifecycle import GrantState, RequestState
+from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register
 from jitaccess.store.db import View
 from jitaccess.store.ids import new_secret
@@ -23,6 +24,8 @@ from jitaccess.store.tables import AccessRequest, Approval, Event, EventText, Gr
 
 PAGE = 25
 MOST_SAMPLED = 200
+MOST_PEOPLE = 5_000
+"""People whom a filter by name may mean: their ids go into one statement."""
 CHUNK = 500
 STATES = (
     *(state.value for state in RequestState),
@@ -150,7 +153,9 @@ def _filtered(view: View, wanted: Filter, columns: Select[*tuple[Any, ...]]) -> 
         text = wanted.person.casefold()
         known = register(view).persons.values()
         ids = [found.id for found in known if found.id == wanted.person or text in found.name.casefold()]
-        statement = statement.where(AccessRequest.person_id.in_(ids[:500]))
+        if len(ids) > MOST_PEOPLE:
+            raise JitError(Kind.INVALID, "Too many people are called like that. Type more of the name.", field="person")
+        statement = statement.where(AccessRequest.person_id.in_(ids))
     return statement
 
 

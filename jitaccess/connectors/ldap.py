@@ -151,8 +151,11 @@ class LdapConfig(KindConfig):
 
 
 def plain(dn: str) -> str:
-    """Return a distinguished name as findings show it: small letters, no space around separators."""
-    return ",".join(f"{kind}={value}".casefold() for kind, value, _ in parse_dn(dn, strip=True)) if dn else ""
+    """Return a distinguished name as findings show it: small letters, no space around separators.
+
+    Not case folding: to slapd `straße` and `strasse` are two entries.
+    """
+    return ",".join(f"{kind}={value}".lower() for kind, value, _ in parse_dn(dn, strip=True)) if dn else ""
 
 
 def membership(member: str, group: str) -> str:

@@ -32,6 +32,7 @@ from jitaccess.web.limits import count_ceremony, count_failure, refuse_guessers
 from jitaccess.web.naming import here
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
+from jitaccess.web.speech import say
 
 
 def begun(ceremony: Ceremony) -> Response:
@@ -46,7 +47,7 @@ def decision_json(decision: Decision, *, own: bool = True) -> dict[str, Any]:
     """Return a decision for people and scripts; its sentences speak to the person or, when not `own`, about the person."""
     return {
         **decision.to_document(),
-        "sentences": [requests.sentence(reason, own=own) for reason in decision.reasons],
+        "sentences": [say(requests.sentence(reason, own=own)) for reason in decision.reasons],
     }
 
 

@@ -13,6 +13,7 @@ from jitaccess.broker import figures, inspection, logview, revoke
 from jitaccess.broker.inspection import Filter
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.clock import to_epoch_us
+from jitaccess.errors import JitError
 from jitaccess.store.tables import Grant
 from tests.support.world import START, World
 
@@ -67,6 +68,16 @@ def test_filters_narrow(busy: World, wanted: Filter, count: int) -> None:
     with busy.broker.read() as view:
         assert len(inspection.lines(view, wanted)) == inspection.count(view, wanted) == count
     assert len(list(inspection.every_line(busy.broker, wanted))) == count
+
+
+def test_a_name_that_too_many_people_have_is_refused_and_nobody_is_left_out_silently(
+    busy: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "MOST_PEOPLE", 1)
+    with busy.broker.read() as view:
+        assert inspection.count(view, Filter(person="krasniqi")) == 3
+        with pytest.raises(JitError, match="Type more of the name"):
+            inspection.count(view, Filter(person="a"))
 
 
 def test_pages_go_on_where_the_last_ended(busy: World) -> None:

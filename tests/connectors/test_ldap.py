@@ -19,7 +19,7 @@ from jitaccess.broker.issue import Opened
 from jitaccess.broker.rotate import rotate
 from jitaccess.clock import FrozenClock, SystemClock
 from jitaccess.connectors.contract import Effect, LeaseSpec, NotDone, Secret, Surroundings, Unreachable, Unusable
-from jitaccess.connectors.ldap import LdapConfig, LdapConnector, Line, membership, setup
+from jitaccess.connectors.ldap import LdapConfig, LdapConnector, Line, membership, plain, setup
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.domain.values import Refused
@@ -502,3 +502,8 @@ def test_setup_names_what_the_configuration_names() -> None:
     assert 'by dn.exact="cn=jit-broker,dc=example"' in text
     assert "ldap:///ou=jit,dc=example?member?one?(seeAlso=cn=ledger-admins,ou=groups,dc=example)" in text
     assert "olcDDSinterval: 10" in text
+
+
+def test_names_that_differ_to_the_server_differ_to_us() -> None:
+    assert plain("UID=Straße0, OU=People") == "uid=straße0,ou=people"
+    assert plain("uid=straße0,ou=people") != plain("uid=strasse0,ou=people")

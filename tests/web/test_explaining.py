@@ -210,6 +210,11 @@ def test_the_api_answers_the_same_with_codes_and_sentences(site: Site) -> None:
     (verdict,) = long["rules"]
     assert (verdict["failure"], verdict["about"]) == ("too_long", "3600")
     assert verdict["sentence"] == "The time asked for is too long. At most 1 h."
+    albanian = site.get(
+        "/api/policy/explain?" + urlencode(query | {"duration_s": 7200}), **{"Accept-Language": "sq"}
+    ).json
+    (said,) = albanian["decision"]["sentences"]
+    assert said not in long["decision"]["sentences"]
     unknown = site.get("/api/policy/explain?" + urlencode(query | {"person": "nobody"}))
     assert (unknown.status_code, unknown.json["detail"]) == (404, "There is no such person.")
     assert site.as_("arta").get("/api/policy/explain?target=treasury&entitlement=releaser").json["person_id"] == arta
