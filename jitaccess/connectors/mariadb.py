@@ -651,9 +651,9 @@ class _Seen:
     def broker(self, config: MariadbConfig) -> _Principal | None:
         return self.principals.get((config.user, config.user_host))
 
-    def ends(self) -> bool:
-        """Say whether the server ends accounts by itself at present."""
-        return (self.server["scheduler"], self.server["tick"]) == ("ON", "ENABLED")
+    def does_not_end(self) -> str:
+        """Say why the server does not end accounts by itself at present; empty where it does."""
+        return str(self.server.get("tick_wrong", "the procedures are of another version"))
 
     def accounts(self) -> dict[str, Account]:
         found = {one.label: self._account(one) for one in self.principals.values()}
@@ -670,7 +670,12 @@ class _Seen:
         lease = self.leases.get(one.user) if one.label == one.user else None
         end = None
         # Without the EVENT or without the days nothing of the end is enforced: then it has none.
-        if lease is not None and lease["ends_at"] is not None and self.ends() and one.row["lifetime"] not in ("", "0"):
+        if (
+            lease is not None
+            and lease["ends_at"] is not None
+            and not self.does_not_end()
+            and one.row["lifetime"] not in ("", "0")
+        ):
             end = cast(datetime, lease["ends_at"]).replace(tzinfo=UTC)
         rights = set(one.rights)
         if lease is not None and not lease["ended"] and lease["print"] != one.row["verifier"]:
@@ -842,8 +847,8 @@ _CALLS = frozenset(
 def _findings(seen: _Seen, config: MariadbConfig) -> Iterator[str]:
     if seen.server["script"] != SCRIPT:
         yield "missing: the procedures are of another version; run again what `jitaccess targets setup mariadb` prints"
-    if not seen.ends():
-        yield "missing: event_scheduler=ON and the event jitaccess.tick; no account is made while the server does not end them"
+    if why := seen.does_not_end():
+        yield f"missing: event_scheduler=ON and the event jitaccess.tick as installed; no account is made meanwhile: {why}"
     if not seen.server["all_seen"]:
         word = (
             "missing: performance_schema=ON; no account is made" if config.sessions == "all" else "note: as configured"

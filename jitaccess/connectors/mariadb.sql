@@ -246,6 +246,20 @@ END //
 CREATE OR REPLACE DEFINER = <<keeper>> EVENT jitaccess.tick ON SCHEDULE EVERY 1 SECOND ON COMPLETION PRESERVE ENABLE
 DO CALL jitaccess.expire() //
 
+-- Why the server does not end accounts by itself; empty where it does: where the event is as it stands above, and ran just now.
+-- The times of mysql.event are in UTC.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.tick_wrong() RETURNS TEXT CHARACTER SET utf8mb4 READS SQL DATA SQL SECURITY DEFINER
+RETURN IF(@@GLOBAL.event_scheduler <> 'ON', 'event_scheduler is not ON', COALESCE((
+  SELECT CASE
+    WHEN NOT (e.status <=> 'ENABLED') THEN 'the event jitaccess.tick is disabled'
+    WHEN NOT (e.definer <=> CONCAT(<<keeper_text>>, '@localhost')) THEN 'the event jitaccess.tick runs as somebody else'
+    WHEN NOT (e.body <=> BINARY 'CALL jitaccess.expire()') THEN 'the event jitaccess.tick does something else'
+    WHEN NOT (e.interval_value <=> 1 AND e.interval_field <=> 'SECOND' AND e.ends IS NULL AND e.starts <= UTC_TIMESTAMP())
+      THEN 'the event jitaccess.tick has another schedule'
+    WHEN ABS(TIMESTAMPDIFF(SECOND, COALESCE(e.last_executed, e.starts), UTC_TIMESTAMP())) <= 30 THEN ''
+    ELSE 'the event jitaccess.tick did not run in the last 30 s' END
+  FROM mysql.event e WHERE e.db = 'jitaccess' AND e.name = 'tick'), 'there is no event jitaccess.tick')) //
+
 -- Make the account of a lease. Error 31001 proves that nothing was made; 31004 in its text says that the owner has to act. A make that is overtaken by cut or bury undoes itself: both write
 -- `ended` before they lock, and this reads it after it unlocked.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.make(
@@ -278,10 +292,10 @@ BEGIN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001, MESSAGE_TEXT = said;
   END;
   CALL jitaccess.guard_names(account);
-  IF @@GLOBAL.event_scheduler <> 'ON' OR NOT EXISTS (
-    SELECT 1 FROM mysql.event WHERE event.db = 'jitaccess' AND event.name = 'tick' AND event.status = 'ENABLED'
-  ) THEN
-    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = 'the server does not end accounts: event_scheduler or the event is off';
+  SET said = jitaccess.tick_wrong();
+  IF said <> '' THEN
+    SET said = CONCAT('the server does not end accounts: ', said);
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = said;
   END IF;
   IF all_seen AND NOT @@performance_schema THEN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = 'the server does not show all sessions: performance_schema is off';
@@ -377,8 +391,7 @@ END //
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.look() SQL SECURITY DEFINER
 BEGIN
   CALL jitaccess.guard();
-  SELECT @@GLOBAL.event_scheduler AS scheduler, @@performance_schema AS all_seen, <<version>> AS script,
-    COALESCE((SELECT status FROM mysql.event WHERE db = 'jitaccess' AND name = 'tick'), '') AS tick;
+  SELECT jitaccess.tick_wrong() AS tick_wrong, @@performance_schema AS all_seen, <<version>> AS script;
   SELECT User AS user, Host AS host, COALESCE(JSON_VALUE(Priv, '$.is_role'), '0') IN ('1', 'true') AS is_role,
     COALESCE(JSON_VALUE(Priv, '$.account_locked'), '0') IN ('1', 'true') AS locked,
     COALESCE(JSON_VALUE(Priv, '$.access'), '0') AS access, COALESCE(JSON_VALUE(Priv, '$.ssl_type'), '0') AS tls,

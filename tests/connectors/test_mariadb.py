@@ -119,10 +119,12 @@ def test_a_server_that_would_not_end_accounts_or_hides_sessions_gets_none(bench:
     with pytest.raises(NotDone, match="does not end accounts"):
         born(bench, connector)
     assert any("event_scheduler" in line for line in connector.probe())
-    bench.server.run("SET GLOBAL event_scheduler = ON", "ALTER EVENT jitaccess.tick DISABLE")
+    bench.server.run(
+        "SET GLOBAL event_scheduler = ON", "ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick DISABLE"
+    )
     with pytest.raises(NotDone, match="does not end accounts"):
         born(bench, connector)
-    bench.server.run("ALTER EVENT jitaccess.tick ENABLE")
+    bench.server.run("ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick ENABLE")
     if not bench.tls:
         strict = open_connector(bench, {**bench.config(), "sessions": "all"})
         with pytest.raises(NotDone, match="does not show all sessions"):
@@ -368,9 +370,58 @@ def test_an_end_that_was_moved_on_the_server_is_seen(bench: Any, connector: Conn
     found = connector.observe().accounts[effect.name].expires_at
     assert found is not None
     assert found > spec.ends_at
-    bench.server.run("ALTER EVENT jitaccess.tick DISABLE")
+    bench.server.run("ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick DISABLE")
     assert connector.observe().accounts[effect.name].expires_at is None
-    bench.server.run("ALTER EVENT jitaccess.tick ENABLE")
+    bench.server.run("ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick ENABLE")
+    end(connector, effect)
+
+
+@pytest.mark.covers("R49", "R51", "R57")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick DO SELECT 1", "does something else"),
+        ("ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick ON SCHEDULE EVERY 10 YEAR", "another schedule"),
+        (
+            "ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick ON SCHEDULE EVERY 1 SECOND STARTS NOW() + INTERVAL 1 DAY",
+            "another schedule",
+        ),
+        (
+            "ALTER DEFINER = jit_keeper@localhost EVENT jitaccess.tick ON SCHEDULE EVERY 1 SECOND ENDS NOW() + INTERVAL 1 DAY",
+            "another schedule",
+        ),
+        ("ALTER DEFINER = root@localhost EVENT jitaccess.tick COMMENT 'mine'", "runs as somebody else"),
+        ("DROP EVENT jitaccess.tick", "there is no event"),
+    ],
+)
+def test_an_event_that_was_hollowed_ends_nobody_and_is_told(
+    bench: Any, connector: Connector, change: str, why: str
+) -> None:
+    effect, _ = born(bench, connector)
+    assert connector.observe().accounts[effect.name].expires_at is not None
+    bench.server.run(change)
+    assert connector.observe().accounts[effect.name].expires_at is None
+    assert [line for line in connector.probe() if why in line and line.startswith("missing: event_scheduler=ON")]
+    with pytest.raises(NotReady, match=f"does not end accounts: .*{why}"):
+        born(bench, connector)
+    bench.server.script(KIND.setup(KIND.config.model_validate(dict(bench.config()))))
+    assert connector.observe().accounts[effect.name].expires_at is not None
+    end(connector, effect)
+
+
+@pytest.mark.covers("R49", "R57")
+def test_an_event_that_the_server_does_not_run_ends_nobody(bench: Any, connector: Connector) -> None:
+    effect, _ = born(bench, connector)
+    bench.server.run(
+        "DROP EVENT jitaccess.tick",  # what is put into the table by hand is not in the queue of the server
+        "INSERT INTO mysql.event (db, name, body, definer, interval_value, interval_field, starts, last_executed, comment, originator)"
+        " VALUES ('jitaccess', 'tick', 'CALL jitaccess.expire()', 'jit_keeper@localhost', 1, 'SECOND',"
+        " UTC_TIMESTAMP() - INTERVAL 1 DAY, UTC_TIMESTAMP() - INTERVAL 1 MINUTE, '', 1)",
+    )
+    assert connector.observe().accounts[effect.name].expires_at is None
+    assert any("did not run" in line for line in connector.probe())
+    bench.server.script(KIND.setup(KIND.config.model_validate(dict(bench.config()))))
+    await_(lambda: connector.observe().accounts[effect.name].expires_at is not None)
     end(connector, effect)
 
 
