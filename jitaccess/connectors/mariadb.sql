@@ -254,6 +254,10 @@ RETURN IF(@@GLOBAL.event_scheduler <> 'ON', 'event_scheduler is not ON', COALESC
     WHEN NOT (e.status <=> 'ENABLED') THEN 'the event jitaccess.tick is disabled'
     WHEN NOT (e.definer <=> CONCAT(<<keeper_text>>, '@localhost')) THEN 'the event jitaccess.tick runs as somebody else'
     WHEN NOT (e.body <=> BINARY 'CALL jitaccess.expire()') THEN 'the event jitaccess.tick does something else'
+    WHEN NOT EXISTS (
+      SELECT 1 FROM mysql.proc p WHERE p.db = 'jitaccess' AND p.name = 'expire' AND p.type = 'PROCEDURE' AND p.definer = e.definer
+        AND SHA2(REGEXP_REPLACE(CONVERT(p.body USING utf8mb4), '-- [^\n]*|\\s+', ''), 256) = <<expire>>
+    ) THEN 'the procedure jitaccess.expire is not as installed'
     WHEN NOT (e.interval_value <=> 1 AND e.interval_field <=> 'SECOND' AND e.ends IS NULL AND e.starts <= UTC_TIMESTAMP())
       THEN 'the event jitaccess.tick has another schedule'
     WHEN ABS(TIMESTAMPDIFF(SECOND, COALESCE(e.last_executed, e.starts), UTC_TIMESTAMP())) <= 30 THEN ''

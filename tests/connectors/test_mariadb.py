@@ -392,6 +392,10 @@ def test_an_end_that_was_moved_on_the_server_is_seen(bench: Any, connector: Conn
         ),
         ("ALTER DEFINER = root@localhost EVENT jitaccess.tick COMMENT 'mine'", "runs as somebody else"),
         ("DROP EVENT jitaccess.tick", "there is no event"),
+        (
+            "CREATE OR REPLACE DEFINER = jit_keeper@localhost PROCEDURE jitaccess.expire() SQL SECURITY DEFINER BEGIN END",
+            "not as installed",
+        ),
     ],
 )
 def test_an_event_that_was_hollowed_ends_nobody_and_is_told(
