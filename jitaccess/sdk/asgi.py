@@ -141,7 +141,9 @@ class _Streamed:
 
     async def send(self, message: Message) -> None:
         """Send on what goes out; raises AccessEnded after the end, and the server cuts the connection."""
-        if message["type"] == "http.response.body" and message.get("body") and await _over(self._watch):
+        # Once it broke off nothing goes out, not even the empty part of an application that tidies up: it would end the answer properly.
+        carries = message["type"] == "http.response.body" and message.get("body")
+        if self._watch.ended or (carries and await _over(self._watch)):
             raise AccessEnded
         await self._send(message)
 
