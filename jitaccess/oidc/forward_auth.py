@@ -50,6 +50,8 @@ _NAME_CHARS = 12
 MAX_COOKIE = 4096
 MAX_PATH = 1200
 PREFIX = "/.jitaccess/"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""With which a proxy may ask: some send their client's own."""
 _B64U = frozenset(string.ascii_letters + string.digits + "-_")
 
 
@@ -275,12 +277,11 @@ def _forget(answer: BaseResponse, name: str) -> None:
 def blueprint(at: ForwardAuth) -> Blueprint:
     """Return the routes; none of them looks at the broker's own cookie."""
     found = Blueprint("forward_auth", "jitaccess.oidc")
-    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     found.add_url_rule(
-        "/forward-auth/<client_id>", "check", without_cookie(lambda client_id: at.check(client_id)), methods=every
+        "/forward-auth/<client_id>", "check", without_cookie(lambda client_id: at.check(client_id)), methods=METHODS
     )
     found.add_url_rule(
-        "/proxied/<client_id>/start", "start", without_cookie(lambda client_id: at.start(client_id)), methods=every
+        "/proxied/<client_id>/start", "start", without_cookie(lambda client_id: at.start(client_id)), methods=METHODS
     )
     found.add_url_rule(
         "/proxied/<client_id>/callback",

@@ -22,7 +22,7 @@ from jitaccess.domain.forwarded import HEADERS
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import ClientRefused, authenticate
 from jitaccess.oidc.endpoints import MAX_FIELD_CHARS, MAX_FORM_BYTES
-from jitaccess.oidc.forward_auth import ForwardAuth, said
+from jitaccess.oidc.forward_auth import METHODS, ForwardAuth, said
 from jitaccess.web.doors import METERED, common_headers
 from jitaccess.web.limits import Meter, client_address
 
@@ -66,15 +66,19 @@ class LightDoor:
 
     def _answer(self, environ: "WSGIEnvironment") -> Answer | None:
         path = environ.get("PATH_INFO", "")
-        proxied = path.startswith(FORWARD_AUTH)
-        if not (proxied or path == INTROSPECT) or environ.get("HTTP_HOST", "").lower() != self._host:
+        client_id = path.removeprefix(FORWARD_AUTH)
+        proxied = client_id != path
+        # Exactly the two routes: whatever else lies below is no program's, and the application counts it by its own measures.
+        mine = "/" not in client_id if proxied else path == INTROSPECT
+        taken = environ["REQUEST_METHOD"] in (METHODS if proxied else ("POST",))
+        if not (mine and client_id and taken) or environ.get("HTTP_HOST", "").lower() != self._host:
             return None
         try:
             asking = Request(environ, populate_request=False)
             if self._programs.wait_s(client_address(self._broker, asking), self._broker.clock.monotonic()):
                 return None  # nothing was taken: the application says for how long to wait
             environ[METERED] = True
-            return self._passage(asking, path.removeprefix(FORWARD_AUTH)) if proxied else self._introspection(environ)
+            return self._passage(asking, client_id) if proxied else self._introspection(environ)
         except (JitError, ClientRefused):  # a broken seal was alarmed
             return None
         except Exception:  # a declared boundary: whatever it was, the application decides anew
@@ -102,7 +106,7 @@ class LightDoor:
 def _form(environ: "WSGIEnvironment") -> dict[str, str] | None:
     """Return the fields of a plain question, None for any other. The application can read the body once more."""
     length = environ.get("CONTENT_LENGTH") or ""
-    if environ["REQUEST_METHOD"] != "POST" or environ.get("QUERY_STRING") or environ.get("CONTENT_TYPE") != FORM:
+    if environ.get("QUERY_STRING") or environ.get("CONTENT_TYPE") != FORM:
         return None
     if not (length.isascii() and length.isdigit()) or int(length) > MAX_FORM_BYTES:
         return None

@@ -34,7 +34,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNMETERED = frozenset({"static", "pages.livez", "pages.readyz"})
 """Files, and what a supervisor asks: a crowd must not make a healthy broker look dead."""
 METERED = "jitaccess.metered"
-"""In the WSGI environment of a request that was counted before the application saw it."""
+"""In the WSGI environment of a program's request that was counted before the application saw it."""
 MAX_COOKIE = 200
 MAX_NAME = 400
 """Longest part of a path; an enrolment token is 43 characters, a vendored file's name shorter than this."""
@@ -153,7 +153,8 @@ def install(app: Flask, broker: Broker) -> Meter:
                     g.preferences = preferences.of(found, g.current.person.id)
             if g.current is not None:
                 sessions.touch(broker.db, g.current.actor, g.current.session.id)
-        if request.endpoint not in UNMETERED and METERED not in request.environ:
+        counted = by_itself and METERED in request.environ
+        if request.endpoint not in UNMETERED and not counted:
             now = broker.clock.monotonic()
             if g.current is not None:
                 meter(persons, g.current.person.id, now)

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
+from werkzeug.wrappers import Request
 
 from jitaccess.app import create_app
 from jitaccess.broker import hold
@@ -18,7 +19,7 @@ from jitaccess.broker.hold import HoldKind
 from jitaccess.domain.forwarded import APP_COOKIE, HEADERS
 from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError
-from jitaccess.oidc.forward_auth import MAX_STARTS, START_COOKIE
+from jitaccess.oidc.forward_auth import MAX_STARTS, METHODS, START_COOKIE
 from jitaccess.oidc.light import LightDoor
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.sdk import TokenRefused, VerifiedToken
@@ -145,6 +146,30 @@ def test_who_goes_through_is_answered_before_the_application_and_everybody_else_
     ours = {name: value for name, value in whole.headers if name in HEADERS and name != "X-Jit-Token"}
     assert ours == {name: again.headers[name] for name in ours} == {name: through.headers[name] for name in ours}
     assert again.headers["Cache-Control"] == whole.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.covers("R43", "R45")
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [
+        *((known, 200) for known in METHODS),
+        ("TRACE", 403),
+        ("PROPFIND", 403),
+        ("CONNECT", 403),
+        ("FOO", 403),
+        ("get", 403),
+    ],
+)
+def test_a_proxy_may_ask_with_the_methods_of_the_route_only(proxied: Treasury, method: str, status: int) -> None:
+    app, door = enter(proxied), proxied.app.wsgi_app
+    assert isinstance(door, LightDoor)
+    question = {"path": at(app, "/forward-auth"), "base_url": ORIGIN, "headers": headers()}
+    environ = EnvironBuilder(**question, environ_overrides={"REMOTE_ADDR": "127.0.0.1"}).get_environ()
+    environ |= {"REQUEST_METHOD": method, "HTTP_COOKIE": f"{APP_COOKIE}={app.get_cookie(APP_COOKIE).value}"}
+    for application in (door, door.inner):
+        answer = TestResponse(*run_wsgi_app(application, dict(environ)), request=Request(environ))
+        assert answer.status_code == status
+        assert bool(answer.headers.get("X-Jit-User")) is bool(answer.headers.get("X-Jit-Token")) is (status == 200)
 
 
 @pytest.mark.covers("R43", "R45")

@@ -9,6 +9,7 @@ from werkzeug.test import Client, TestResponse
 
 from jitaccess.oidc.light import LightDoor
 from jitaccess.settings import Limits
+from jitaccess.web.doors import METERED
 from tests.oidc.conftest import Treasury, open_treasury
 from tests.support.world import ORIGIN, World
 
@@ -139,3 +140,22 @@ def test_questions_above_the_measure_are_refused_and_each_is_counted_once(sqlite
     assert answers == [200] * 40 + [401] * 20
     refused = door.open(**plain)
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+
+
+@pytest.mark.covers("R66")
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [("/forward-auth/a/b", "GET", 404), ("/forward-auth/", "GET", 404), ("/oidc/introspect", "GET", 405)],
+)
+def test_what_is_no_programs_question_is_counted_as_everybody_elses(
+    sqlite_world: World, path: str, method: str, status: int
+) -> None:
+    limits = Limits(calls_per_address_minute=60)
+    settings = sqlite_world.broker.settings.model_copy(update={"limits": limits})
+    sqlite_world.broker = replace(sqlite_world.broker, settings=settings)
+    door = Client(door_of(open_treasury(sqlite_world)))
+    answers = [door.open(path, method=method, base_url=ORIGIN).status_code for _ in range(62)]
+    assert answers == [status] * 60 + [429] * 2
+    # Nor does a word in the environment of another view take its measure away.
+    told = door.open("/sign-in", base_url=ORIGIN, environ_overrides={METERED: True})
+    assert told.status_code == 429
