@@ -1024,7 +1024,8 @@ class Database:
         driver = self.engine.dialect.loaded_dbapi
         self._driver_error = cast("type[Exception]", driver.Error)
         self._refused_by_rule = (IntegrityError, cast("type[Exception]", driver.IntegrityError))
-        self._refused_value = (DataError, cast("type[Exception]", driver.DataError))
+        # Half a surrogate pair, which JSON can write, fails before any driver sees it.
+        self._refused_value = (DataError, cast("type[Exception]", driver.DataError), UnicodeEncodeError)
         self._failed = (SQLAlchemyError, self._driver_error)
 
     # -- set-up and time
@@ -1078,7 +1079,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[View]:
-        """Give one consistent read-only view."""
+        """Give one consistent read-only view. Raises INVALID (a value that no database takes) and UNAVAILABLE."""
         try:
             with self._reader() as connection:
                 version = None
@@ -1101,6 +1102,8 @@ class Database:
         except SealBroken as broken:
             self._alarm(broken)
             raise
+        except self._refused_value as error:
+            raise _not_storable() from error
         except self._failed as error:
             raise _unavailable() from error
 
@@ -1151,7 +1154,7 @@ class Database:
         except self._refused_by_rule as error:
             raise JitError(Kind.CONFLICT, "This exists already or refers to something that does not.") from error
         except self._refused_value as error:
-            raise JitError(Kind.INVALID, "A value holds characters or numbers that cannot be stored.") from error
+            raise _not_storable() from error
         except self._failed as error:
             raise _unavailable() from error
         finally:
@@ -1395,6 +1398,10 @@ class Database:
             log.error("a broken seal of %s could not be recorded: %s", broken.table, error.message)
         else:
             self.alarmed.add(key)
+
+
+def _not_storable() -> JitError:
+    return JitError(Kind.INVALID, "A value holds characters or numbers that cannot be stored.")
 
 
 def _unavailable() -> JitError:

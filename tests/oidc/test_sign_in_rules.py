@@ -1,7 +1,7 @@
 """UserInfo, resource indicators, step-up, prompt, max_age and what the answers say about the sign-in: all true, or refused."""
 
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -164,3 +164,27 @@ def test_a_target_can_ask_for_a_fresher_sign_in_and_gets_it(treasury: Treasury) 
     code = parse_qs(urlsplit(location).query)["code"][0]
     again = treasury.redeem(code, verifier).json["access_token"]
     require_level(treasury.verifier().verify(again), level, clock=clock)
+
+
+@pytest.mark.covers("R66")
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\x00", "nobody"])
+def test_an_id_that_nothing_can_have_is_refused_and_breaks_nothing(any_treasury: Treasury, text: str) -> None:
+    """As JSON may carry it: half a surrogate pair, and the character that PostgreSQL takes in no text."""
+    any_treasury.grant()
+    answers = [
+        any_treasury.post("/oidc/authorize/complete", {"challenge_id": text, "response": {}}),
+        any_treasury.post("/oidc/authorize/begin", {"grant_id": text, "query": any_treasury.query(verifier_pair()[1])}),
+        any_treasury.post("/oidc/authorize/begin", {"grant_id": "a", "query": text}),
+    ]
+    assert all(400 <= answer.status_code < 500 for answer in answers), [answer.text for answer in answers]
+    form = "application/x-www-form-urlencoded"
+    forms = [("/oidc/authorize/resume", "pending"), ("/approvals/set/prepare", "request")]
+    for path, name in forms:
+        answer = any_treasury.browser.post(
+            path,
+            data=urlencode({name: [text, "x"]}, doseq=True, errors="surrogatepass"),
+            content_type=form,
+            base_url=ORIGIN,
+            headers={"Origin": ORIGIN},
+        )
+        assert 400 <= answer.status_code < 500, (path, answer.status_code)
