@@ -69,6 +69,7 @@ def issuing(world: World) -> Act:
                 family=opened.lease.id,
                 scope="openid",
                 sign_in=sign_in,
+                passkey_id=current.passkey.id,
                 session_id=current.session.id,
             )
 

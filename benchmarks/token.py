@@ -131,6 +131,7 @@ class Town:
                 family=tx.new_id(),
                 scope="",
                 sign_in=SignIn(tx.now, "phrh", ("hwk", "user")),
+                passkey_id=self.current.passkey.id,
                 session_id=None,
             )
 

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, or_, select
 
 from jitaccess.broker import deputies
 from jitaccess.broker.context import Broker, advance
+from jitaccess.broker.logout import end_family
 from jitaccess.broker.revoke import LIVE_GRANTS, LIVE_LEASES, end_grants, live_grants
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, RequestState
@@ -24,7 +25,7 @@ from jitaccess.identity.people import Foreseen, Staff, foresee, register, staff
 from jitaccess.identity.sessions import end_all
 from jitaccess.identity.standing import able_administrators
 from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import AccessRequest, Account, Approval, Grant, Hold, Lease, Passkey, Person
+from jitaccess.store.tables import AccessRequest, Account, Approval, Grant, Hold, Lease, Passkey, Person, Token
 from jitaccess.told import told
 
 
@@ -180,14 +181,14 @@ def end_everything(
 
 
 def end_work_of_dead_passkeys(tx: Tx) -> Ended:
-    """End what was filed or opened with passkeys that were removed, blocked (a copy was noticed) or held since (R6, R12)."""
+    """End what was filed, opened or signed in to with passkeys that were removed, blocked (a copy was noticed) or held since (R6, R12)."""
     held = [subject for kind, subject in staff(tx).holds if kind == HoldKind.PASSKEY.value]
     dead = or_(Passkey.status != "active", Passkey.id.in_(held))
     return _end_work_of(tx, dead, EndCause.HELD, "passkey", sessions=0)
 
 
 def _end_work_of(tx: Tx, which: ColumnElement[bool], cause: EndCause, by: str, *, sessions: int) -> Ended:
-    """End the grants that passkeys filed or opened, and the pending requests that they filed or approved."""
+    """End the grants that passkeys filed or opened, the sign-ins that they signed, and the pending requests that they filed or approved."""
     passkeys = select(Passkey.id).where(which)
     approved = select(Approval.request_id).where(Approval.passkey_id.in_(passkeys), Approval.lost_at.is_(None))
     waiting = tx.unchecked_all(
@@ -201,7 +202,17 @@ def _end_work_of(tx: Tx, which: ColumnElement[bool], cause: EndCause, by: str, *
     live = tx.unchecked_all(
         select(Grant).where(Grant.state.in_(LIVE_GRANTS), or_(Grant.request_id.in_(filed), Grant.id.in_(opened)))
     )
-    return Ended(sessions, _end_requests(tx, waiting, by), end_grants(tx, live, cause, by=by))
+    ended = Ended(sessions, _end_requests(tx, waiting, by), end_grants(tx, live, cause, by=by))
+    # What goes on was opened with another passkey: of that only the sign-ins with these end. With a grant that ended, its own did.
+    signed_in = (
+        select(Token.family, Token.client_id)
+        .join(Lease, Lease.id == Token.lease_id)
+        .where(Token.passkey_id.in_(passkeys), Token.ended_at.is_(None), Lease.state.in_(LIVE_LEASES))
+        .distinct()
+    )
+    for family, client in tx.rows(signed_in).all():
+        end_family(tx, family, EventType.TOKEN_REVOKED, client_id=client, tell_client=cause.value)
+    return ended
 
 
 def _end_person(tx: Tx, person_id: str, by: str, cause: EndCause) -> Ended:

@@ -18,7 +18,6 @@ from jitaccess.broker.context import Broker, advance
 from jitaccess.broker.cut import same_effect
 from jitaccess.broker.extend import continues
 from jitaccess.broker.grants import approvals_digest, held
-from jitaccess.broker.logout import announce_family
 from jitaccess.broker.lost_votes import lost
 from jitaccess.broker.request import Ask, context, denial_of, filed_new
 from jitaccess.broker.revoke import ENDING_LEASES, LIVE_LEASES
@@ -663,12 +662,14 @@ def mint(
     family: str,
     scope: str,
     sign_in: SignIn,
+    passkey_id: str | None,
     session_id: str | None,
     refreshed: bool = False,
     status: StatusRef | None = None,
 ) -> Issued:
     """Make an access token and the refresh token that follows it, with their rows. `found` was made in this very Tx.
 
+    `passkey_id` is the passkey that signed in, which need not be the one that opened the lease: what is made here ends with either.
     Raises GONE when the grant ends before a token could live a second.
     """
     grant = found.grant
@@ -721,6 +722,7 @@ def mint(
         "auth_at": sign_in.at,
         "acr": sign_in.acr,
         "amr": [*sign_in.amr],
+        "passkey_id": passkey_id,
         "created_at": tx.now,
     }
     tx.insert_many(
@@ -750,19 +752,3 @@ def mint(
         ],
     )
     return Issued(access, refresh, scope, event, named.to_details())
-
-
-def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_client: str | None = None) -> int:
-    """End every token of a family; return how many were live. Takes away only, so seals are not asked.
-
-    `tell_client` is the cause for which the client gets a logout notice; None where it ended the family itself.
-    """
-    if tell_client is not None:
-        announce_family(tx, family, tell_client)
-    live = tx.unchecked_all(select(Token).where(Token.family == family, Token.ended_at.is_(None)))
-    grant_id = live[0].grant_id if live else None  # all of a family belong to one
-    event = tx.record(
-        type_, subject={"client": client_id, "grant": grant_id}, body={"family": family, "ended": len(live)}
-    )
-    tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])
-    return len(live)

@@ -48,6 +48,22 @@ def announce_family(tx: Tx, family: str, cause: str) -> None:
     _announce(tx, Token.family == family, cause)
 
 
+def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_client: str | None = None) -> int:
+    """End every token of a family; return how many were live. Takes away only, so seals are not asked.
+
+    `tell_client` is the cause for which the client gets a logout notice; None where it ended the family itself.
+    """
+    if tell_client is not None:
+        announce_family(tx, family, tell_client)
+    live = tx.unchecked_all(select(Token).where(Token.family == family, Token.ended_at.is_(None)))
+    grant_id = live[0].grant_id if live else None  # all of a family belong to one
+    event = tx.record(
+        type_, subject={"client": client_id, "grant": grant_id}, body={"family": family, "ended": len(live)}
+    )
+    tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])
+    return len(live)
+
+
 def _announce(tx: Tx, which: object, cause: str) -> None:
     listening = [client.id for client in registered(tx).values() if client.backchannel_logout_uri is not None]
     if not listening:

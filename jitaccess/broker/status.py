@@ -1,8 +1,8 @@
 """Which tokens have ended early? Giving out the bits of Token Status Lists, and reading from the rows which of them are set.
 
 A bit says "ended" when its token was revoked or its family ended, when its lease or grant is no longer active, or when the one gate
-refuses its person, account, grant or target now: what introspection answers, seals apart. Bits are only ever set: what this process
-saw ended stays ended, whatever the rows say later. Lists are never reused; a full one is served until nothing refers to it.
+refuses its person, account, passkeys, grant or target now: what introspection answers, seals apart. Bits are only ever set: what this
+process saw ended stays ended, whatever the rows say later. Lists are never reused; a full one is served until nothing refers to it.
 """
 
 from datetime import timedelta
@@ -10,10 +10,11 @@ from datetime import timedelta
 from sqlalchemy import or_, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.verify import signers_refused
 from jitaccess.domain.lifecycle import GrantState, LeaseState
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.people import may_act, on_hold
+from jitaccess.identity.people import on_hold
 from jitaccess.store.db import View
 from jitaccess.store.tables import Grant, Lease, StatusListRow, Token
 from jitaccess.tokens.status import BLOCK, LIST_BITS, REBUILD_AFTER_S, Block, StatusRef, mint_status_list
@@ -113,24 +114,28 @@ def ended_now(view: View, list_id: str) -> set[int]:
         Token.ended_at.is_not(None), Lease.state != LeaseState.ACTIVE.value, Grant.state != GrantState.ACTIVE.value
     )
     found = {int(index) for index in view.rows(mine.where(over)).scalars()}
-    refused = _refused_grants(view, list_id)
+    refused = _refused(view, list_id)
     if refused:
-        found |= {int(index) for index in view.rows(mine.where(Token.grant_id.in_(refused))).scalars()}
+        listed = mine.add_columns(Grant.id, Lease.passkey_id, Token.passkey_id).where(
+            Grant.id.in_({grant for grant, _, _ in refused})
+        )
+        found |= {int(index) for index, *stands_on in view.rows(listed) if tuple(stands_on) in refused}
     return found
 
 
-def _refused_grants(view: View, list_id: str) -> list[str]:
-    """Return the live grants of a list whose person, account, grant or target is refused by the gate now (R12)."""
+def _refused(view: View, list_id: str) -> set[tuple[str, str | None, str | None]]:
+    """Return what the gate refuses now of what a list's live tokens stand on: grant, passkey that opened, passkey that signed in (R12)."""
     live = (
-        select(Grant.id, Grant.person_id, Grant.account_id, Grant.target)
+        select(Grant.id, Lease.passkey_id, Token.passkey_id, Grant.person_id, Grant.account_id, Grant.target)
         .join(Token, Token.grant_id == Grant.id)
+        .join(Lease, Lease.id == Token.lease_id)
         .where(Token.status_list == list_id, Token.expires_at > view.now, Grant.state == GrantState.ACTIVE.value)
         .distinct()
     )
-    return [
-        grant
-        for grant, person, account, target in view.rows(live)
-        if may_act(view, person_id=person, account_id=account) is not None
+    return {
+        (grant, opened, signed)
+        for grant, opened, signed, person, account, target in view.rows(live)
+        if signers_refused(view, person, account, opened, signed) is not None
         or on_hold(view, "grant", grant)
         or on_hold(view, "target", target)
-    ]
+    }

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.domain.lifecycle import GrantState, LeaseState
+from jitaccess.domain.values import Refused
 from jitaccess.identity.people import may_act, on_hold
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.sdk import TokenRefused, VerifiedToken, Verifier
@@ -151,8 +152,21 @@ def active(view: View, verified: VerifiedToken) -> bool:
     )
 
 
+def signers_refused(
+    view: View, person_id: str, account_id: str | None, opened: str | None, signed: str | None
+) -> Refused | None:
+    """Say why nothing stands now on the passkey that opened a lease and the one that signed in under it, or None (R12).
+
+    The passkey that signed in may be of another account of the person. In rows from before either is not known: then the other counts.
+    """
+    refused = may_act(view, person_id=person_id, account_id=account_id, passkey_id=opened)
+    if refused is None and signed not in (None, opened):
+        refused = may_act(view, person_id=person_id, passkey_id=signed)
+    return refused
+
+
 def stands(view: View, found: Behind) -> bool:
-    """Say whether a token's row, lease, grant, person, opening passkey and holds are good now.
+    """Say whether a token's row, lease, grant, person, both passkeys behind it (`signers_refused`) and holds are good now.
 
     A refresh token's row counts until it is spent: that of a proxied application is never spent, its browser session is that row.
     """
@@ -167,7 +181,7 @@ def stands(view: View, found: Behind) -> bool:
         and grant.state == GrantState.ACTIVE.value
         and grant.ends_at is not None
         and view.now < grant.ends_at
-        and may_act(view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=lease.passkey_id) is None
+        and signers_refused(view, grant.person_id, grant.account_id, lease.passkey_id, token.passkey_id) is None
         and not on_hold(view, "grant", grant.id)
         and not on_hold(view, "target", grant.target)
     )

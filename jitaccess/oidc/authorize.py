@@ -293,7 +293,7 @@ def complete_opening(broker: Broker, current: Current, *, challenge_id: str, res
             return Refused(Kind.CONFLICT, "another_entitlement", "This access is not the one that was asked for.")
         if opened.lease.target != asked.client.facts.target or broker.targets.kind(opened.lease.connector).outside:
             return Refused(Kind.CONFLICT, "another_target", "This access is for another system.")
-        user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in)
+        user = GrantUser(opened.evidence.grant, opened.lease, current.session.id, sign_in, signer.passkey.id)
         provider = Provider(broker, tx, asked.client)
         request = StoredRequest(broker.site.origin, asked.parameters)
         answer = provider.create_authorization_response(

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from jitaccess.broker import verify
 from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
-from jitaccess.broker.issue import end_family
+from jitaccess.broker.logout import end_family
 from jitaccess.broker.status import reserve, served, signed_list, uri_of
 from jitaccess.broker.verify import REFRESH_BY_SECRET, audience_of, verifier_of
 from jitaccess.clock import to_epoch_s

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.issue import end_family
+from jitaccess.broker.logout import end_family
 from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import sessions

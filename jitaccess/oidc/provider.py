@@ -21,8 +21,9 @@ from sqlalchemy import bindparam, select
 
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.issue import LIVE_OF_GRANT, Evidence, Issued, end_family, evidence, mint, ready, refuse
-from jitaccess.broker.verify import REFRESH_BY_SECRET
+from jitaccess.broker.issue import LIVE_OF_GRANT, Evidence, Issued, evidence, mint, ready, refuse
+from jitaccess.broker.logout import end_family
+from jitaccess.broker.verify import REFRESH_BY_SECRET, signers_refused
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
@@ -75,6 +76,7 @@ class GrantUser:
     lease: Lease
     session_id: str
     sign_in: SignIn
+    passkey_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Redeemed:
     family: str
     session_id: str | None
     sign_in: SignIn
+    passkey_id: str | None
     nonce: str | None
     refreshed: bool
 
@@ -225,6 +228,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
             family=user.family,
             scope=scope or "",
             sign_in=user.sign_in,
+            passkey_id=user.passkey_id,
             session_id=user.session_id,
             refreshed=user.refreshed,
             status=self._status,
@@ -262,6 +266,7 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
         family: str,
         session_id: str | None,
         sign_in: SignIn,
+        passkey_id: str | None,
         nonce: str | None,
         client: ClientFacts,
         refreshed: bool,
@@ -277,7 +282,10 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
         lease = next(iter(tx.find(LIVE_OF_GRANT, grant_id=grant.id)), None)
         if lease is None:
             self._refuse(grant, NO_GRANT)
-        return Redeemed(found, lease, family, session_id, sign_in, nonce, refreshed)
+        gone = signers_refused(tx, grant.person_id, grant.account_id, lease.passkey_id, passkey_id)
+        if gone is not None:
+            self._refuse(grant, gone)
+        return Redeemed(found, lease, family, session_id, sign_in, passkey_id, nonce, refreshed)
 
     def _refuse(self, grant: Grant | None, refused: Refused) -> NoReturn:
         refuse(self.tx, grant.person_id if grant is not None else None, grant, refused)
@@ -335,6 +343,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
             amr=[*user.sign_in.amr],
             created_at=tx.now,
             expires_at=tx.now + CODE_LIFE,
+            passkey_id=user.passkey_id,
         )
 
     def query_authorization_code(self, code: str, client: OAuthClient) -> StoredCode | None:
@@ -369,6 +378,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
             family=row.family,
             session_id=row.session_id,
             sign_in=SignIn(row.auth_at, row.acr, tuple(cast("list[str]", row.amr))),
+            passkey_id=row.passkey_id,
             nonce=row.nonce,
             client=self.request.client.facts,
             refreshed=False,
@@ -410,6 +420,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # Authlib has no ty
             family=row.family,
             session_id=row.session_id,
             sign_in=SignIn(row.auth_at, row.acr, tuple(cast("list[str]", row.amr))),
+            passkey_id=row.passkey_id,
             nonce=None,
             client=self.request.client.facts,
             refreshed=True,

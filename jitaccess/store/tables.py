@@ -687,6 +687,7 @@ class AuthorizationCode(Sealed, Base):
     """An OAuth authorization code: one use, 60 seconds, kept after use so that reuse is noticed (R36)."""
 
     __tablename__ = "authorization_code"
+    LATER = frozenset({"passkey_id"})
     id: Mapped[str] = _key()
     code_hash: Mapped[str] = mapped_column(unique=True)
     client_id: Mapped[str]
@@ -704,6 +705,8 @@ class AuthorizationCode(Sealed, Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    passkey_id: Mapped[str | None] = mapped_column(String(64))
+    """The passkey that signed in for it; NULL in rows from before: then the lease's counts alone."""
 
 
 class PendingAuthorization(Base):
@@ -725,7 +728,7 @@ class Token(Sealed, Base):
 
     __tablename__ = "token"
     __table_args__ = (Index("token_family", "family"), Index("token_status", "status_list", "expires_at"))
-    LATER = frozenset({"status_list", "status_idx"})
+    LATER = frozenset({"status_list", "status_idx", "passkey_id"})
     id: Mapped[str] = _key()
     """`jti` of an access token; an id of its own for a refresh token."""
     kind: Mapped[str]
@@ -749,6 +752,8 @@ class Token(Sealed, Base):
     """Id of the status list that tells of this access token's end."""
     status_idx: Mapped[int | None]
     """Its bit there: given to one token, once."""
+    passkey_id: Mapped[str | None] = mapped_column(String(64))
+    """The passkey that signed in, the same in a whole family; NULL in rows from before: then the lease's counts alone."""
 
 
 class StatusListRow(Base):

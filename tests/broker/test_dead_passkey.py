@@ -10,7 +10,7 @@ from jitaccess.broker import hold
 from jitaccess.broker.hold import HoldKind
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.sweep import Ticker
-from jitaccess.broker.verify import stands
+from jitaccess.broker.verify import BY_JTI, behind, stands
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import GrantState, LeaseState, RequestState
 from jitaccess.domain.values import LOCAL, SYSTEM, Refused
@@ -109,7 +109,11 @@ def test_a_token_does_not_stand_on_a_dead_passkey_even_before_the_next_look(worl
             scope="openid", auth_at=tx.now, acr="phr", amr=[], created_at=tx.now, expires_at=tx.now + timedelta(minutes=5),
         )  # fmt: skip
     with world.broker.read() as view:
-        assert stands(view, view.require(Token, token.id)) is not None
+        found = behind(view, BY_JTI, jti=token.id)
+        assert found is not None
+        assert stands(view, found)
     removed(world, world.current("arta-2").passkey.id)
     with world.broker.read() as view:
-        assert stands(view, view.require(Token, token.id)) is None
+        found = behind(view, BY_JTI, jti=token.id)
+        assert found is not None
+        assert not stands(view, found)
