@@ -2,8 +2,9 @@
 
 A request is read strictly before Authlib sees it: nothing is ever redirected to an address that is not registered, errors included (R37).
 Opening takes a fresh passkey assertion bound to the grant and to this very request, so a stolen cookie opens nothing (R15), and
-`prompt=login` and `max_age` hold by themselves (R38). What `acr_values` asks for is met by the passkey that signs, whichever the session
-was opened with: who has one that is strong enough opens with it, and only who has none is sent back with an error (RFC 9470 section 5).
+`prompt=login` and `max_age` hold by themselves (R38). What `acr_values` or the right's own rule asks for is met by the
+passkey that signs, whichever the session was opened with: who has one that is strong enough opens with it, and only who has none is sent
+back with an error (RFC 9470 section 5).
 """
 
 import json
@@ -26,6 +27,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import passkeys
 from jitaccess.identity.passkeys import Ceremony, Response
+from jitaccess.identity.people import credential_class
 from jitaccess.identity.sessions import Current
 from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.provider import (
@@ -37,6 +39,7 @@ from jitaccess.oidc.provider import (
     acr_of,
     sign_in_of,
 )
+from jitaccess.policy.evaluate import CredentialClass, Terms
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Account, Challenge, Grant, Passkey
@@ -175,12 +178,17 @@ def unmet(acr_values: str | None, acr: str) -> bool:
     return bool(wanted) and not wanted & meets
 
 
-def strength(view: View, asked: Asked, current: Current) -> Strength:
-    """Say with which passkeys a person can answer what a request asks of the sign-in."""
+def strength(view: View, asked: Asked, current: Current, choice: Choice | None = None) -> Strength:
+    """Say with which passkeys a person can answer what a request asks of the sign-in and, where an access is chosen, what its rule does."""
     wanted = asked.parameters.get("acr_values")
-    if not unmet(wanted, acr_of(current.passkey)):
+    least = CredentialClass.ANY if choice is None else Terms.from_document(choice.request.terms).credential
+
+    def fits(key: Passkey) -> bool:
+        return not unmet(wanted, acr_of(key)) and credential_class(key) >= least
+
+    if fits(current.passkey):
         return Strength([current.passkey], step_up=False)
-    strong = [key for key in passkeys.usable_of(view, current.person.id) if not unmet(wanted, acr_of(key))]
+    strong = [key for key in passkeys.usable_of(view, current.person.id) if fits(key)]
     here = [key for key in strong if key.account_id == current.account.id]
     elsewhere = {} if here else {key.account_id: view.require(Account, key.account_id).label for key in strong}
     return Strength(here, step_up=True, elsewhere=[*elsewhere.values()])
@@ -250,10 +258,10 @@ def begin_opening(broker: Broker, current: Current, asked: Asked, grant_id: str)
     """Ask the person's passkey to open one grant for one request; the request is kept with the challenge, not with the browser."""
     nothing = Refused(Kind.NOT_FOUND, "no_such_grant", "There is no such access of yours.")
     with broker.begin(current.actor) as tx:
-        live = {choice.grant.id for choice in choices(tx, asked, current)}
+        live = {choice.grant.id: choice for choice in choices(tx, asked, current)}
         if grant_id not in live:
             return nothing
-        fitting = strength(tx, asked, current).fitting
+        fitting = strength(tx, asked, current, live[grant_id]).fitting
         if not fitting:
             return Refused(
                 Kind.FORBIDDEN, "no_such_passkey", "None of your passkeys is as strong as this system asks for."

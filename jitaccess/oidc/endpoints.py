@@ -235,6 +235,7 @@ class Endpoints:
                     back=back,
                 ), 403
             live = choices(view, asked, who)
+            keys = {choice.grant.id: strength(view, asked, who, choice).fitting for choice in live}
             person = view.require(Person, who.person.id)
             entries = [] if live else requestable(view, broker, asked, who)
             return render_template(
@@ -246,6 +247,7 @@ class Endpoints:
                 person=person,
                 now=view.now,
                 stronger=strong.fitting if strong.step_up else (),
+                by_rule={grant_id: fitting for grant_id, fitting in keys.items() if fitting != strong.fitting},
                 query=_again(asked),
             )
 

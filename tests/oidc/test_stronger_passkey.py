@@ -8,12 +8,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-from jitaccess.broker import hold
+from jitaccess.broker import hold, policies
 from jitaccess.broker.hold import HoldKind
 from jitaccess.demo.soft_passkey import SoftPasskey
-from jitaccess.domain.values import Refused
+from jitaccess.domain.values import LOCAL, Refused
 from jitaccess.identity import passkeys
+from jitaccess.policy.load import load
 from tests.oidc.conftest import CALLBACK, Treasury, open_treasury, verifier_pair
+from tests.support.sources import ROOT
 from tests.support.world import ORIGIN, World
 
 UNMET = "unmet_authentication_requirements"
@@ -260,3 +262,50 @@ def test_another_site_signs_nobody_out_by_it(synced: Treasury) -> None:
     )
     assert answer.status_code == 400
     assert "evil.example" not in answer.headers.get("Location", "")
+
+
+# ---------------------------------------------------------------- what the right's own rule asks for
+
+
+def sharpen(world: World) -> None:
+    """Let the rule for looking at payments ask for a passkey that stays in its device."""
+    texts = {file.name: file.read_text() for file in (ROOT / "policies").glob("*.yaml")}
+    plain = "      groups: [treasury-staff]\n"
+    assert plain in texts["treasury.yaml"]
+    texts["treasury.yaml"] = texts["treasury.yaml"].replace(plain, f"{plain}      credential: device_bound\n", 1)
+    with world.broker.begin(LOCAL) as tx:
+        policies.activate(tx, policies.propose(tx, load(texts), by="test"))
+
+
+@pytest.mark.covers("R6", "R38")
+@pytest.mark.parametrize("wanted", [None, "phr", "phrh"])
+def test_what_the_rule_asks_for_is_met_by_a_passkey_at_hand_whatever_the_client_asks(
+    synced: Treasury, wanted: str | None
+) -> None:
+    sharpen(synced.world)
+    grant = synced.grant()
+    verifier, challenge = verifier_pair()
+    page = BeautifulSoup(synced.page(challenge, acr_values=wanted).text, "html.parser")
+    named = page.select_one("[data-stronger]" if wanted == "phrh" else "[data-by-rule]")
+    assert named is not None
+    assert len(page.select("[data-stronger], [data-by-rule]")) == 1, "it is said once"
+    begun = synced.begin(grant, challenge, acr_values=wanted).json
+    allowed = [known["id"] for known in begun["options"]["allowCredentials"]]
+    assert allowed == [synced.world.current("arta").passkey.credential_id]
+    synced.signed_in = "arta"
+    code = parse_qs(urlsplit(synced.finish(begun).json["redirect"]).query)["code"][0]
+    token = synced.verifier().verify(synced.redeem(code, verifier).json["access_token"])
+    assert token.claims["acr"] == "phrh"
+
+
+def test_where_no_passkey_of_the_account_meets_the_rule_nothing_begins_and_it_is_said(synced: Treasury) -> None:
+    sharpen(synced.world)
+    grant = synced.grant(key="arta-2")
+    without_strong(synced)
+    _, challenge = verifier_pair()
+    page = BeautifulSoup(synced.page(challenge).text, "html.parser")
+    said = page.select_one("[data-by-rule]")
+    assert said is not None
+    assert "another account" in said.text
+    refused = synced.begin(grant, challenge)
+    assert (refused.status_code, refused.json["code"]) == (403, "no_such_passkey")
