@@ -568,7 +568,7 @@ def look(config: dict) -> dict:
         lines = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
         wrong |= deviations(config, lines)
         patterns |= set(lines.get("authorizedkeysfile", "none").split())
-        for line in text_of(Path(lines.get("trustedusercakeys", "none"))).splitlines():
+        for line in text_of(Path(lines.get("trustedusercakeys", "none"))).split("\n"):
             if len(line.split()) > 1:
                 authorities.add(fingerprint(line.split()[1]))
     keys, unread = keys_of_accounts(patterns, config["principals"])
@@ -615,9 +615,9 @@ def keys_of_accounts(patterns: set[str], named: Iterable[str]) -> tuple[list[dic
             words = {"%%": "%", "%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid)}
             file = re.sub(r"%[%huU]", lambda match: words[match[0]], pattern)  # noqa: B023 - used at once
             text = text_of(Path(entry.pw_dir, file), MAX_KEYS)
-            if len(text) >= MAX_KEYS:
+            if len(text.encode(errors="surrogateescape")) >= MAX_KEYS:
                 unread.add(f"a file of authorized keys of {entry.pw_name} is too long to be read")
-            for line in map(str.strip, text.splitlines()):
+            for line in map(str.strip, text.split("\n")):  # as sshd parts them
                 if line.startswith("#"):
                     continue
                 if len(line) > MAX_LINE:
@@ -642,7 +642,7 @@ def text_of(path: Path, most: int = 1_000_000) -> str:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return ""
-        return stream.read(most).decode(errors="replace")
+        return stream.read(most).decode(errors="surrogateescape")
 
 
 class Looker:

@@ -55,12 +55,18 @@ Post = Callable[[Parcel], None]
 """Sends one parcel; raises OSError, SMTPException, ValueError or NotDelivered."""
 ONE_ADDRESS = (
     smtplib.SMTPRecipientsRefused,
-    smtplib.SMTPSenderRefused,
     smtplib.SMTPDataError,
     smtplib.SMTPNotSupportedError,
     ValueError,
 )
-"""Failures that say something of one letter and its address, and nothing of the channel."""
+"""Failures that may say something of one letter and its address alone, and nothing of the channel."""
+
+
+def of_one_address(error: Exception) -> bool:
+    """Say whether others would get through: a server that refuses for the moment (4yz, RFC 5321 section 4.2.1) refuses them too."""
+    if isinstance(error, smtplib.SMTPDataError):
+        return error.smtp_code >= 500
+    return isinstance(error, ONE_ADDRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def _mail(mail: Mail) -> Iterator[Post]:
         try:
             server.send_message(to_message(parcel, mail))
         except OSError as error:
-            if not isinstance(error, ONE_ADDRESS):
+            if not of_one_address(error):
                 server.close()
                 server = None  # the next parcel gets a connection of its own
             raise

@@ -10,7 +10,7 @@ broken never says *where* the broker calls or *what* it deletes.
 
 import logging
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -41,11 +41,9 @@ BACK_OFF_S = (1, 5, 15, 60, 300, 900)
 STUCK_AFTER = 5
 """Failed attempts after which a lease is listed and alarmed; it is retried all the same."""
 ROUND_S = 30.0
-"""How long a worker goes on with what it claimed; one more call to the target fits into the claim after it."""
-CROWDED = timedelta(seconds=5)
-"""How long what is cut waits where another thread is cleaning up on the target."""
+"""How long a worker goes on with one verb for what it claimed; one more call to the target fits into the claim after it."""
 LATER = "later"
-"""Instead of an error: the round was over before this effect's turn."""
+"""Instead of an error: the round was over before this effect was tried at all."""
 CUT_LIMIT_S = 30.0
 """How long a caller waits for all targets together; a hanging one goes on in its own thread and delays nobody."""
 STALE_ISSUING = timedelta(seconds=60)
@@ -74,7 +72,7 @@ class Claimed:
 class _Cut:
     """Leases at one place of a target that were cut together."""
 
-    connector: Connector
+    connector: Connector | None
     open: dict[str, Claimed]
     proofs: Mapping[str, Mapping[str, JsonValue]]
     at: datetime
@@ -92,8 +90,8 @@ class Revoker:
         self._pool = ThreadPoolExecutor(max_workers=MAX_TARGETS, thread_name_prefix="cut")
         self._busy: dict[str, Future[None]] = {}
         """Target -> the thread that cuts there."""
-        self._cleaning: set[str] = set()
-        """Targets on which a thread cleans up, or tries again what failed."""
+        self._cleaning: dict[str, deque[_Cut]] = {}
+        """Target on which a thread cleans up, or tries again what failed -> what it has to clean."""
         self._guard = threading.Lock()
         self._turn = threading.Lock()
         """Who looks for what is due and hands it out does it alone: the tick, and whoever was woken by an end."""
@@ -208,53 +206,53 @@ class Revoker:
     def _finish_target(self, leases: Sequence[Claimed]) -> None:
         """Cut what was never tried; then clean it, and try each of the others alone. Failures put each back with its own back-off."""
         target = leases[0].target
-        until = self._broker.clock.monotonic() + ROUND_S
         try:
-            fresh = [self._cut(group, until) for group in _by_place(lease for lease in leases if not lease.failed)]
-            if not self._begins_cleaning(target):
-                waiting = {key: self._broker.db.now() + CROWDED for done in fresh if done for key in done.open}
-                self._put_off(waiting)
-                return
-            try:
-                for done in fresh:
-                    self._clean(done, until)
-                for lease in leases:
-                    if lease.failed:
-                        self._clean(self._cut([lease], until), until)
-            finally:
-                with self._guard:
-                    self._cleaning.discard(target)
+            fresh = [self._cut(group) for group in _by_place(lease for lease in leases if not lease.failed)]
+            with self._guard:
+                queue = self._cleaning.get(target)
+                if queue is not None:  # whoever is cleaning there takes it too
+                    queue.extend(fresh)
+                    return
+                queue = self._cleaning[target] = deque(fresh)
+                self._busy.pop(target, None)
+            self._finish_slowly(target, queue, deque(lease for lease in leases if lease.failed))
         except Exception:  # the boundary of a thread: the claims run out and everything is tried again
             log.exception("finishing revocations of the target %s failed", target)
 
-    def _begins_cleaning(self, target: str) -> bool:
-        """Say whether this thread may clean up; if so, another one may cut on the target meanwhile."""
-        with self._guard:
-            if target in self._cleaning:
-                return False
-            self._cleaning.add(target)
-            self._busy.pop(target, None)
-            return True
+    def _finish_slowly(self, target: str, queue: "deque[_Cut]", failed: deque[Claimed]) -> None:
+        """Clean what is cut, also what others cut meanwhile; between that try what failed before, one after the other."""
+        until = self._broker.clock.monotonic() + ROUND_S
+        try:
+            while True:
+                with self._guard:
+                    done = queue.popleft() if queue else None
+                    if done is None and (not failed or self._broker.clock.monotonic() >= until):
+                        del self._cleaning[target]
+                        break
+                self._clean(done if done is not None else self._cut([failed.popleft()]))
+            self._put_back({lease.lease_id: LATER for lease in failed})
+        finally:
+            with self._guard:
+                self._cleaning.pop(target, None)
 
-    def _cut(self, leases: Sequence[Claimed], until: float) -> _Cut | None:
+    def _cut(self, leases: Sequence[Claimed]) -> _Cut:
         """Cut leases of one place; what fails is put back."""
         where = leases[0].connector
         if where is None:
             self._put_back({lease.lease_id: "seal_broken" for lease in leases})
-            return None
+            return _Cut(None, {}, {}, self._broker.db.now())
         try:
             connector = self._broker.targets.at(leases[0].target, where)
             shared = self._broker.targets.kind(str(where["kind"])).shared
         except JitError as error:
             self._put_back({lease.lease_id: error.kind.value for lease in leases})
-            return None
+            return _Cut(None, {}, {}, self._broker.db.now())
+        self._renew(leases)
         open_ = {lease.lease_id: lease for lease in leases}
         if shared:
             self._spare_shared(open_)
         failed = self._bury(connector, open_)
-        proofs, errors = isolated(
-            connector.cut, [lease.effect for lease in open_.values()], lambda: self._broker.clock.monotonic() < until
-        )
+        proofs, errors = isolated(connector.cut, [lease.effect for lease in open_.values()], self._round())
         failed |= _left(open_, errors)
         cut_at = self._broker.db.now()
         waiting = {key: lease.born_by for key, lease in open_.items() if lease.born_by and cut_at < lease.born_by}
@@ -264,21 +262,32 @@ class Revoker:
         self._put_off(cast("Mapping[str, datetime]", waiting))
         return _Cut(connector, open_, proofs, cut_at)
 
-    def _clean(self, cut: _Cut | None, until: float) -> None:
+    def _clean(self, cut: _Cut) -> None:
         """Clean what is cut, and write down what the target said."""
-        if cut is None:
+        if cut.connector is None or not cut.open:
             return
-        clean, errors = isolated(
-            cut.connector.clean,
-            [lease.effect for lease in cut.open.values()],
-            lambda: self._broker.clock.monotonic() < until,
-        )
-        self._put_back(_left(cut.open, errors))
+        mine = self._renew([*cut.open.values()])
+        open_ = {key: lease for key, lease in cut.open.items() if key in mine}
+        clean, errors = isolated(cut.connector.clean, [lease.effect for lease in open_.values()], self._round())
+        self._put_back(_left(open_, errors))
         proofs = {
             key: {"cut": dict(cut.proofs[lease.effect.name]), "clean": dict(clean[lease.effect.name])}
-            for key, lease in cut.open.items()
+            for key, lease in open_.items()
         }
         self._done(proofs, cut.at)
+
+    def _round(self) -> Callable[[], bool]:
+        """Return what says whether a round that begins now may go on."""
+        until = self._broker.clock.monotonic() + ROUND_S
+        return lambda: self._broker.clock.monotonic() < until
+
+    def _renew(self, leases: Sequence[Claimed]) -> set[str]:
+        """Claim leases of ours anew before a call that takes its time; return which still are ours."""
+        with self._broker.begin(SYSTEM) as tx:
+            found = self._locked(tx, [lease.lease_id for lease in leases])
+            for lease in found:
+                tx.update(lease, claimed_until=tx.now + CLAIM_FOR)
+            return {lease.id for lease in found}
 
     def _bury(self, connector: Connector, open_: dict[str, Claimed]) -> dict[str, str]:
         """Take the names of effects that may still be born, so that they cannot (design.md section 6, late births)."""
@@ -382,34 +391,36 @@ def isolated(
 ) -> tuple[dict[str, Mapping[str, JsonValue]], dict[str, str]]:
     """Act on all effects at once; where that fails, on halves, until the failing ones stand alone. Return proofs and errors by name.
 
-    Once `go_on` says no, what was not tried has LATER for an error.
+    It acts once in any case. Once `go_on` says no, halves that were not tried by themselves have the error of the whole, and what was
+    not tried at all has LATER.
     """
     proofs: dict[str, Mapping[str, JsonValue]] = {}
     errors: dict[str, str] = {}
-    left = [list(effects)] if effects else []
+    left: list[tuple[list[Effect], str]] = [([*effects], LATER)] if effects else []
+    acted = False
     while left:
-        part = left.pop()
-        if not go_on():
-            errors |= {effect.name: LATER for rest in (part, *left) for effect in rest}
+        part, before = left.pop()
+        if acted and not go_on():
+            errors |= {effect.name: word for rest, word in ((part, before), *left) for effect in rest}
             break
+        acted = True
         try:
             found = act(part)
         except Unreachable as error:
-            for rest in (part, *left):
-                errors |= {effect.name: error_word(error) for effect in rest}
+            errors |= {effect.name: error_word(error) for rest, _ in ((part, before), *left) for effect in rest}
             break
         except Exception as error:  # a target may fail in any way; each lease is put back, none is lost
+            word, middle = error_word(error), len(part) // 2
             if len(part) == 1:
-                errors[part[0].name] = error_word(error)
+                errors[part[0].name] = word
             else:
-                middle = len(part) // 2
-                left += [part[middle:], part[:middle]]
+                left += [(part[middle:], word), (part[:middle], word)]
             continue
         for effect in part:
             if effect.name in found:
                 proofs[effect.name] = found[effect.name]
             elif len(part) > 1:
-                left.append([effect])  # alone it says why
+                left.append(([effect], "no_proof"))  # alone it says why
             else:
                 errors[effect.name] = "no_proof"
     return proofs, errors

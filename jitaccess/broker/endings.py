@@ -30,6 +30,7 @@ class Why(StrEnum):
     SLOW = "slow"
     FORBIDDEN = "forbidden"
     NEEDED = "needed"
+    OWNER = "owner"
     STILL_THERE = "still_there"
     ANSWER = "unexpected_answer"
     SETTINGS = "settings"
@@ -43,6 +44,7 @@ _SIGNS: Sequence[tuple[Why, re.Pattern[str]]] = tuple(
     for why, signs in (
         (Why.RECORD, r"seal_broken"),
         (Why.SETTINGS, rf"{_SETTINGS} | CallFailed\ (bad_address|no_root_ca|not_https|address_not_allowed)"),
+        (Why.OWNER, r"CallFailed\ (superuser|prepared|definer):.*"),
         (Why.STILL_THERE, r"no_proof | CallFailed\ (still_\w+|sessions_left|name_not_taken|not_made_but_there)"),
         (Why.NEEDED, r"CallFailed\ would_lose.* | \w+\ (2BP01|55006) | LDAPNotAllowedOn\w+"),
         (
@@ -55,7 +57,7 @@ _SIGNS: Sequence[tuple[Why, re.Pattern[str]]] = tuple(
         (
             Why.SLOW,
             r"""\w+\ (57014|55P03|40\w{3}|25P0[34]|53\w{3}) | \w+\ (1205|1213|1040|1203|1969) | .*Timeout(Error|Exception)?(\ .*)?
-            | CallFailed\ (too_slow|ReadTimeout\w*|status_(408|429|503|504))
+            | CallFailed\ (too_slow|unfinished|ReadTimeout\w*|status_(408|429|503|504))
             | LDAP(TimeLimit|AdminLimit|Busy|ResponseTimeout|MaximumRetries)\w*""",
         ),
         (

@@ -191,7 +191,8 @@ def _signed_within(view: View, low: datetime, high: datetime) -> Counter[tuple[s
     rows = view.rows(
         select(Approval.person_id, AccessRequest.person_id, func.count())
         .join(AccessRequest, AccessRequest.id == Approval.request_id)
-        .where(Approval.given_at >= low, Approval.given_at < high, Approval.verdict == "approve")
+        .where(Approval.given_at >= low, Approval.given_at < high)
+        .where(Approval.verdict == "approve", Approval.lost_at.is_(None))
         .group_by(Approval.person_id, AccessRequest.person_id)
     )
     return Counter({(approver, requester): int(count) for approver, requester, count in rows})

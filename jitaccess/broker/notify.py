@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select
 
-from jitaccess.broker.channels import MAIL, ONE_ADDRESS, TO, Channel, Parcel, Post, channels
+from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels, of_one_address
 from jitaccess.broker.context import Broker
 from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
 from jitaccess.domain.notices import URGENT, Notice, release_at
@@ -287,7 +287,7 @@ def _attempt(post: Post, parcel: Parcel | None) -> Failure | None:
     except NotDelivered as error:
         return Failure(str(error), True)
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        return Failure(type(error).__name__, not isinstance(error, ONE_ADDRESS))
+        return Failure(type(error).__name__, not of_one_address(error))
     return None
 
 

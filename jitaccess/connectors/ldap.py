@@ -47,6 +47,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from jitaccess.connectors.contract import (
     Account,
+    CallFailed,
     ConnectorKind,
     Credential,
     Effect,
@@ -480,7 +481,7 @@ class LdapConnector:
             for effect in effects:
                 line.delete(self._tombstone(effect))
                 if line.read(self._tombstone(effect)) is not None:
-                    raise RuntimeError("an entry is still there")
+                    raise CallFailed("still_there")
             return {name: {**proof, "entry": "absent"} for name, proof in found.items()}
 
     def _left(self, line: Line, effects: Sequence[Effect]) -> Proofs:
@@ -498,7 +499,7 @@ class LdapConnector:
                 for member in self._names(line, effect):
                     self._take_out(line, group, member, effect)
                     if line.holds(group, self._config.member, member):
-                        raise RuntimeError("a member is still there")
+                        raise CallFailed("still_a_member")
                 proofs[effect.name] = {"membership": "absent"}
         return proofs
 
@@ -531,7 +532,7 @@ class LdapConnector:
                     line.change(dn, {"member": [(MODIFY_REPLACE, [NOBODY])], "seeAlso": [(MODIFY_REPLACE, [])]})
                 found = line.read(dn, "member")
             if found is not None and found.get("member", [NOBODY]) != [NOBODY]:
-                raise RuntimeError("a member is still there")
+                raise CallFailed("still_a_member")
             proofs[effect.name] = {"membership": "absent"}
         return proofs
 
@@ -630,7 +631,7 @@ class LdapConnector:
                 except LDAPInsufficientAccessRightsResult:
                     return Quarantined(False, where.ldif())
             if account in self._there(line):
-                raise RuntimeError("what was taken away is still there")
+                raise CallFailed("still_there")
             return Quarantined(True)
 
     def _take_away(self, line: Line, where: "_Where") -> None:

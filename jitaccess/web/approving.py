@@ -21,7 +21,7 @@ from jitaccess.identity import people
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.canonical import b64u_encode
 from jitaccess.proof.statements import MAX_SET, ApprovalStatement, as_json
-from jitaccess.store.tables import AccessRequest, Challenge
+from jitaccess.store.tables import AccessRequest, Challenge, Grant
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
 from jitaccess.web.numbers import whole
@@ -91,10 +91,11 @@ def blueprint(broker: Broker) -> Blueprint:
     def end(request_id: str) -> BaseResponse:
         """End access that somebody has: as easy as it was to give it."""
         me = current()
-        with broker.begin(me.actor) as tx:
-            grant = revoke.revocable(tx, broker, me, request_id)
-            if grant is None:
-                raise JitError(Kind.NOT_FOUND, "There is no such access that you may end.")
+        with broker.read() as view:
+            grant = revoke.revocable(view, broker, me, request_id)
+        if grant is None:
+            raise JitError(Kind.NOT_FOUND, "There is no such access that you may end.")
+        with broker.begin(me.actor, lock=[(Grant, grant.id)]) as tx:
             settle(revoke.revoke(tx, broker, me, grant.id))
         page = "witness/requests" if request.form.get("seen") == "witness" else "approvals"
         return redirect(f"/{page}/{request_id}", 303)

@@ -282,6 +282,9 @@ WHYS: Mapping[Why, str] = {
         "The system refused: the broker's own account there lacks a right, or its password is wrong."
     ),
     Why.NEEDED: lazy_gettext("Something on the system still needs the account, and would be lost with it."),
+    Why.OWNER: lazy_gettext(
+        "The broker may not do all of it: the system's owner has to run the statement that stands below."
+    ),
     Why.STILL_THERE: lazy_gettext("The system did not confirm that the account and its sessions are gone."),
     Why.ANSWER: lazy_gettext("The system answered, but not as was agreed."),
     Why.SETTINGS: lazy_gettext(

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,11 +12,12 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from jitaccess.broker import changes, handover, issue, policies
-from jitaccess.broker.cut import LATER, STUCK_AFTER, Revoker, end_stale_issuing, isolated, still_needed
+from jitaccess.broker.cut import STUCK_AFTER, Revoker, end_stale_issuing, isolated, still_needed
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import stuck
 from jitaccess.broker.sweep import Ticker, end_due_grants
 from jitaccess.broker.targets import APPLY_LIMIT, LATE_BIRTH
+from jitaccess.clock import FrozenClock
 from jitaccess.connectors.contract import Effect, Given, KindConfig, Unreachable, is_own_account
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.demo.cast import FOUNDERS
@@ -278,11 +279,47 @@ def test_what_failed_before_is_tried_alone_after_all_others(sqlite_world: World)
     assert [set(names) for names in cuts] == [{f"jit-{key}" for key in good}, {f"jit-{bad}"}]
 
 
-def test_a_round_that_takes_too_long_is_broken_off_and_spends_no_attempt() -> None:
+def test_a_round_that_takes_too_long_spends_an_attempt_of_what_was_tried_and_of_nothing_else() -> None:
     effects = [Effect("fake", f"a{number}", {}) for number in range(4)]
+
+    def act(part: Sequence[Effect]) -> dict[str, Any]:
+        if len(part) == 4:
+            return {"a0": {}, "a1": {}}  # two are left out, to be asked alone
+        raise ConnectionError
+
     told = iter([True, False])
-    proofs, errors = isolated(lambda _: {}["nothing"], effects, lambda: next(told))
-    assert (proofs, set(errors.values())) == ({}, {LATER})
+    proofs, errors = isolated(act, effects, lambda: next(told))
+    assert (set(proofs), errors) == ({"a0", "a1"}, {"a2": "no_proof", "a3": "ConnectionError"})
+    proofs, errors = isolated(lambda _: {}["nothing"], effects, lambda: False)
+    assert (proofs, set(errors.values())) == ({}, {"KeyError"}), "it acts once in any case"
+
+
+@pytest.mark.covers("R47", "R60")
+def test_slow_failures_and_slow_cuts_end_all_the_same(
+    sqlite_world: World, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, fake = sqlite_world, FakeConnector()
+    keys = [with_target(world, fake) for _ in range(16)]
+    names = {f"jit-{key}" for key in keys}
+    fake.poisoned = {f"jit-{keys[0]}"}
+    cut = fake.cut
+
+    def slowly(effects: Sequence[Effect]) -> Any:
+        clock.advance(timedelta(seconds=9 if len(effects) < 15 else 31))
+        return cut(effects)
+
+    monkeypatch.setattr(fake, "cut", slowly)
+    world.advance(timedelta(seconds=601))
+    for _ in range(20):
+        world.sweep()
+    assert names & fake.accounts.keys() == fake.poisoned
+    assert [lease(world, key).state for key in keys[1:]] == ["REVOKED"] * 15
+    assert lease(world, keys[0]).attempts >= 1
+    world.advance(timedelta(hours=2))
+    late = [with_target(world, fake) for _ in range(15)]
+    world.advance(timedelta(seconds=601))
+    world.sweep()
+    assert [lease(world, key).state for key in late] == ["REVOKED"] * 15
 
 
 def test_a_start_waits_for_no_target_that_hangs(sqlite_world: World) -> None:

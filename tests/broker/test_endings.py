@@ -163,3 +163,19 @@ def test_a_record_that_was_changed_can_still_be_tried(world: World) -> None:
     world.sql("UPDATE lease SET person_id = 'x' WHERE id = :id", id=key)
     with world.broker.begin(world.current("agim").actor) as tx:
         assert try_now(tx, key).next_at == tx.now
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ('CallFailed superuser: ALTER ROLE "jit_1" NOSUPERUSER', Why.OWNER),
+        ("CallFailed prepared: ROLLBACK PREPARED 'x'", Why.OWNER),
+        ("CallFailed definer: ALTER ROUTINE a() SECURITY INVOKER", Why.OWNER),
+        ("CallFailed still_in_session", Why.STILL_THERE),
+        ("CallFailed still_logs_in", Why.STILL_THERE),
+        ("CallFailed still_a_member", Why.STILL_THERE),
+        ("CallFailed unfinished", Why.SLOW),
+    ],
+)
+def test_what_connectors_say_has_a_reason_in_words(word: str, reason: Why) -> None:
+    assert why(word) is reason

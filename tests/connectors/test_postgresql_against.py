@@ -98,7 +98,7 @@ def test_a_lease_that_somebody_made_a_superuser_keeps_nobody_else_in(bench: Any,
             try:
                 assert set(connector.cut([effect])) == {effect.name}
                 break
-            except RuntimeError:
+            except CallFailed:
                 continue  # the session is ending
         assert not session.alive()
         owner.execute(f'ALTER ROLE "{effect.name}" NOSUPERUSER')

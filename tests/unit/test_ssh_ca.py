@@ -333,6 +333,9 @@ KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
         (" " * 20_000 + KEY_LINE, 1, False),
         (f'environment="A={"x" * 20_000}" {KEY_LINE}', 0, True),
         ("# pad\n" * 900_000 + KEY_LINE, 0, True),
+        ("# \u00e9\u00e9\u00e9\u00e9\n" * 500_000 + KEY_LINE, 0, True),
+        (f'environment="A=x\x0c# " {KEY_LINE}', 1, False),
+        (f'environment="A=x\u2028# " {KEY_LINE}', 1, False),
     ],
 )
 def test_no_padding_hides_an_authorized_key_unsaid(

@@ -52,12 +52,12 @@ def lock_out(connection: Connection, lines: Lines, oids: Mapping[str, int]) -> F
     staying = end_sessions(connection, [*rest.values()])
     for name, oid in rest.items():
         if oid in staying:
-            failed.setdefault(name, RuntimeError("a session does not end"))
+            failed.setdefault(name, CallFailed("still_in_session"))
     for name, error in _roll_back_standing(connection, lines, rest).items():
         failed.setdefault(name, error)
     look = sql.SQL("SELECT rolname FROM pg_roles WHERE oid = ANY(%s) AND rolcanlogin")
     for (name,) in run(connection, look, [[*rest.values()]]):
-        failed.setdefault(str(name), RuntimeError("a role can still log in"))
+        failed.setdefault(str(name), CallFailed("still_logs_in"))
     return failed
 
 
@@ -74,7 +74,7 @@ def _superusers(connection: Connection, oids: Mapping[str, int]) -> tuple[set[st
             failed[name] = CallFailed(f'superuser: ALTER ROLE "{name}" NOSUPERUSER')
     for name, sessions in run(connection, look, [[*oids.values()]]) if found else ():
         if sessions:
-            failed.setdefault(str(name), RuntimeError("a session does not end"))
+            failed.setdefault(str(name), CallFailed("still_in_session"))
     return found, failed
 
 

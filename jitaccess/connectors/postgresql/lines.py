@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from jitaccess.connectors.contract import Secret, Surroundings, Unreachable
+from jitaccess.connectors.contract import CallFailed, Secret, Surroundings, Unreachable
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 
 CONNECT_LIMIT_S = 5
@@ -166,4 +166,4 @@ def end_sessions(connection: Connection, oids: Sequence[int]) -> set[int]:
 def require_no_sessions(connection: Connection, oids: Sequence[int]) -> None:
     """End every session of these roles; raises when one stays."""
     if end_sessions(connection, oids):
-        raise RuntimeError("a session does not end")
+        raise CallFailed("still_in_session")
