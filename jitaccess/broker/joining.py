@@ -9,6 +9,7 @@ a transaction.
 
 import ipaddress
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -45,6 +46,8 @@ FORGED_NOTICE = "eyJhbGciOiJub25lIn0.eyJldmVudHMiOnt9fQ."
 """A logout token that says nothing and that nobody signed: refused by whoever checks, harmless where nobody does."""
 PATIENCE = Bounds(wait_s=2.0, whole_s=3.0, answer_bytes=0)
 """For one knock; who needs longer is not waited for."""
+BEGIN_WITHIN_S = 15.0
+"""So long after its start a test begins no further call; with the longest call it ends before a proxy gives the page up."""
 CLOSED = frozenset({"RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"})
 """A connection that is closed without an answer: a refusal as good as any."""
 
@@ -72,12 +75,13 @@ class Outcome(StrEnum):
     NOT_ALLOWED = "not_allowed"
     UNREACHABLE = "unreachable"
     WRONG = "wrong"
+    UNFINISHED = "unfinished"
     OPEN = "open"
     """Somebody gets in, or is believed, who must not."""
 
 
-NEUTRAL = frozenset({Outcome.NONE, Outcome.NOT_ALLOWED})
-"""Neither well nor wrong: it could not be seen from here."""
+NEUTRAL = frozenset({Outcome.NONE, Outcome.NOT_ALLOWED, Outcome.UNFINISHED})
+"""Neither well nor wrong: it could not be seen from here, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +100,54 @@ class Found:
 
 
 Look = Callable[[], Sequence[Found]]
+Over = Callable[[], bool]
+"""Whether the time of a test is over."""
+_guard = threading.Lock()
+_running: set[tuple[int, str]] = set()
+"""What this process tests now: (database, target)."""
 
 
 def try_out(broker: Broker, actor: Actor, target: str, *, reach: Reach | None = None) -> list[Found]:
-    """Test a target and keep what was found; raises NOT_FOUND. Called outside any Tx. `reach`: where clients' addresses may be, else as
-    for logout notices."""
+    """Test a target and keep what was found; raises NOT_FOUND, and CONFLICT while it is being tested. Called outside any Tx.
+
+    `reach`: where clients' addresses may be, else as for logout notices.
+    """
+    mine = (id(broker.db), target)
+    with _guard:
+        if mine in _running:
+            raise JitError(Kind.CONFLICT, "This system is being tested now. Look again in a moment.")
+        _running.add(mine)
+    try:
+        return _try_out(broker, actor, target, reach)
+    finally:
+        with _guard:
+            _running.discard(mine)
+
+
+def _try_out(broker: Broker, actor: Actor, target: str, reach: Reach | None) -> list[Found]:
+    until = broker.clock.monotonic() + BEGIN_WITHIN_S
+
+    def over() -> bool:
+        return not _time_left(broker, until)
+
+    def begun(look: Look) -> Sequence[Found]:
+        return [Found(Step.CLIENTS, Outcome.UNFINISHED)] if over() else look()
+
     with broker.read() as view:
         broker.keyring.refresh(view)
         facts = broker.policies.active(view).targets.get(target)
         if facts is None:
             raise JitError(Kind.NOT_FOUND, "There is no such system.")
         known = [client for client in registered(view).values() if client.target == target]
-    looks = list(_looks(broker, facts, known, reach or reach_of(broker)))
+    looks = list(_looks(broker, facts, known, reach or reach_of(broker), over))
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="join") as pool:
-        found = [one for several in pool.map(lambda look: look(), looks) for one in several]
+        found = list(dict.fromkeys(one for several in pool.map(begun, looks) for one in several))
     _keep(broker, actor, target, found)
     return found
+
+
+def _time_left(broker: Broker, until: float) -> bool:
+    return broker.clock.monotonic() < until
 
 
 def _keep(broker: Broker, actor: Actor, target: str, found: Sequence[Found]) -> None:
@@ -137,7 +173,9 @@ def last(view: View, target: str) -> tuple[TargetTest, list[Found]] | None:
     return row, [Found(Step(one["step"]), Outcome(one["outcome"]), one["about"], one["seen"]) for one in kept]
 
 
-def _looks(broker: Broker, facts: TargetFacts, known: Sequence[ClientFacts], reach: Reach) -> Iterator[Look]:
+def _looks(
+    broker: Broker, facts: TargetFacts, known: Sequence[ClientFacts], reach: Reach, over: Over
+) -> Iterator[Look]:
     kind = broker.targets.kinds.get(str(facts.connector["kind"]))
     if kind is not None and kind.outside:
         yield partial(_connector, broker, facts)
@@ -147,14 +185,14 @@ def _looks(broker: Broker, facts: TargetFacts, known: Sequence[ClientFacts], rea
         yield lambda: [Found(Step.CLIENTS, Outcome.NONE)]
     with broker.read() as view:
         proxied = sorted(client.proxied_origin for client in registered(view).values() if client.proxied_origin)
-    looks = [look for client in known for look in _of_client(broker, client, reach, proxied)]
+    looks = [look for client in known for look in _of_client(broker, client, reach, proxied, over)]
     yield from looks[:MOST_ADDRESSES]
 
 
-def _of_client(broker: Broker, client: ClientFacts, reach: Reach, proxied: Sequence[str]) -> Iterator[Look]:
+def _of_client(broker: Broker, client: ClientFacts, reach: Reach, proxied: Sequence[str], over: Over) -> Iterator[Look]:
     if client.proxied_origin is not None:
         others = [one for one in proxied if one != client.proxied_origin][:MOST_OTHERS]
-        yield partial(_proxied, broker, client.proxied_origin, reach, others)
+        yield partial(_proxied, broker, client.proxied_origin, reach, others, over)
         return
     for origin in dict.fromkeys(_origin(uri) for uri in client.redirect_uris):
         yield partial(_answering, origin, reach)
@@ -229,7 +267,7 @@ def _notice(uri: str, reach: Reach) -> list[Found]:
     return [Found(Step.LOGOUT, Outcome.WELL if status in (400, 401, 403) else Outcome.WRONG, uri, str(status))]
 
 
-def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str]) -> list[Found]:
+def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str], over: Over) -> list[Found]:
     """Ask a proxied application without access: it must refuse or lead to sign in. Where it does, try what may get past that."""
     try:
         seen = get(f"{origin}/", {}, reach)
@@ -245,13 +283,16 @@ def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str]) -
         Step.STORIES: knocks.stories(origin, others),
         Step.PATHS: knocks.paths(),
     }
-    return [first, *(knocked(step, origin, several, reach) for step, several in tried.items())]
+    return [first, *(knocked(step, origin, several, reach, over) for step, several in tried.items())]
 
 
-def knocked(step: Step, origin: str, several: Iterable[Knock], reach: Reach) -> Found:
-    """Try knocks one after the other; say which of them let somebody in, or broke the door, or how many held."""
-    inside, broken, held = [], [], 0
+def knocked(step: Step, origin: str, several: Iterable[Knock], reach: Reach, over: Over) -> Found:
+    """Try knocks one after the other while there is time; say which let somebody in, or broke the door, or how many held."""
+    inside, broken, held, well = [], [], 0, Outcome.WELL
     for knock in several:
+        if over():
+            well = Outcome.UNFINISHED
+            break
         try:
             status = get(f"{origin}{knock.path}", knock.headers, reach, PATIENCE).status
         except NotDelivered as failed:
@@ -266,7 +307,7 @@ def knocked(step: Step, origin: str, several: Iterable[Knock], reach: Reach) -> 
             held += 1
     if inside or broken:
         return Found(step, Outcome.OPEN if inside else Outcome.WRONG, origin, "; ".join((inside or broken)[:MOST_TOLD]))
-    return Found(step, Outcome.WELL, origin, str(held))
+    return Found(step, well, origin, str(held))
 
 
 def _connector(broker: Broker, facts: TargetFacts) -> list[Found]:

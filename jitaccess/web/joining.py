@@ -84,6 +84,7 @@ SEEN: Mapping[tuple[Step, Outcome], str] = {
     (Step.CONNECTOR, Outcome.WRONG): lazy_gettext("The broker's own account there is not as it should be:"),
     (Step.CONNECTOR, Outcome.UNREACHABLE): lazy_gettext("The system cannot be asked:"),
 }
+UNFINISHED = lazy_gettext("It answers too slowly: the test could not be finished. Test it again later.")
 NOT_FROM_HERE = lazy_gettext("The broker may not call this address; look at it with your browser.")
 
 
@@ -103,6 +104,8 @@ def install(app: Flask) -> None:
 
 def told_of(found: Found) -> str:
     """Return a finding as a sentence."""
+    if found.outcome is Outcome.UNFINISHED:
+        return str(UNFINISHED)
     return str(SEEN.get((found.step, found.outcome), NOT_FROM_HERE))
 
 

@@ -196,7 +196,10 @@ def test_what_the_test_of_a_target_tries_finds_nothing_at_the_shipped_configurat
         joining.Step.STORIES: knocks.stories(origin, others),
         joining.Step.PATHS: knocks.paths(),
     }
-    found = {step: joining.knocked(step, origin, several, Reach(loopback=True)) for step, several in tried.items()}
+    found = {
+        step: joining.knocked(step, origin, several, Reach(loopback=True), lambda: False)
+        for step, several in tried.items()
+    }
     assert {one.outcome for one in found.values()} == {joining.Outcome.WELL}, found
     assert house.application.log == []
 

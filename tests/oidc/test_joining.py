@@ -219,6 +219,38 @@ def test_knocking_stops_at_a_door_that_hangs_and_takes_a_closed_connection_for_a
     assert asked[-1] == "/a/./"
 
 
+def test_a_slow_door_holds_a_test_no_longer_than_its_time_and_one_test_runs_at_once(
+    house: Served, client: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    refused: list[str] = []
+
+    def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        asked.append(environ["RAW"])
+        if len(asked) == 2:
+            try:
+                joining.try_out(house.world.broker, LOCAL, "registry")
+            except JitError as error:
+                refused.append(f"{error.kind}: {error.message}")
+        if len(asked) == 3:
+            monkeypatch.setattr(joining, "_time_left", lambda broker, until: False)
+        return "401 Unauthorized", []
+
+    with listening(application(answer)) as url:
+        client(proxied=origin(url))
+        found = findings(house)
+    assert found[Step.PROXY].outcome is Outcome.WELL
+    steps = [found[step] for step in (Step.NAMES, Step.STORIES, Step.PATHS)]
+    assert [one.outcome for one in steps] == [Outcome.UNFINISHED] * 3
+    assert [one.seen for one in steps] == ["2", "0", "0"], "and nothing more was asked"
+    assert len(asked) == 3
+    assert not any(one.wrong for one in steps)
+    assert refused == ["conflict: This system is being tested now. Look again in a moment."]
+    monkeypatch.undo()
+    asked[:] = [""] * 9
+    assert joining.try_out(house.world.broker, LOCAL, "registry"), "and the next one may begin"
+
+
 def test_where_doors_may_not_be_called_nobody_knocks(house: Served, client: Callable[..., None]) -> None:
     asked: list[str] = []
 
