@@ -224,8 +224,8 @@ def _tell(tale: Film, looks: list[tuple[str, str]]) -> None:
     agim = tale.page("agim")
     agim.goto(f"{stage.origin}/people")
     tale.shot("agim", "people-and-holds")
-    agim.locator("article", has=agim.get_by_role("heading", name="Arta Krasniqi")).get_by_role(
-        "button", name="Hold", exact=True
+    agim.locator("article", has=agim.get_by_role("heading", name="Arta Krasniqi")).locator(
+        'form[action="/holds"] button'
     ).click()
     agim.get_by_text("on hold").first.wait_for()
     tale.shot("agim", "arta-on-hold")
