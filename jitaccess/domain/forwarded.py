@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
-from urllib.parse import unquote_to_bytes
 
 HEADERS = ("X-Jit-User", "X-Jit-Target", "X-Jit-Entitlement", "X-Jit-Grant", "X-Jit-Ends-At", "X-Jit-Token")
 """What a backend may read; on every answer, so that a proxy that copies them always overwrites what a client sent."""
@@ -28,6 +27,7 @@ _HOST = re.compile(
     r"\A[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*(?::[1-9][0-9]{0,4})?\Z", re.IGNORECASE
 )
 _ESCAPE = re.compile(r"%(.{0,2})")
+_OCTET = re.compile(rb"%([0-9A-Fa-f]{2})")
 _HEX = re.compile(r"\A[0-9A-Fa-f]{2}\Z")
 _NEVER_ESCAPED = frozenset({"2f", "5c", "2e", "25", "3b", "23", "3f"}) | {f"{code:02x}" for code in (*range(32), 127)}
 """Slash, backslash, dot, per cent, semicolon, number sign, question mark and control characters."""
@@ -101,7 +101,7 @@ def unclear_uri(uri: str) -> str | None:
             if not _HEX.match(escape) or escape.lower() in forbidden:
                 return "uri has an escape that is read in different ways"
     try:
-        unquote_to_bytes(path).decode()
+        _OCTET.sub(lambda octet: bytes([int(octet[1], 16)]), path.encode()).decode()
     except UnicodeDecodeError:  # such as %c0%ae, which some decoders take for a dot (RFC 3629 section 10)
         return "path is no UTF-8"
     return None
