@@ -157,7 +157,6 @@ def test_who_goes_through_is_answered_before_the_application_and_everybody_else_
         ("PROPFIND", 403),
         ("CONNECT", 403),
         ("FOO", 403),
-        ("get", 403),
     ],
 )
 def test_a_proxy_may_ask_with_the_methods_of_the_route_only(proxied: Treasury, method: str, status: int) -> None:
