@@ -169,7 +169,7 @@ def part(page: Page, heading: str) -> Locator:
 
 def press(page: Page, place: Page | Locator, name: str) -> None:
     """Press a button or follow a link; where a passkey has to answer, wait until the page has gone on."""
-    button = place.get_by_role("button", name=name, exact=True)
+    button = place.get_by_role("button", name=re.compile(rf"^{re.escape(name)}(:|$)"))
     link = place.get_by_role("link").filter(has_text=name)
     found = button.or_(link).first
     ceremony = found.evaluate("element => element.closest('form[data-ceremony]') !== null")
