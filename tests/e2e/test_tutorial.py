@@ -169,7 +169,8 @@ def part(page: Page, heading: str) -> Locator:
 
 def press(page: Page, place: Page | Locator, name: str) -> None:
     """Press a button or follow a link; where a passkey has to answer, wait until the page has gone on."""
-    button = place.get_by_role("button", name=re.compile(rf"^{re.escape(name)}(:|$)"))
+    # The document says what is read on the button; for who hears it, a colon and what it is about may follow.
+    button = place.get_by_role("button", name=re.compile(rf"^{re.escape(name)}\s?(:|$)"))
     link = place.get_by_role("link").filter(has_text=name)
     found = button.or_(link).first
     ceremony = found.evaluate("element => element.closest('form[data-ceremony]') !== null")
