@@ -12,6 +12,7 @@ from jitaccess.broker.ask import Ask
 from jitaccess.broker.context import Broker
 from jitaccess.broker.grants import held
 from jitaccess.broker.request import context
+from jitaccess.domain import numbers
 from jitaccess.domain.register import PersonView
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
@@ -23,7 +24,6 @@ from jitaccess.store.db import View
 from jitaccess.store.tables import Passkey
 
 Value = str | int | bool
-MOST_DIGITS = 16
 """Signed whole numbers stay below 2^53."""
 YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
@@ -91,8 +91,8 @@ def _explained(
 def typed(term: AskTerm, text: str) -> Value:
     """Return what was written for a field as the kind of value that is asked for; what does not fit stays text, and the rules say so."""
     match term.kind:
-        case AskKind.INTEGER if text.removeprefix("-").isdecimal() and text.isascii() and len(text) <= MOST_DIGITS:
-            return int(text)
+        case AskKind.INTEGER if (number := numbers.typed(text)) is not None:
+            return number
         case AskKind.BOOLEAN if text.casefold() in YES | NO:
             return text.casefold() in YES
         case _:

@@ -17,6 +17,7 @@ from jitaccess.broker import changes, endings, health, hold, logview, replay, re
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
+from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people, recovery
 from jitaccess.identity.changes import pending as pending_changes
@@ -24,7 +25,6 @@ from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, proposals, telling
 from jitaccess.web.doors import current, own_path, settle
-from jitaccess.web.numbers import whole
 
 TIMELINE_DAYS = 30
 PASSKEYS = {"none": 0, "one": 1}

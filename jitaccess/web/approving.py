@@ -16,6 +16,7 @@ from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.grants import smallest_signed
 from jitaccess.broker.unusual import unusual
+from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.policy.evaluate import Terms
@@ -24,7 +25,6 @@ from jitaccess.proof.statements import MAX_SET, ApprovalStatement, as_json
 from jitaccess.store.tables import AccessRequest, Challenge, Grant
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
-from jitaccess.web.numbers import whole
 
 NOBODYS = "-"
 """The step of a statement that nobody signs; never shown."""

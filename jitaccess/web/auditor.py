@@ -17,12 +17,12 @@ from jitaccess.broker import inspection, logview
 from jitaccess.broker.context import Broker
 from jitaccess.broker.inspection import Filter
 from jitaccess.clock import to_epoch_s
+from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, exports, telling
 from jitaccess.web.doors import current
-from jitaccess.web.numbers import whole
 from jitaccess.web.speech import zone_now
 
 DEFAULT_SAMPLE = 10

@@ -18,6 +18,7 @@ from jitaccess.broker.ask import Ask
 from jitaccess.broker.context import Broker
 from jitaccess.broker.explaining import Explained, explained, typed
 from jitaccess.clock import from_epoch_s
+from jitaccess.domain.numbers import whole
 from jitaccess.domain.register import PersonView
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
@@ -118,7 +119,7 @@ def _asked(view: View, policies: PolicySet, me: Current) -> _Asked:
         wrong = wrong or gettext("There is no such system or right.")
     inputs, unread = _inputs(right)
     seconds = request.args.get("duration_s", "")
-    duration_s = int(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) < 9 else None
+    duration_s = whole(seconds, 8)
     if seconds and not duration_s:
         unread = unread or gettext("Give the time in whole seconds.")
     start, late = posted_start(request.args.get("start", ""))

@@ -28,7 +28,6 @@ from jitaccess.web.speech import say
 LANGUAGES = ("en", "sq", "sr")
 RIGHTS = 3
 MAX_FIELD = 2000
-DURATIONS = ("15m", "30m", "1h", "2h", "4h", "8h", "1d")
 SECONDS = {"15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "4h": 14400, "8h": 28800, "1d": 86400}
 SIGNING: Mapping[Signing, str] = {
     Signing.ONE: lazy_gettext("one other person of the group that signs"),

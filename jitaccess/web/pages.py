@@ -15,11 +15,11 @@ from werkzeug.wrappers import Response as BaseResponse
 from jitaccess.broker import health, logview
 from jitaccess.broker.context import Broker
 from jitaccess.clock import to_epoch_s
+from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, people, replacing, sessions
 from jitaccess.web import display, naming
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
-from jitaccess.web.numbers import whole
 
 
 def blueprint(broker: Broker) -> Blueprint:

@@ -21,6 +21,7 @@ from jitaccess.broker.offers import Choice
 from jitaccess.broker.request import Ask
 from jitaccess.broker.votes import votes_of
 from jitaccess.clock import to_epoch_s
+from jitaccess.domain.numbers import PATTERN, typed, whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import passkeys, people
 from jitaccess.policy.evaluate import AskTerm, Effect
@@ -28,7 +29,6 @@ from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import telling
 from jitaccess.web.doors import current, settle
 from jitaccess.web.naming import here
-from jitaccess.web.numbers import PATTERN, typed, whole
 from jitaccess.web.speech import say
 from jitaccess.web.starts import posted_start
 

@@ -78,6 +78,7 @@ def test_who_may_not_ask_about_others_is_refused_before_anybody_is_looked_up(sql
     ("kind", "text", "value"),
     [
         (AskKind.INTEGER, "125000000", 125_000_000),
+        (AskKind.INTEGER, "1.250.000", 1_250_000),
         (AskKind.INTEGER, "-5", -5),
         (AskKind.INTEGER, "--5", "--5"),
         (AskKind.INTEGER, "²", "²"),

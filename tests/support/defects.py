@@ -16,6 +16,41 @@ from jitaccess.connectors.ssh_ca import SshCaConnector
 from jitaccess.connectors.webhook import WebhookConnector
 
 
+class _TooSure:
+    """Takes a lost reply for proof that nothing was made."""
+
+    def apply(self, effect: Effect, deadline: datetime) -> Credential:
+        """Make it; every error counts as not done."""
+        try:
+            return super().apply(effect, deadline)  # type: ignore[misc] # of the kind beside it
+        except Exception as error:
+            raise NotDone(str(type(error))) from None
+
+
+class _Shrugs:
+    """Takes an error of the target for success."""
+
+    def cut(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().cut(effects)  # type: ignore[misc] # of the kind beside it
+        return {effect.name: {"login": "absent"} for effect in effects}
+
+    def clean(self, effects: Sequence[Effect]) -> Proofs:
+        """Try, and prove whatever came."""
+        with suppress(Exception):
+            return super().clean(effects)  # type: ignore[misc] # of the kind beside it
+        return {effect.name: {"account": "absent"} for effect in effects}
+
+
+class _Forgets:
+    """Gives the target another new secret than the one that was written down."""
+
+    def rotate_own(self, old: Secret, new: Secret) -> None:
+        """Draw one of its own."""
+        super().rotate_own(old, Secret(new.reveal()[::-1]))  # type: ignore[misc] # of the kind beside it
+
+
 class ActsFirst(PostgresqlConnector):
     """Makes the account while it plans: before the intent is committed."""
 
@@ -30,15 +65,8 @@ class ActsFirst(PostgresqlConnector):
         return Credential(Secret("x"), username=effect.name)
 
 
-class TooSure(PostgresqlConnector):
+class TooSure(_TooSure, PostgresqlConnector):
     """Takes a lost reply for proof that nothing was made."""
-
-    def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Make it; every error counts as not done."""
-        try:
-            return super().apply(effect, deadline)
-        except Exception as error:
-            raise NotDone(str(type(error))) from None
 
 
 class Timeless(PostgresqlConnector):
@@ -52,28 +80,12 @@ class Timeless(PostgresqlConnector):
         """Leave the name free."""
 
 
-class Shrugs(PostgresqlConnector):
+class Shrugs(_Shrugs, PostgresqlConnector):
     """Takes an error of the target for success."""
 
-    def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """Try, and prove whatever came."""
-        with suppress(Exception):
-            return super().cut(effects)
-        return {effect.name: {"login": "absent"} for effect in effects}
 
-    def clean(self, effects: Sequence[Effect]) -> Proofs:
-        """Try, and prove whatever came."""
-        with suppress(Exception):
-            return super().clean(effects)
-        return {effect.name: {"account": "absent"} for effect in effects}
-
-
-class Forgets(PostgresqlConnector):
+class Forgets(_Forgets, PostgresqlConnector):
     """Gives the target another new secret than the one that was written down."""
-
-    def rotate_own(self, old: Secret, new: Secret) -> None:
-        """Draw one of its own."""
-        super().rotate_own(old, Secret(new.reveal()[::-1]))
 
 
 class Unfenced(LdapConnector):
@@ -84,61 +96,24 @@ class Unfenced(LdapConnector):
         line.change(group, {"member": [(MODIFY_ADD, [member])]})
 
 
-class Believes(LdapConnector):
+class Believes(_TooSure, LdapConnector):
     """Takes a lost reply for proof that nothing was made."""
 
-    def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Make it; every error counts as not done."""
-        try:
-            return super().apply(effect, deadline)
-        except Exception as error:
-            raise NotDone(str(type(error))) from None
 
-
-class Credulous(MariadbConnector):
+class Credulous(_TooSure, MariadbConnector):
     """Takes a lost reply for proof that nothing was made."""
 
-    def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Make it; every error counts as not done."""
-        try:
-            return super().apply(effect, deadline)
-        except Exception as error:
-            raise NotDone(str(type(error))) from None
 
-
-class Gullible(WebhookConnector):
+class Gullible(_TooSure, WebhookConnector):
     """Takes a lost reply for proof that nothing was made."""
 
-    def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Make it; every error counts as not done."""
-        try:
-            return super().apply(effect, deadline)
-        except Exception as error:
-            raise NotDone(str(type(error))) from None
 
-
-class Content(WebhookConnector):
+class Content(_Shrugs, WebhookConnector):
     """Takes an error of the provisioner for success."""
 
-    def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """Try, and prove whatever came."""
-        with suppress(Exception):
-            return super().cut(effects)
-        return {effect.name: {"login": "absent"} for effect in effects}
 
-    def clean(self, effects: Sequence[Effect]) -> Proofs:
-        """Try, and prove whatever came."""
-        with suppress(Exception):
-            return super().clean(effects)
-        return {effect.name: {"account": "absent"} for effect in effects}
-
-
-class Absent(WebhookConnector):
+class Absent(_Forgets, WebhookConnector):
     """Tells the provisioner another new key than the one that was written down."""
-
-    def rotate_own(self, old: Secret, new: Secret) -> None:
-        """Draw one of its own."""
-        super().rotate_own(old, Secret(new.reveal()[::-1]))
 
 
 class Assumes(SshCaConnector):

@@ -10,18 +10,18 @@ from datetime import timedelta
 import pytest
 from bs4 import BeautifulSoup, Tag
 
-from jitaccess.app import create_app
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker.cut import STUCK_AFTER
 from jitaccess.broker.reconcile import look, outside_targets
 from jitaccess.connectors.contract import Account
-from jitaccess.connectors.fake import FakeConnector, fake_kind
+from jitaccess.connectors.fake import FakeConnector
 from jitaccess.demo.soft_passkey import SoftPasskey
-from jitaccess.policy.schema import TokenConnector
 from tests.support.candidates import document_without, proposed
 from tests.support.policy_swap import Rules, swap
-from tests.support.world import World
 from tests.web.conftest import Site
+from tests.web.test_watch import fake, site
+
+__all__ = ["fake", "site"]
 
 CONTROLS = "button, a[href], input:not([type=hidden]), select, textarea, summary"
 
@@ -172,21 +172,6 @@ def damage(site: Site) -> None:
     for key in ("jelena", "drita"):
         site.world.sql("UPDATE person SET unit = 'cellar' WHERE id = :id", id=site.world.person(key))
     site.world.sql("UPDATE register_version SET n = n + 1")
-
-
-@pytest.fixture
-def fake(sqlite_world: World) -> FakeConnector:
-    """Let the treasury be a system on which accounts are made."""
-    found = FakeConnector()
-    sqlite_world.use_kind(fake_kind(found, "token", config=TokenConnector))
-    return found
-
-
-@pytest.fixture
-def site(sqlite_world: World, fake: FakeConnector) -> Site:
-    """Give the application over it."""
-    app = create_app(sqlite_world.broker)
-    return Site(sqlite_world, app, app.test_client(use_cookies=True))
 
 
 def page(site: Site, key: str, path: str) -> str:
