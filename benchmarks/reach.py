@@ -31,8 +31,8 @@ from jitaccess.broker.clients import add_client, add_proxied
 from jitaccess.clock import SystemClock
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
+from jitaccess.domain.forwarded import APP_COOKIE
 from jitaccess.domain.values import LOCAL
-from jitaccess.oidc.forward_auth import APP_COOKIE
 from jitaccess.sdk import ClientSecret, FetchedKeys, StatusCheck, TokenRefused, Verifier
 from jitaccess.sdk.status import REFRESH_S
 from jitaccess.store.db import Database
@@ -111,15 +111,13 @@ class Target:
     sdk: Verifier
     eager: Verifier
     local: threading.local = field(default_factory=threading.local)
+    opened: list[http.client.HTTPConnection] = field(default_factory=list)
 
     def post(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """POST a form on this thread's kept-alive connection; one that the server closed meanwhile is opened anew."""
         headers = dict(self.credential.prove()[0]) | {"Content-Type": "application/x-www-form-urlencoded"}
         for fresh in (False, True):
-            connection: http.client.HTTPConnection | None = getattr(self.local, "connection", None)
-            if connection is None or fresh:
-                port = urlsplit(self.stage.origin).port or 80
-                connection = self.local.connection = http.client.HTTPConnection("localhost", port, timeout=LIMIT_S)
+            connection = self.line("target", fresh=fresh)
             try:
                 connection.request("POST", path, urlencode(form), headers)
                 response = connection.getresponse()
@@ -163,7 +161,7 @@ class Target:
             **({"Cookie": cookie} if cookie else {}),
         }
         for fresh in (False, True):
-            connection = self.line(fresh=fresh)
+            connection = self.line("proxy", fresh=fresh)
             try:
                 connection.request("GET", path, headers=headers)
                 response = connection.getresponse()
@@ -174,13 +172,20 @@ class Target:
                     raise
         raise AssertionError("two tries, and no answer")
 
-    def line(self, *, fresh: bool) -> http.client.HTTPConnection:
-        """Return this thread's kept-alive connection for questions about requests, or a new one."""
-        known: http.client.HTTPConnection | None = getattr(self.local, "line", None)
+    def line(self, asker: str, *, fresh: bool) -> http.client.HTTPConnection:
+        """Return this thread's kept-alive connection of the target or its proxy, or a new one."""
+        known: http.client.HTTPConnection | None = getattr(self.local, asker, None)
         if known is None or fresh:
             port = urlsplit(self.stage.origin).port or 80
-            known = self.local.line = http.client.HTTPConnection("localhost", port, timeout=LIMIT_S)
+            known = http.client.HTTPConnection("localhost", port, timeout=LIMIT_S)
+            setattr(self.local, asker, known)
+            self.opened.append(known)
         return known
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for connection in self.opened:
+            connection.close()
 
     def enter(self, grant: str) -> str:
         """Sign a browser in to the proxied application under a grant; return the cookie that it gets there."""
@@ -290,7 +295,7 @@ def standing(*, database: str | None = None, workers: int = 1) -> Iterator[Targe
                 for person in (arta, agim):
                     assert person.sign_in().status == 200
                 keys = FetchedKeys(stage.origin)
-                yield Target(
+                target = Target(
                     stage,
                     credential,
                     proxied_id,
@@ -300,6 +305,10 @@ def standing(*, database: str | None = None, workers: int = 1) -> Iterator[Targe
                     _verifier(stage, keys, StatusCheck(stage.origin, keys)),
                     _verifier(stage, keys, StatusCheck(stage.origin, keys, refresh_s=0)),
                 )
+                try:
+                    yield target
+                finally:
+                    target.close()
         finally:
             stage.clear()
 

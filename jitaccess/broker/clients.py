@@ -215,6 +215,11 @@ def check_origin(origin: str) -> None:
         raise JitError(
             Kind.INVALID, "Give scheme, host and port only, in lower case, such as https://app.example.", field="origin"
         )
+    if parts.netloc.endswith((":443" if parts.scheme == "https" else ":80", ":")):
+        # Browsers leave it out (RFC 6454 section 6.2), so no request would ever match.
+        raise JitError(
+            Kind.INVALID, "Leave out the port where it is the usual one, such as https://app.example.", field="origin"
+        )
 
 
 def disable_client(tx: Tx, client_id: str) -> None:

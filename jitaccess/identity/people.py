@@ -172,10 +172,13 @@ def may_act(
         return Refused(Kind.FORBIDDEN, "account_not_active", "This account is switched off. Ask an administrator.")
     if passkey_id is not None:
         passkey = known.passkeys.get(passkey_id)
-        if passkey is None or passkey[1] != "active" or known.accounts.get(passkey[0], ("", False))[0] != person_id:
+        owner, account_active = known.accounts.get(passkey[0], ("", False)) if passkey is not None else ("", False)
+        if passkey is None or passkey[1] != "active" or owner != person_id:
             return Refused(
                 Kind.FORBIDDEN, "passkey_not_active", "This passkey was removed or blocked. Use another one."
             )
+        if not account_active:  # the passkey's own account: a person may have several
+            return Refused(Kind.FORBIDDEN, "account_not_active", "This account is switched off. Ask an administrator.")
         if ("passkey", passkey_id) in known.holds:
             return Refused(Kind.FORBIDDEN, "passkey_on_hold", "This passkey is on hold. Ask an administrator.")
     if person_id in known.broken:

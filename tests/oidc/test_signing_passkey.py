@@ -16,7 +16,7 @@ from jitaccess.domain.lifecycle import EndCause, GrantState
 from jitaccess.domain.values import LOCAL
 from jitaccess.oidc import authorize
 from jitaccess.oidc.provider import GrantUser
-from jitaccess.store.tables import Grant, LogoutNotice, Passkey, Token
+from jitaccess.store.tables import Account, Grant, LogoutNotice, Passkey, Token
 from tests.oidc.conftest import CALLBACK, Treasury, open_treasury, verifier_pair
 from tests.oidc.test_forward_auth import APP, ask, closed
 from tests.oidc.test_light import light, question
@@ -124,6 +124,20 @@ def test_a_second_sign_in_ends_with_its_passkey_and_the_first_goes_on(told: Trea
     assert active(told, first)
     assert not ended(told, first["access_token"])
     assert told.refresh(first["refresh_token"]).status_code == 200
+
+
+@pytest.mark.covers("R12")
+def test_a_sign_in_ends_with_the_account_that_signed_it(told: Treasury) -> None:
+    grant = told.grant()
+    first, second = signed_by(told, "arta", grant), signed_by(told, "arta-2", grant)
+    with told.world.broker.begin(LOCAL) as tx:
+        account = tx.require(Account, told.world.current("arta-2").account.id)
+        event = tx.record(EventType.ACCOUNT_ADDED, subject={"account": account.id}, body={"status": "disabled"})
+        tx.update(account, event, status="disabled")
+    assert not active(told, second)
+    assert ended(told, second["access_token"])
+    assert told.refresh(second["refresh_token"]).json["error"] == "invalid_grant"
+    assert active(told, first), "the person's other account stays"
 
 
 @pytest.mark.covers("R12", "R38", "R40")

@@ -133,6 +133,7 @@ PRIVATE = json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "x"}).as_dict
         (OIDC | {"jwks": '{"keys": []}'}, "P-256 signing keys"),
         (OIDC | {"jwks": PRIVATE}, "Give the public keys only"),
         (PROXY | {"origin": "https://pay.example/app"}, "scheme, host and port only"),
+        (PROXY | {"origin": "https://pay.example:443"}, "Leave out the port"),
     ],
 )
 def test_what_cannot_be_registered_is_told_and_the_form_kept(site: Site, given: dict[str, str], words: str) -> None:
