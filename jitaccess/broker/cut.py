@@ -490,7 +490,7 @@ def end_stale_issuing(broker: Broker) -> int:
 
 
 def require_stuck(view: View, lease_id: str) -> Lease:
-    """Return a lease whose revocation does not succeed; raises NOT_FOUND or CONFLICT. Its seal is not asked: it is only taken away."""
+    """Return a lease whose revocation does not succeed; raises NOT_FOUND or CONFLICT; the caller asks its seal."""
     lease = view.unchecked_get(Lease, lease_id)
     if lease is None:
         raise JitError(Kind.NOT_FOUND, "There is no such lease.")

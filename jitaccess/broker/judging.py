@@ -36,6 +36,11 @@ HELD_HIM = Refused(
     "held_by_you",
     "Whoever put somebody on hold does not veto that person's recovery. Ask another founder.",
 )
+CHANGED_OUTSIDE = Refused(
+    Kind.CONFLICT,
+    "record_changed",
+    "The record of this access was changed outside the broker, so nobody can say whose it was. Put the record back as it was first.",
+)
 BY_TWO = frozenset(
     {
         "person.add",
@@ -77,6 +82,8 @@ def refusal(
     view: View, broker: Broker, *, kind: str, subject: str, payload: Payload, signers: Collection[str]
 ) -> Refused | None:
     """Say why these persons may not sign this act, or None."""
+    if kind == "lease.close" and _changed_outside(view, subject):
+        return CHANGED_OUTSIDE  # it also says whose the access was, and that trying on is over
     if _subject_person(view, kind, subject) in signers:
         return OWN_RIGHTS
     if kind == "hold.release":
@@ -102,6 +109,11 @@ def refusal(
     if widened(before.register, after.register, signers):
         return OWN_RIGHTS
     return LOCKED_OUT if _too_few(broker, before, after) else None
+
+
+def _changed_outside(view: View, lease_id: str) -> bool:
+    lease = view.unchecked_get(Lease, lease_id)
+    return lease is not None and not view.whole(lease)
 
 
 def _too_few(broker: Broker, before: Staff, after: Staff) -> bool:

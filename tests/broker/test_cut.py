@@ -164,6 +164,42 @@ def test_a_target_that_cannot_be_reached_is_not_asked_once_for_each_account() ->
     assert Unreachable.__name__ in errors["jit-0"]
 
 
+@pytest.mark.covers("T-13", "R21")
+def test_a_stuck_lease_whose_row_says_another_person_is_not_closed_until_it_is_put_back(world: World) -> None:
+    fake = FakeConnector()
+    key = with_target(world, fake)
+    first, second = [role.key for role in FOUNDERS][:2]
+    payload = {"reason": "the server was scrapped, the disk destroyed"}
+
+    def close(who: str, *, begun_before: bool = False) -> changes.Applied | Refused:
+        current = world.current(who)
+        with world.broker.begin(current.actor) as tx:
+            begun = changes.begin(tx, world.broker, current, kind="lease.close", subject=key, payload=payload)
+        if isinstance(begun, Refused):
+            return begun
+        if begun_before:
+            world.sql("UPDATE lease SET person_id = :p WHERE id = :k", p=world.person("blerim"), k=key)
+        with world.broker.begin(current.actor) as tx:
+            answer = world.answer(who, begun)
+            return changes.complete(tx, world.broker, current, challenge_id=begun.challenge_id, response=answer)
+
+    fake.faults["cut"] = "fail"
+    world.advance(timedelta(seconds=600))
+    for _ in range(STUCK_AFTER):
+        world.sweep()
+        world.advance(timedelta(minutes=20))
+    late = close(first, begun_before=True)
+    at_once = close(second)
+    assert isinstance(late, Refused)
+    assert isinstance(at_once, Refused)
+    assert late.code == at_once.code == "record_changed"
+    assert lease(world, key).state == LeaseState.STUCK
+    world.sql("UPDATE lease SET person_id = :p WHERE id = :k", p=world.person("arta"), k=key)
+    assert isinstance(close(first), changes.Applied)
+    assert isinstance(close(second), changes.Applied)
+    assert lease(world, key).state == LeaseState.CLOSED
+
+
 @pytest.mark.covers("T-13")
 def test_a_stuck_lease_is_closed_by_two_persons_with_a_reason(sqlite_world: World) -> None:
     world, fake = sqlite_world, FakeConnector()
