@@ -184,7 +184,8 @@ class Limits(_Section):
     calls_per_address_minute: int = Field(default=1200, ge=10)
     """Requests without a session, of one address to one process."""
     target_calls_per_address_minute: int = Field(default=600_000, ge=60)
-    """Requests of targets' programs (token, introspection, revocation), of one address to one process."""
+    """Requests of targets' programs (token, introspection, revocation, forward-auth; status lists, keys, metadata), of one address to one
+    process."""
     reason_chars: int = Field(default=500, ge=20, le=2000)
 
 

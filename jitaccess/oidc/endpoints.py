@@ -391,11 +391,17 @@ def blueprint(broker: Broker) -> Blueprint:
     acts = {"token": at.authenticated(at.token), "introspect": at.introspect, "revoke": at.authenticated(at.revoke)}
     for name, act in acts.items():
         found.add_url_rule(f"/oidc/{name}", name, at.of_client(name, act), methods=["POST"])
-    found.add_url_rule("/.well-known/openid-configuration", "openid_configuration", at.discovery)
-    found.add_url_rule("/.well-known/oauth-authorization-server", "oauth_metadata", at.discovery)
-    found.add_url_rule("/oidc/status/<list_id>", "status_list", at.status_list)
-    found.add_url_rule("/oidc/status", "status_lists", at.status_lists)
-    found.add_url_rule("/.well-known/jwks.json", "jwks", at.jwks)
+    # Targets' programs fetch these all day, many of them from one address: each is counted among programs, not among strangers,
+    # whose measure anybody at that address could use up.
+    documents: dict[str, tuple[str, Callable[..., BaseResponse]]] = {
+        "openid_configuration": ("/.well-known/openid-configuration", lambda: at.discovery()),
+        "oauth_metadata": ("/.well-known/oauth-authorization-server", lambda: at.discovery()),
+        "status_list": ("/oidc/status/<list_id>", lambda list_id: at.status_list(list_id)),
+        "status_lists": ("/oidc/status", lambda: at.status_lists()),
+        "jwks": ("/.well-known/jwks.json", lambda: at.jwks()),
+    }
+    for name, (path, give) in documents.items():
+        found.add_url_rule(path, name, without_cookie(give))
     return found
 
 

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from jitaccess.app import create_app
 from jitaccess.broker import policies
+from jitaccess.broker.status import reserve, served
 from jitaccess.broker.sweep import Ticker
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
@@ -336,6 +337,21 @@ def test_strangers_share_the_measure_of_their_address_and_targets_have_their_own
     codes = [narrow.client.post("/oidc/introspect", base_url=ORIGIN).status_code for _ in range(61)]
     assert 429 not in codes[:20]
     assert codes[-1] == 429
+
+
+@pytest.mark.covers("R26", "R34", "R66")
+def test_what_targets_fetch_to_know_of_an_end_is_never_refused_because_of_strangers(narrow: Site) -> None:
+    reserve(narrow.world.broker)
+    with narrow.world.broker.read() as view:
+        known = served(view)
+    documents = [
+        f"/oidc/status/{known[0]}", "/oidc/status", "/.well-known/jwks.json", "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+    ]  # fmt: skip
+    assert [narrow.get("/sign-in").status_code for _ in range(13)][-1] == 429
+    for path in documents:
+        assert [narrow.get(path).status_code for _ in range(12)] == [200] * 12, path
+    assert narrow.get(documents[0]).status_code == 429, "and they have a measure all the same"
 
 
 def test_wait_is_never_kept_under_a_key(narrow: Site) -> None:
