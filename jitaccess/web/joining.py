@@ -18,6 +18,7 @@ from jitaccess.broker import clients, joining, roster
 from jitaccess.broker.clients import AuthMethod, ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.joining import Found, Outcome, Step
+from jitaccess.domain.forwarded import FOREIGN_NAMES
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import TargetFacts
@@ -140,6 +141,7 @@ def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict
         "broker_upstream": issuer if broker.scheme == "https" else broker.netloc,
         "application": "http://127.0.0.1:8090",
         "application_upstream": "127.0.0.1:8090",
+        "foreign_names": FOREIGN_NAMES,
     }
     return {
         door: [Snippet(file.removesuffix(".txt"), render_template(f"join/{file}", **names)) for file in files]

@@ -35,15 +35,16 @@ class Reached:
 
 @dataclass(slots=True)
 class Application:
-    """The application behind the proxies: says yes to everything and keeps its access log."""
+    """The application behind the proxies: says yes to everything, with the headers that it was given, and keeps its access log."""
 
+    says: Mapping[str, str] = field(default_factory=dict)
     log: list[Reached] = field(default_factory=list)
     port: int = 0
     _server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
         """Listen on a free port of loopback."""
-        log = self.log
+        log, says = self.log, self.says
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -51,6 +52,8 @@ class Application:
             def answer(self) -> None:
                 log.append(Reached(self.requestline, list(self.headers.items())))
                 self.send_response(200)
+                for name, value in says.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", "6")
                 self.end_headers()
                 if self.command != "HEAD":

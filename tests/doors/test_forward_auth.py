@@ -19,7 +19,7 @@ from jitaccess.broker.clients import add_proxied, registered
 from jitaccess.clock import SystemClock
 from jitaccess.demo.staff import Staff
 from jitaccess.demo.stage import Stage, build
-from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, spellings
+from jitaccess.domain.forwarded import APP_COOKIE, FOREIGN_NAMES, HEADERS, spellings
 from jitaccess.domain.values import LOCAL
 from jitaccess.outbound.guard import Reach
 from jitaccess.sdk import FetchedKeys, Verifier
@@ -295,6 +295,36 @@ def test_the_application_gets_its_own_cookies_and_no_second_story(house: House, 
         assert line.ask("/pay", {"Cookie": cookie, **sent_too})[0] == 200
     told = house.application.log[-1]
     assert [name for name, value in stories.items() if value in told.values(name)] == []
+
+
+@pytest.mark.covers("R43")
+def test_what_other_proxies_say_of_a_person_is_taken_from_the_client(house: House, cookie: str) -> None:
+    for twins in (False, True):
+        sent = {name.replace("-", "_") if twins else name: "mallory" for name in FOREIGN_NAMES}
+        with Line(house.proxy) as line:
+            assert line.ask("/pay", {"Cookie": cookie, **sent})[0] == 200
+        told = house.application.log[-1]
+        assert [name for name in FOREIGN_NAMES if "mallory" in told.values(name)] == []
+
+
+@pytest.mark.covers("R43")
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_a_signed_header_as_long_as_inputs_may_be_comes_through(name: str, tmp_path: Path) -> None:
+    long = "t" * 12_000  # twenty inputs of 200 characters, each of three bytes in base64
+    broker, application = Application(says=dict.fromkeys(HEADERS, "x") | {"X-Jit-Token": long}), Application()
+    for each in (broker, application):
+        each.start()
+    proxy = start_proxy(
+        name, tmp_path, port=free_port(), client_id="c", broker=broker.port, application=application.port
+    )
+    try:
+        with Line(proxy) as line:
+            assert line.ask("/pay")[0] == 200
+    finally:
+        proxy.stop()
+        for each in (broker, application):
+            each.stop()
+    assert application.log[-1].values("X-Jit-Token") == [long]
 
 
 @pytest.mark.covers("R42")
