@@ -49,7 +49,7 @@ def bare_and_verified(seconds: float) -> tuple[Figure, Figure]:
         key, issuer="https://j", audience="https://t", client_id="c", person_id="p", jti="j", scope="openid", grant=grant,
         sign_in=SignIn(now, "phrh", ("hwk", "user")), now=now, ttl_s=900,
     ).text  # fmt: skip
-    verifier = Verifier("https://j", "https://t", {"keys": [{**key.as_dict(private=False), "kid": "k"}]})
+    verifier = Verifier("https://j", "https://t", {"keys": [{**key.as_dict(private=False), "kid": "k"}]}, status=None)
     private = key.private_key
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     signed, public = text.rpartition(".")[0].encode(), private.public_key()

@@ -33,6 +33,8 @@ def application(verifier: Verifier) -> JitMiddleware:
 
 if __name__ == "__main__":
     keys = FetchedKeys(BROKER, allow_dev=ALLOW_DEV)
-    with make_server("127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, keys, allow_dev=ALLOW_DEV))) as server:
+    with make_server(
+        "127.0.0.1", PORT, application(Verifier(BROKER, AUDIENCE, keys, status=None, allow_dev=ALLOW_DEV))
+    ) as server:
         print(f"serving on http://127.0.0.1:{PORT}", flush=True)
         server.serve_forever()

@@ -65,7 +65,7 @@ class SignOn:
         self._clock = clock
         check = IntrospectionCheck(f"{issuer}/oidc/introspect", credential, max_age_s=1.0, clock=clock)
         keys = FetchedKeys(issuer, clock=clock)
-        self._verifier = Verifier(issuer, audience or origin, keys, clock=clock, introspect=check)
+        self._verifier = Verifier(issuer, audience or origin, keys, status=None, clock=clock, introspect=check)
         self._guard = threading.Lock()
         self._attempts: dict[str, Attempt] = {}
         self._sessions: dict[str, Session] = {}

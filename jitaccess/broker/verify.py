@@ -69,6 +69,7 @@ def verifier_of(broker: Broker, audience: str) -> Verifier:
             broker.site.origin,
             audience,
             lambda kid: broker.keyring.token_keys().get(kid),
+            status=None,  # the rows themselves are asked
             clock=lambda: broker.db.now().timestamp(),
             remember=REMEMBERED,
         )

@@ -86,6 +86,7 @@ class Bearer:
                 self.issuer,
                 self.audience,
                 keys,
+                status=None,
                 introspect=IntrospectionCheck(f"{self.issuer}/oidc/introspect", self.credential, max_age_s=0),
             ),
         }

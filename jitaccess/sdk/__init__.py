@@ -1,6 +1,7 @@
 """For target systems: is this token good, here and now? The one verifier of the broker's tokens.
 
-    verifier = Verifier(issuer="https://jit.example", audience="https://treasury.example", jwks=FetchedKeys("https://jit.example"))
+    keys = FetchedKeys("https://jit.example")
+    verifier = Verifier("https://jit.example", "https://treasury.example", keys, status=StatusCheck("https://jit.example", keys))
     token = verifier.verify(text)     # VerifiedToken, or TokenRefused with a code
 
 Needs nothing of the broker but `proof`: the standard library, joserfc and cryptography. It refuses rather than guesses.

@@ -10,7 +10,9 @@ in.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 from jitaccess.sdk.door import (
     AUTHORIZATION,
@@ -36,6 +38,10 @@ WHOLE_FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"}
 """Extensions by which a server sends a whole file by itself and asks nobody in between."""
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1."""
+THREADS = 8
+"""How many tokens of one application are checked at a time. A check is short, and waits a moment when keys or lists are old."""
+_Asked = TypeVar("_Asked")
+_Found = TypeVar("_Found")
 
 
 class JitAsgiMiddleware:
@@ -68,6 +74,7 @@ class JitAsgiMiddleware:
             clock=clock,
             look_again_s=look_again_s,
         )
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="jitaccess")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or one connection."""
@@ -76,9 +83,9 @@ class JitAsgiMiddleware:
             return await self._app(scope, receive, send)
         if kind not in ("http", "websocket"):
             raise RuntimeError("Only HTTP and WebSocket can be guarded, so nothing else is let in.")
-        # Keys and status lists are fetched with blocking calls; other requests must not wait for them.
         values = self._values(scope)
-        found = await asyncio.to_thread(self._door.enter, values)
+        text = self._door.text(values)
+        found = self._door.admit(await self._aside(self._door.checked, text) if isinstance(text, str) else text)
         if isinstance(found, Refusal):
             return await _answer(found, scope, send)
         scope = {**scope, TOKEN_KEY: found, DOOR_KEY: self._door}
@@ -90,14 +97,25 @@ class JitAsgiMiddleware:
                 return await self._app(scope, receive, send)
             offered = scope.get("extensions") or {}
             scope["extensions"] = {name: how for name, how in offered.items() if name not in WHOLE_FILES}
-            streamed = _Streamed(watch, receive, send)
+            streamed = _Streamed(self._looked(watch), receive, send)
             return await self._app(scope, streamed.receive, streamed.send)
-        wire = _Watched(found, self._door, Watch(self._door, values), receive, send)
+        wire = _Watched(found, self._door, self._looked(Watch(self._door, values)), receive, send)
         watching = asyncio.create_task(wire.watch())
         try:
             await self._app(scope, wire.receive, wire.send)
         finally:
             watching.cancel()
+
+    async def _aside(self, call: Callable[[_Asked], _Found], asked: _Asked) -> _Found:
+        """Do what may wait for the broker in a thread of this middleware's own: strangers with made-up tokens can fill those, never the
+        application's."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, asked)
+
+    def _looked(self, watch: Watch) -> "Looked":
+        async def over() -> bool:
+            return await self._aside(Watch.look, watch) if watch.due else watch.ended
+
+        return Looked(watch, over)
 
     def _values(self, scope: Scope) -> list[str]:
         name = self._door.token_from.lower().encode()
@@ -121,29 +139,33 @@ async def _answer(refusal: Refusal, scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refusal.message})
 
 
-async def _over(watch: Watch) -> bool:
-    """Say whether it has ended; other requests do not wait while keys or lists are fetched."""
-    return await asyncio.to_thread(watch.look) if watch.due else watch.ended
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A watch, and how one looks while other requests go on."""
+
+    watch: Watch
+    over: Callable[[], Awaitable[bool]]
+    """Says whether it has ended."""
 
 
 class _Streamed:
     """A request of which nothing comes in and nothing goes out any more once its access has ended."""
 
-    def __init__(self, watch: Watch, receive: Receive, send: Send) -> None:
-        self._watch = watch
+    def __init__(self, looked: Looked, receive: Receive, send: Send) -> None:
+        self._looked = looked
         self._receive = receive
         self._send = send
 
     async def receive(self) -> Message:
         """Return what came in; after the end, that the client is gone: who holds a body back acts no later for it."""
         message = await self._receive()
-        return {"type": "http.disconnect"} if await _over(self._watch) else message
+        return {"type": "http.disconnect"} if await self._looked.over() else message
 
     async def send(self, message: Message) -> None:
         """Send on what goes out; raises AccessEnded after the end, and the server cuts the connection."""
         # Once it broke off nothing goes out, not even the empty part of an application that tidies up: it would end the answer properly.
         carries = message["type"] == "http.response.body" and message.get("body")
-        if self._watch.ended or (carries and await _over(self._watch)):
+        if self._looked.watch.ended or (carries and await self._looked.over()):
             raise AccessEnded
         await self._send(message)
 
@@ -151,10 +173,10 @@ class _Streamed:
 class _Watched:
     """A WebSocket that carries nothing any more once its access has ended."""
 
-    def __init__(self, token: VerifiedToken, door: Door, watch: Watch, receive: Receive, send: Send) -> None:
+    def __init__(self, token: VerifiedToken, door: Door, looked: Looked, receive: Receive, send: Send) -> None:
         self._token = token
         self._door = door
-        self._watch = watch
+        self._looked = looked
         self._receive = receive
         self._send = send
         self._ended = asyncio.Event()
@@ -182,7 +204,7 @@ class _Watched:
             await self._send(message)
 
     async def _over(self) -> bool:
-        over = self._door.clock() >= self._token.expires_at or await _over(self._watch)
+        over = self._door.clock() >= self._token.expires_at or await self._looked.over()
         if over and not self._ended.is_set():
             self._ended.set()
             await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "This access has ended."})

@@ -130,17 +130,30 @@ class Door:
 
     def enter(self, values: Sequence[str]) -> VerifiedToken | Refusal | None:
         """Decide on a request by all values of its header; None is a request without a token where none is required."""
-        found = self.verified(values)
+        return self.admit(self.verified(values))
+
+    def admit(self, found: VerifiedToken | Refusal | None) -> VerifiedToken | Refusal | None:
+        """Go on from what a request's token turned out to be to what holds for everything behind this door."""
         if not isinstance(found, VerifiedToken):
             return found
         return self.require(found, entitlement=self._entitlement, level=self._level) or found
 
     def verified(self, values: Sequence[str]) -> VerifiedToken | Refusal | None:
         """Say whether what a request brought is good now; for a connection that stays open, to be asked again and again."""
+        text = self.text(values)
+        return self.checked(text) if isinstance(text, str) else text
+
+    def text(self, values: Sequence[str]) -> str | Refusal | None:
+        """Return the one token that a request brought, or what is answered without one. Waits for nothing, whatever it was sent."""
         try:
             text = self._only(values)
-            if text is None:
-                return self.refuse(NoToken()) if self._required else None
+            return self.refuse(NoToken()) if text is None and self._required else text
+        except TokenRefused as refused:
+            return self.refuse(refused)
+
+    def checked(self, text: str) -> VerifiedToken | Refusal:
+        """Say whether a token is good now. May fetch keys and lists, and waits for them."""
+        try:
             return self.verify(text)
         except TokenRefused as refused:
             return self.refuse(refused)

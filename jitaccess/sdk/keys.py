@@ -64,7 +64,7 @@ class FetchedKeys:
         url: str | None = None,
         clock: Callable[[], float] = wall_time,
         max_age_s: float = MAX_AGE_S,
-        timeout_s: float = 5.0,
+        timeout_s: float = 2.0,
         allow_dev: bool = False,
     ) -> None:
         """`allow_dev` as for `Verifier`: else a key whose id has the mark of `jitaccess dev` is none."""
@@ -84,7 +84,7 @@ class FetchedKeys:
         age = self._since(self._fetched_at)
         key = self._keys.get(kid)
         if age >= self._max_age_s:
-            self._renewal.run(self._fetch, patience_s=2 * self._timeout_s)
+            self._renewal.run(self._fetch, patience_s=self._timeout_s)
             if self._since(self._fetched_at) >= self._max_age_s:
                 raise TokenRefused("unreachable", "The issuer does not give its keys now, so nothing is accepted.")
         elif key is None and self._since(self._asked_at) >= REFETCH_AFTER_S:

@@ -96,7 +96,7 @@ class StatusCheck:
                 self._lists.clear()
             renewal = self._renewals.setdefault(list_id, Renewal(self._clock))
         usable = held is not None and self._clock() < held.expires_at
-        patience_s = (0.0 if renewal.failing else PATIENCE_S) if usable else 2 * self._timeout_s
+        patience_s = (0.0 if renewal.failing else PATIENCE_S) if usable else self._timeout_s
         renewal.run(lambda: self._renew(list_id), patience_s=patience_s)
         held = self._lists.get(list_id)
         if held is None or self._clock() >= held.expires_at:

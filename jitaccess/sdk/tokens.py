@@ -62,13 +62,14 @@ class Verifier:
         *,
         clock: Callable[[], float] = wall_time,
         introspect: Callable[[str, str], None] | None = None,
-        status: Callable[[Mapping[str, Any]], None] | None = None,
+        status: Callable[[Mapping[str, Any]], None] | None,
         remember: int = 0,
         allow_dev: bool = False,
     ) -> None:
         """`jwks` is a JWK Set or a source of keys by kid. `status(claims)` (a `StatusCheck`) and `introspect(token, jti)` are
-        asked last and raise TokenRefused. `remember` as in `Signed`. With `allow_dev` an issuer of `jitaccess dev` is
-        taken too; without, it is a ValueError."""
+        asked last and raise TokenRefused. Without either, an access token counts until its `exp` although the access has ended:
+        `status=None` says that this is wanted (offline), or that only what proxies hand on and ID tokens are verified. `remember` as in
+        `Signed`. With `allow_dev` an issuer of `jitaccess dev` is taken too; without, it is a ValueError."""
         if not issuer or not audience:
             raise ValueError("a verifier needs an issuer and an audience")
         check_issuer(issuer, allow_dev=allow_dev)

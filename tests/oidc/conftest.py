@@ -134,7 +134,7 @@ class Treasury:
     def verifier(self) -> Verifier:
         """Return the verifier that the treasury would run."""
         jwks = self.browser.get("/.well-known/jwks.json", base_url=ORIGIN).json
-        return Verifier(ORIGIN, AUDIENCE, jwks, clock=lambda: self.world.clock.now().timestamp())
+        return Verifier(ORIGIN, AUDIENCE, jwks, status=None, clock=lambda: self.world.clock.now().timestamp())
 
     def grant(self, **kwargs: Any) -> Grant:
         """Give Arta a viewer's grant, which needs no approval."""

@@ -100,11 +100,14 @@ def test_where_nobody_gets_in_nothing_is_proven(issuer: DevIssuer) -> None:
 
 
 def test_nothing_that_is_in_use_takes_it(issuer: DevIssuer, caplog: pytest.LogCaptureFixture) -> None:
-    for make in (lambda: FetchedKeys(issuer.issuer), lambda: Verifier(issuer.issuer, AUDIENCE, issuer.jwks())):
+    for make in (
+        lambda: FetchedKeys(issuer.issuer),
+        lambda: Verifier(issuer.issuer, AUDIENCE, issuer.jwks(), status=None),
+    ):
         with pytest.raises(ValueError, match="allow_dev=True"):
             make()
     assert caplog.records == []
-    Verifier(issuer.issuer, AUDIENCE, issuer.jwks(), allow_dev=True)
+    Verifier(issuer.issuer, AUDIENCE, issuer.jwks(), status=None, allow_dev=True)
     assert "never for what is in use" in caplog.text
     with serving(issuer):  # its keys under another name, as behind a proxy or a line in a hosts file
         url = f"{issuer.issuer}/.well-known/jwks.json"
@@ -167,7 +170,7 @@ def dev(issuer: DevIssuer) -> Run:
 def test_a_printed_token_is_good_with_the_printed_keys(issuer: DevIssuer, dev: Run) -> None:
     code, text = dev("token", *FOR_RELEASERS, "--input", "order=TR-1", "--input", "cents=500", "--life", "60")
     keys = json.loads(dev("jwks")[1])
-    token = Verifier(issuer.issuer, AUDIENCE, keys, allow_dev=True).verify(text.strip())
+    token = Verifier(issuer.issuer, AUDIENCE, keys, status=None, allow_dev=True).verify(text.strip())
     assert (code, token.target, token.entitlement) == (0, "treasury", "releaser")
     assert token.inputs == {"order": "TR-1", "cents": 500}
     assert dev("end", text.strip()) == (0, "ended\n")
@@ -190,7 +193,7 @@ def test_an_application_behind_the_middleware_passes(
     issuer: DevIssuer, dev: Run, more: tuple[str, ...], header: str
 ) -> None:
     inner = (
-        Verifier(issuer.issuer, AUDIENCE, FetchedKeys(issuer.issuer, allow_dev=True), allow_dev=True)
+        Verifier(issuer.issuer, AUDIENCE, FetchedKeys(issuer.issuer, allow_dev=True), status=None, allow_dev=True)
         if more
         else verifier(issuer)
     )

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import re
+import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,7 @@ from jitaccess.sdk import Door, Level, TokenRefused, VerifiedToken, Verifier, ww
 from jitaccess.sdk import django as sdk_django
 from jitaccess.sdk import fastapi as sdk_fastapi
 from jitaccess.sdk import flask as sdk_flask
-from jitaccess.sdk.asgi import JitAsgiMiddleware
+from jitaccess.sdk.asgi import THREADS, JitAsgiMiddleware
 from jitaccess.sdk.door import AccessEnded, Watch
 from jitaccess.sdk.wsgi import JitMiddleware
 from jitaccess.tokens.access import GrantClaims, SignIn, mint_access
@@ -618,7 +619,7 @@ def test_an_answer_that_is_there_already_is_handed_on_as_it_is(whole: Any) -> No
 def test_what_a_proxy_handed_on_is_for_one_request_and_not_looked_at_again() -> None:
     parts = iter([b"x", b"y"])
     at = {"at": NOW}
-    checks = Verifier(ISSUER, AUDIENCE, JWKS, clock=lambda: at["at"].timestamp())
+    checks = Verifier(ISSUER, AUDIENCE, JWKS, status=None, clock=lambda: at["at"].timestamp())
     guarded = JitMiddleware(lambda environ, start: parts, checks, token_from="X-Jit-Token", look_again_s=0.0)
     environ: dict[str, Any] = {"HTTP_X_JIT_TOKEN": minted(typ="jit-proxied+jwt", life_s=30)}
     setup_testing_defaults(environ)
@@ -837,6 +838,46 @@ def test_a_websocket_route_of_fastapi_asks_for_its_entitlement() -> None:
         for headers in ({}, dict(bearer(minted("viewer")))):
             with pytest.raises(WebSocketDisconnect), client.websocket_connect("/talk", headers=headers):
                 pass
+
+
+def test_checks_that_wait_for_the_broker_hold_up_nobody_who_brings_no_token() -> None:
+    hangs, waiting = threading.Event(), threading.Semaphore(0)
+
+    def keys(_: str) -> None:
+        waiting.release()
+        assert hangs.wait(60)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"alive"})
+
+    guarded = JitAsgiMiddleware(app, Verifier(ISSUER, AUDIENCE, keys, status=None), required=False)
+
+    async def ask(*headers: tuple[bytes, bytes]) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/livez", "headers": list(headers)}
+        await guarded(scope, asyncio.Future, send)
+        return int(sent[0]["status"])
+
+    async def crowd() -> None:
+        made_up = [
+            asyncio.create_task(ask((b"authorization", f"Bearer {minted()}".encode()))) for _ in range(3 * THREADS)
+        ]
+        try:
+            for _ in range(THREADS):
+                assert await asyncio.to_thread(waiting.acquire, timeout=60)
+            assert await ask() == 200
+            assert await ask((b"authorization", b"Bearer")) == 401
+            assert await asyncio.to_thread(lambda: "the application's own threads are free")
+        finally:
+            hangs.set()
+        assert {await one for one in made_up} == {401}
+
+    asyncio.run(crowd())
 
 
 def test_the_servers_start_is_handed_on_and_unknown_scopes_are_refused() -> None:

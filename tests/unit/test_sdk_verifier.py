@@ -30,7 +30,7 @@ def public(key: ECKey, kid: str = "key-1") -> dict[str, Any]:
 
 
 def verifier(*keys: dict[str, Any], at: datetime = NOW, audience: str = AUDIENCE) -> Verifier:
-    return Verifier(ISSUER, audience, {"keys": list(keys) or [public(KEY)]}, clock=lambda: at.timestamp())
+    return Verifier(ISSUER, audience, {"keys": list(keys) or [public(KEY)]}, status=None, clock=lambda: at.timestamp())
 
 
 def minted(key: ECKey = KEY, *, ttl_s: int = 300) -> str:
@@ -317,7 +317,7 @@ def test_introspection_is_asked_last_and_its_refusal_holds() -> None:
         asked.append(jti)
         raise TokenRefused("inactive", "This access has ended.")
 
-    checks = Verifier(ISSUER, AUDIENCE, {"keys": [public(KEY)]}, clock=NOW.timestamp, introspect=inactive)
+    checks = Verifier(ISSUER, AUDIENCE, {"keys": [public(KEY)]}, status=None, clock=NOW.timestamp, introspect=inactive)
     assert refusal(changed(aud="x"), checks) == "wrong_audience"
     assert asked == []
     assert refusal(minted(), checks) == "inactive"

@@ -57,7 +57,7 @@ def test_no_verifier_accepts_a_token_once_its_grant_is_over(now: datetime, left_
     except JitError:
         return
     keys = {"keys": [{**KEY.as_dict(private=False), "kid": "key-1"}]}
-    verifier = Verifier("https://jit.example", "https://treasury.example", keys, clock=at.timestamp)
+    verifier = Verifier("https://jit.example", "https://treasury.example", keys, status=None, clock=at.timestamp)
     with pytest.raises(TokenRefused):
         verifier.verify(text)
 
