@@ -24,7 +24,8 @@ from sqlalchemy import func, select
 
 from benchmarks.measure import Figure, in_turn, machine_line, quantile, run_for, table
 from benchmarks.openbao import OpenBao, binary, running
-from jitaccess.connectors.contract import Connector, Credential, Effect
+from jitaccess.broker.targets import Places
+from jitaccess.connectors.contract import Connector, Credential, Effect, Proofs
 from jitaccess.settings import Limits, Targets
 from jitaccess.store.tables import Lease
 from tests.connectors.kind_postgresql import PostgresqlBench
@@ -50,6 +51,39 @@ def started(bench: Bench) -> Iterator[Bench]:
             bench.stop()
 
 
+class Ending:
+    """One effect that waits until it is its turn to be ended."""
+
+    def __init__(self, effect: Effect) -> None:
+        self.effect = effect
+        self.done = False
+
+
+class Lane:
+    """One call at a time, as the broker's revoker makes them: what came meanwhile goes together into the next one."""
+
+    def __init__(self, act: Callable[[Sequence[Effect]], Proofs]) -> None:
+        self._act = act
+        self._waiting: list[Ending] = []
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+
+    def end(self, effect: Effect) -> None:
+        """Wait until this effect has its proof."""
+        mine = Ending(effect)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if mine.done:
+                return
+            with self._guard:
+                batch, self._waiting = self._waiting, []
+            if set(self._act([one.effect for one in batch])) != {one.effect.name for one in batch}:
+                raise RuntimeError("not all were ended")
+            for one in batch:
+                one.done = True
+
+
 class Pile:
     """Effects that were made and are to be ended."""
 
@@ -58,25 +92,27 @@ class Pile:
         self._connector = connector
         self._made: list[Effect] = []
         self._guard = threading.Lock()
-        self._places = threading.BoundedSemaphore(Targets().at_once)  # as many calls at once as the broker makes
+        self._places = Places(Targets().at_once)  # as many calls at once as the broker makes
+        self._cutting, self._cleaning = Lane(connector.cut), Lane(connector.clean)
 
     def make(self, client: int) -> Credential:
         """Make one credential."""
         effect = self._connector.plan(spec_of(self._bench, lasts=LASTS))
-        with self._places:
+        self._places.take()
+        try:
             credential = self._connector.apply(effect, soon(60))
+        finally:
+            self._places.give_back()
         with self._guard:
             self._made.append(effect)
         return credential
 
     def end(self, client: int) -> None:
-        """End one, as the revoker does: cut, then clean; each reads back."""
+        """End one, as the revoker does: cut, then clean, with whatever else is to be ended then; each reads back."""
         with self._guard:
             effect = self._made.pop()
-        with self._places:
-            cut, clean = self._connector.cut([effect]), self._connector.clean([effect])
-        if not set(cut) == set(clean) == {effect.name}:
-            raise RuntimeError(f"{effect.name} was not ended")
+        self._cutting.end(effect)
+        self._cleaning.end(effect)
 
     def end_rest(self) -> None:
         """End all that are left, a hundred at a time."""

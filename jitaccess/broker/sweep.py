@@ -1,22 +1,23 @@
 """The heartbeat: what is due now? Ends what is over, finishes revocations, sends, signs, checks (R59-R62, TRAP-9).
 
-Truth is in the rows; the ticker (APScheduler, in memory) only says "look now", and so does a commit of this process that ended a lease:
-what is left of it on its target is not kept waiting for the tick, which finds whatever that missed. After a start everything
-overdue is ended before anything may be granted: `Ticker.may_grant`. The loop survives its own errors: a part that fails is logged
-and tried again at the next tick, and never keeps the other parts from running. A jump of the wall clock stops issuing and alarms.
+Truth is in the rows; the ticker (APScheduler, in memory) only says "look now". So do the next end that is known, and a commit of this
+process that ended a lease: neither access nor what is left of it on a target waits for the tick, which finds whatever these missed.
+After a start everything overdue is ended before anything may be granted: `Ticker.may_grant`. The loop survives its own errors: a part that
+fails is logged and tried again at the next tick, and never keeps the other parts from running. A jump of the wall clock stops issuing
+and alarms.
 """
 
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import notify, wrong_clock
@@ -197,12 +198,18 @@ class Ticker:
         """The register's version up to which it was looked at whose work and signatures no longer count."""
         self._drift_from: float | None = None
         self._was_ahead = False
+        self._sweeps = False
+        """Whether this process is the one that ends what is over by time."""
+        self._next_end: datetime | None = None
+        self._ended_until = broker.db.now()
+        """What ends after this was not seen yet by the thread that ends at once."""
         self._started = threading.Event()
         self._stopping = threading.Event()
         self._hurry = threading.Thread(target=self._end_at_once, name="end-at-once", daemon=True)
 
     def start(self) -> None:
         """End what is overdue, check the register, and only then let grants be given; then tick."""
+        self._sweeps = True
         self.permit()
         self._beat()  # otherwise health would call it silent until housekeeping comes by for the first time
         self._note_clock()
@@ -254,12 +261,45 @@ class Ticker:
         return ended
 
     def _end_at_once(self) -> None:
-        """Take up what this process has just ended, at its targets and at its clients; an error leaves it to the tick."""
+        """Take up what this process has just ended, at its targets and at its clients, and where it sweeps what is over by time.
+
+        It sleeps until the next end that is known, so that nobody's access goes on until a tick comes by (ADR 69). What could not be ended
+        then is not asked for again here: an error leaves it to the tick.
+        """
         ending = self._broker.ending
-        while ending.wait() and not self._stopping.is_set():
-            ending.clear()  # before looking: what ends from here on wakes anew
-            _guarded("end at once", lambda: self._revoker.run(wait_s=0))
-            _guarded("tell of an end at once", lambda: self._logouts.run(wait_s=0))
+        while not self._stopping.is_set():
+            end_s = self._until_next_end()
+            ending.wait(end_s)
+            if self._stopping.is_set():
+                return
+            if self._next_end is not None and self._next_end <= (now := self._broker.db.now()):
+                self._ended_until = now
+                _guarded(
+                    "end due grants at once", lambda: end_due_grants(self._broker)
+                )  # which wakes us where it ended any
+            if ending.is_set():
+                ending.clear()  # before looking: what ends from here on wakes anew
+                _guarded("end at once", lambda: self._revoker.run(wait_s=0))
+                _guarded("tell of an end at once", lambda: self._logouts.run(wait_s=0))
+
+    def _until_next_end(self) -> float | None:
+        """Return for how many seconds no grant ends by itself, at most until the next tick; None where another process sweeps."""
+        if not self._sweeps:
+            return None
+        every_s = self._broker.settings.sweep.every_s
+        _guarded("look for the next end", self._look_for_next_end)
+        if self._next_end is None:
+            return every_s
+        return min(max((self._next_end - self._broker.db.now()).total_seconds(), 0.0), every_s)
+
+    def _look_for_next_end(self) -> int:
+        self._next_end = None
+        ends = select(func.min(Grant.ends_at)).where(
+            Grant.state == GrantState.ACTIVE.value, Grant.ends_at > self._ended_until
+        )
+        with self._broker.read() as view:
+            self._next_end = view.scalar(ends)
+        return 1
 
     def _every(self, seconds: float, name: str, act: Callable[[], object]) -> None:
         def counted() -> int:

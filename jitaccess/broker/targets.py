@@ -8,6 +8,7 @@ new value while one is being exchanged (R52). Nothing here calls a target.
 import re
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +39,43 @@ def apply_by(lease: Lease) -> datetime:
     return min(lease.created_at + APPLY_LIMIT, lease.ends_at)
 
 
+class Places:
+    """So many at once; whoever finds all taken waits in the order in which they came.
+
+    `threading.Semaphore` has no order: a thread that gives a place back and comes again overtakes all who wait, and under load
+    some of them wait until their patience is over.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._waiting: deque[threading.Event] = deque()
+        self._guard = threading.Lock()
+
+    def take(self, timeout: float | None = None) -> bool:
+        """Take a place; False when none was given back in time (seconds; None: wait for ever)."""
+        with self._guard:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Event()
+            self._waiting.append(turn)
+        if turn.wait(timeout):
+            return True
+        with self._guard:
+            if turn.is_set():  # it was handed over in the last moment
+                return True
+            self._waiting.remove(turn)
+            return False
+
+    def give_back(self) -> None:
+        """Hand the place to who has waited longest; it is free only when nobody waits."""
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
 class Targets:
     """The kinds of target, and a connector for each target in use."""
 
@@ -55,7 +93,7 @@ class Targets:
         """Target -> its board; only kinds with `publishes` are given one."""
         self._at_once = at_once
         self._open: dict[tuple[str, str], Connector] = {}
-        self._slots: dict[str, threading.BoundedSemaphore] = {}
+        self._places: dict[str, Places] = {}
         self._guard = threading.Lock()
 
     def kind(self, name: str) -> ConnectorKind:
@@ -95,15 +133,15 @@ class Targets:
 
     @contextmanager
     def slot(self, target: str) -> Iterator[None]:
-        """Take one of a target's places; raises UNAVAILABLE when all stay taken."""
+        """Take one of a target's places, in the order of coming; raises UNAVAILABLE when all stay taken."""
         with self._guard:
-            slots = self._slots.setdefault(target, threading.BoundedSemaphore(self._at_once))
-        if not slots.acquire(timeout=SLOT_WAIT_S):
+            places = self._places.setdefault(target, Places(self._at_once))
+        if not places.take(SLOT_WAIT_S):
             raise JitError(Kind.UNAVAILABLE, "This system answers too slowly at the moment. Try again in a minute.")
         try:
             yield
         finally:
-            slots.release()
+            places.give_back()
 
     def close(self) -> None:
         """Give all connections back."""

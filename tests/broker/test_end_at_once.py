@@ -1,8 +1,12 @@
 """An end begins with the commit that says so, not with the next tick; and should nobody wake, the tick ends it all the same."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -21,7 +25,8 @@ from jitaccess.settings import Sweep
 from jitaccess.store.db import Tx
 from jitaccess.store.tables import Grant, Lease
 from tests.support.mortal import give_back
-from tests.support.world import World
+from tests.support.world import START, Prepared, World, open_world
+from tests.support.worlds import copy_of
 
 NO_TICK = Sweep(every_s=5)
 """The first tick comes when the test is over."""
@@ -30,17 +35,23 @@ SOON_S = 4.0
 
 def ticking(world: World, sweep: Sweep = NO_TICK, *, watch: bool = False) -> FakeConnector:
     """Let a world tick, with the treasury as a target on which accounts are made."""
+    fake, ticker = silent(world, sweep)
+    (ticker.watch if watch else ticker.start)()
+    return fake
+
+
+def silent(world: World, sweep: Sweep = NO_TICK) -> tuple[FakeConnector, Ticker]:
+    """Give a world a ticker that does not tick yet."""
     fake = FakeConnector()
     world.use_kind(fake_kind(fake, "token", config=TokenConnector))
     settings = world.broker.settings.model_copy(update={"sweep": sweep})
     world.broker = replace(world.broker, settings=settings)
     world.ticker = Ticker(world.broker)
-    (world.ticker.watch if watch else world.ticker.start)()
-    return fake
+    return fake, world.ticker
 
 
-def opened(world: World) -> Opened:
-    grant = world.filed(duration_s=600).grant
+def opened(world: World, duration_s: int = 600) -> Opened:
+    grant = world.filed(duration_s=duration_s).grant
     assert grant is not None
     found = open_lease(world.broker, world.current("arta"), grant.id)
     assert isinstance(found, Opened), found
@@ -50,6 +61,10 @@ def opened(world: World) -> Opened:
 def state(world: World, one: Opened) -> str:
     with world.broker.read() as view:
         return view.require(Lease, one.lease.id).state
+
+
+def over(world: World, one: Opened) -> bool:
+    return state(world, one) == LeaseState.REVOKED
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
@@ -146,3 +161,61 @@ def test_waking_outlives_an_error_and_a_commit_that_failed_wakes_nobody(sqlite_w
     world.sql("ALTER TABLE away RENAME TO lease")
     give_back(world, second)
     assert within(SOON_S, lambda: state(world, second) == LeaseState.REVOKED)
+
+
+class GoingOn:
+    """A clock that goes on from where the seeded world begins."""
+
+    def __init__(self) -> None:
+        self._off = START + timedelta(minutes=1) - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._off
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@pytest.fixture
+def living(prepared_sqlite: Prepared, tmp_path: Path) -> Iterator[World]:
+    """Give a world whose clock goes on."""
+    world = open_world(copy_of(prepared_sqlite, tmp_path), prepared_sqlite, tmp_path, clock=GoingOn())
+    yield world
+    world.close()
+
+
+@pytest.mark.covers("R50", "R59")
+def test_an_end_is_waited_for_and_does_not_wait_for_the_tick(living: World) -> None:
+    fake, ticker = silent(living)
+    first, second = opened(living, 1), opened(living, 2)
+    ticker.start()
+    for one in (first, second):
+        assert within(SOON_S, partial(over, living, one))
+        with living.broker.read() as view:
+            proof = view.require(Lease, one.lease.id).proof
+        assert isinstance(proof, dict)
+        assert cast(int, proof["lag_ms"]) < 1_500, "the first tick comes after 5 s"
+    assert fake.accounts == {}
+
+
+@pytest.mark.covers("R59")
+def test_an_end_that_cannot_be_written_down_is_left_to_the_tick(living: World) -> None:
+    _, ticker = silent(living)
+    one = opened(living, 3)
+    ticker.start()
+    living.sql("ALTER TABLE lease RENAME TO away")
+    assert within(SOON_S, lambda: ticker._ended_until >= one.lease.ends_at)
+    asked = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - asked < 0.25, "it asks again and again"
+    living.sql("ALTER TABLE away RENAME TO lease")
+    assert within(2 * SOON_S, lambda: state(living, one) == LeaseState.REVOKED), "the tick found it"
+
+
+@pytest.mark.covers("R60")
+def test_a_process_beside_a_worker_ends_nothing_by_time(living: World) -> None:
+    _, ticker = silent(living)
+    one = opened(living, 1)
+    ticker.watch()
+    time.sleep(1.5)
+    assert state(living, one) == LeaseState.ACTIVE

@@ -29,7 +29,7 @@ from jitaccess.settings import Channel, Mail, Notify
 from jitaccess.store.tables import AccessRequest, Outbox
 from tests.broker.test_asking import limited, more_heads
 from tests.support.world import Prepared, World, open_world
-from tests.support.worlds import _copy
+from tests.support.worlds import copy_of
 from tests.unit.test_outbound import SECRET, Receiver, receiver
 
 __all__ = ["receiver"]
@@ -66,7 +66,7 @@ def prefer(world: World, key: str, **values: Any) -> None:
 
 @contextmanager
 def opened(prepared: Prepared, folder: Path, **changes: Any) -> Iterator[World]:
-    world = open_world(_copy(prepared, folder), prepared, folder, **changes)
+    world = open_world(copy_of(prepared, folder), prepared, folder, **changes)
     yield world
     world.close()
 

@@ -3,7 +3,8 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from jitaccess.connectors.contract import (
     Unreachable,
 )
 from jitaccess.connectors.postgresql import prepared
+from jitaccess.connectors.postgresql.verifier import verifier
 from jitaccess.domain.lifecycle import LeaseState
 from jitaccess.store.ids import new_secret
 from tests.support.bench import Bench, LoginRefused, await_, born, end, open_connector, soon, spec_of
@@ -621,6 +623,35 @@ def test_a_lease_has_the_rights_of_a_role_and_cannot_make_things_as_it_unless_th
                 session.connection.execute("SET ROLE app_write")
         end(careful, effect)
     careful.close()
+
+
+@pytest.mark.covers("R55")
+@pytest.mark.parametrize(("change", "rounds"), [({}, 4096), ({"password_rounds": 1}, 1)])
+def test_the_server_gets_a_verifier_with_as_many_rounds_as_configured(
+    bench: Any, change: Mapping[str, object], rounds: int
+) -> None:
+    connector = open_connector(bench, {**bench.config(), **change})
+    effect, credential = born(bench, connector)
+    other, _ = born(bench, connector)
+    with bench.owner() as owner:
+        saved = owner.execute("SELECT DISTINCT split_part(rolpassword, '$', 2) FROM pg_authid WHERE rolname ~ '^jit-'")
+        assert len(saved.fetchall()) == 2, "each has a salt of its own"
+        (stored,) = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [effect.name]).fetchone()
+        salt = b64decode(stored.split(":")[1].split("$")[0])
+    assert stored.startswith(f"SCRAM-SHA-256${rounds}:")
+    assert stored == verifier(credential.secret.reveal(), rounds, salt)
+    with bench.login(credential) as session:
+        assert session.alive()
+    end(connector, effect, other)
+    connector.close()
+
+
+@pytest.mark.covers("R55")
+def test_a_verifier_is_the_one_that_the_servers_own_library_makes(bench: Any) -> None:
+    with bench.owner() as owner:
+        theirs = owner.pgconn.encrypt_password(b"a word of ours", b"anybody", b"scram-sha-256").decode()
+    salt = b64decode(theirs.split(":")[1].split("$")[0])
+    assert theirs == verifier("a word of ours", 4096, salt)
 
 
 @pytest.mark.covers("R47", "R57")

@@ -27,7 +27,8 @@ def prepared_postgres(
     return found, url.rsplit("/", 1)[-1].split("?")[0]
 
 
-def _copy(prepared: Prepared, folder: Path) -> str:
+def copy_of(prepared: Prepared, folder: Path) -> str:
+    """Copy a seeded SQLite database into a folder; return its URL."""
     for file in prepared.folder.glob("broker.db*"):
         shutil.copy(file, folder / file.name)
     return f"sqlite:///{folder / 'broker.db'}"
@@ -36,7 +37,7 @@ def _copy(prepared: Prepared, folder: Path) -> str:
 @pytest.fixture
 def sqlite_world(prepared_sqlite: Prepared, tmp_path: Path) -> Iterator[World]:
     """Give a world on SQLite."""
-    world = open_world(_copy(prepared_sqlite, tmp_path), prepared_sqlite, tmp_path)
+    world = open_world(copy_of(prepared_sqlite, tmp_path), prepared_sqlite, tmp_path)
     yield world
     world.close()
 

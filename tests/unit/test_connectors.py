@@ -1,7 +1,12 @@
 """Kinds of target are found by name, their configuration is checked at load, and their secrets come from files nobody else reads."""
 
 import json
+import threading
+import time
 import tomllib
+from base64 import b64decode
+from hashlib import sha256
+from hmac import digest
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +15,7 @@ import jsonschema
 import pytest
 from pydantic import Field
 
-from jitaccess.broker.targets import Targets, secret_files
+from jitaccess.broker.targets import Places, Targets, secret_files
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import (
     ENTRY_POINTS,
@@ -33,6 +38,7 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.connectors.fake import FakeConfig, FakeConnector, fake_kind
+from jitaccess.connectors.postgresql.verifier import verifier
 from jitaccess.connectors.ssh_ca.config import SshCaConfig
 from jitaccess.errors import JitError
 from jitaccess.policy.load import load
@@ -188,6 +194,57 @@ def test_a_target_has_one_connector_for_each_configuration() -> None:
         targets.at("a", {"kind": "gone"})
     with pytest.raises(JitError):
         targets.at("a", {"kind": "fake", "wrong": 1})
+
+
+@pytest.mark.covers("R51")
+def test_who_waits_for_a_place_is_not_overtaken_and_who_gives_up_keeps_none() -> None:
+    places, came, order = Places(1), threading.Barrier(2), list[int]()
+    assert places.take()
+
+    def waits(number: int, patience_s: float | None = None) -> threading.Thread:
+        def work() -> None:
+            came.wait()
+            if places.take(patience_s):
+                order.append(number)
+                places.give_back()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        came.wait()
+        time.sleep(0.05)  # it is in the queue before the next one comes
+        return thread
+
+    first, impatient, second = waits(1), waits(0, 0.01), waits(2)
+    impatient.join(5)
+    places.give_back()
+    assert places.take(
+        5
+    )  # who gave it back comes again at once, and is the last one: a semaphore would let it in first
+    assert order == [1, 2]
+    places.give_back()
+    for thread in (first, second):
+        thread.join(5)
+    assert places.take(0.01), "a place was lost"
+    assert not places.take(0.01), "there is one too many"
+
+
+@pytest.mark.covers("R55")
+def test_a_verifier_takes_the_proof_and_gives_the_signature_of_the_rfc() -> None:
+    """RFC 7677 section 3: what the client proves there is taken with this verifier, and the server's answer comes out of it."""
+    password, salt = "pencil", b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    first = "n=user,r=rOprNGfwEbeRWgbNEkqO"
+    nonce = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    exchanged = f"{first},{nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,{nonce}".encode()
+    kind, rounds, keys = verifier(password, 4096, salt).split("$")
+    stored, server = (b64decode(key) for key in keys.split(":"))
+    proof = b64decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+    key = bytes(one ^ two for one, two in zip(proof, digest(stored, exchanged, "sha256"), strict=True))
+    assert (kind, rounds) == ("SCRAM-SHA-256", "4096:W22ZaJ0SNY7soEsUEjb6gQ==")
+    assert sha256(key).digest() == stored
+    assert digest(server, exchanged, "sha256") == b64decode("6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+    for other in ("p\u00e9ncil", "pen\ncil"):
+        with pytest.raises(ValueError, match="ASCII"):
+            verifier(other, 4096, salt)
 
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1RnKyvcFGQXSjBSTWkzRkWbjDeFDoBTrgDsO2JLSk0"

@@ -27,15 +27,17 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
-from jitaccess.connectors.postgresql.cutting import chunks, lock_out
+from jitaccess.connectors.postgresql.cutting import LockedOut, chunks, lock_out
 from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, Seen, accounts, reachable
-from jitaccess.connectors.postgresql.leftovers import Leaver, Work, disarm, keep, traces
+from jitaccess.connectors.postgresql.leftovers import Leaver, Left, Work, disarm, keep, left_by, traces
 from jitaccess.connectors.postgresql.lending import disarm_lent, objections
 from jitaccess.connectors.postgresql.lines import (
     PROTOCOL_16,
     UNCERTAIN_CLASSES,
     Connection,
     Lines,
+    at_once,
+    ending,
     ident,
     require_no_sessions,
     roles_of,
@@ -46,7 +48,8 @@ from jitaccess.connectors.postgresql.owners import disable, fingerprints
 from jitaccess.connectors.postgresql.prepared import join, prepared_by_lent_roles, roll_back
 from jitaccess.connectors.postgresql.probe import findings
 from jitaccess.connectors.postgresql.undo import statements
-from jitaccess.proof.canonical import JsonValue
+from jitaccess.connectors.postgresql.verifier import SALT_BYTES, verifier
+from jitaccess.proof.canonical import JsonValue, b64u_decode
 from jitaccess.told import told
 
 CA_FILE = "server-ca.pem"
@@ -56,6 +59,8 @@ CLOCK = "(the server's clock)"
 OWNERS = "(the owner's functions)"
 """Under this name it is found that a function which the server's owner installed does not do what it is for."""
 CLOCK_OFF = timedelta(seconds=5)
+NOT_NOW = "22012"
+"""Division by zero: with it a birth says that it would be too late, or that the clocks differ."""
 CLEAN_FOR = timedelta(seconds=10)
 """So long one call works on what people left; the next one goes on from there."""
 LENDABLE = timedelta(seconds=30)
@@ -71,11 +76,6 @@ def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
         return []
     way = "behind" if there < before else "ahead of"
     return [f"clock: the server is more than {int(CLOCK_OFF.total_seconds())} s {way} the broker"]
-
-
-def _same_time(connection: Connection, around: Surroundings) -> None:
-    if _clock_found(connection, around):
-        raise NotDone("the clocks of server and broker differ")
 
 
 def _own(name: str) -> str:
@@ -111,6 +111,14 @@ def _of_the_rest(failed: Mapping[str, Exception], proofs: Proofs) -> Proofs:
     return held
 
 
+def _locked(found: LockedOut, names: Sequence[str]) -> Proofs:
+    proof: Mapping[str, JsonValue] = {"sessions": 0, "prepared": 0}
+    return _of_the_rest(
+        found.failed,
+        {name: {"login": "locked" if name in found.there else "absent", **proof} for name in names},
+    )
+
+
 def _print_of(name: str, one: Seen, key: str) -> str:
     """Return which role of this name it is, whether it can log in, and, where the owner lets us see it, what proves its owner."""
     if one.oid == 0 or is_own_account(name):
@@ -118,16 +126,25 @@ def _print_of(name: str, one: Seen, key: str) -> str:
     return f"made={one.oid} login={'yes' if one.enabled else 'no'}{f' key={key}' if key else ''}"
 
 
-def _dropped(connection: Connection, names: Sequence[str]) -> dict[str, Exception]:
-    """Drop roles together; where that fails, each alone. Return why by role."""
+def _dropped(connection: Connection, oids: Mapping[str, int]) -> dict[str, Exception]:
+    """Drop roles together; where that fails, each alone. Return why by role; raises where one is still there, or its session.
+
+    Sessions are looked for again: of somebody who was logging in while the role was being locked.
+    """
+    drop = sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, oids)))
+    left = sql.SQL("SELECT rolname FROM pg_roles WHERE rolname = ANY({})").format(sql.Literal([*oids]))
     try:
-        run(connection, sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(map(ident, names))))
+        roles, sessions = at_once(connection, [drop], [left, ending(oids.values())])
     except psycopg.Error as error:
         if connection.closed:
             raise
-        if len(names) == 1:
-            return {names[0]: error}
-        return {name: why for one in names for name, why in _dropped(connection, [one]).items()}
+        if len(oids) == 1:
+            return dict.fromkeys(oids, error)
+        return {name: why for one, oid in oids.items() for name, why in _dropped(connection, {one: oid}).items()}
+    if roles:
+        raise RuntimeError(f"{len(roles)} roles are still there")
+    if sessions:
+        require_no_sessions(connection, [*oids.values()])
     return {}
 
 
@@ -160,37 +177,21 @@ class PostgresqlConnector:
         )
 
     def apply(self, effect: Effect, deadline: datetime) -> Credential:
-        """Create the role, grant the memberships and check the deadline on the server, in one transaction."""
+        """Create the role, grant the memberships and check clock and deadline on the server, in one transaction and one round trip."""
         _own(effect.name)
         password, authority = self._around.draw(), self._authority()
+        secret = verifier(password, self._config.password_rounds, b64u_decode(self._around.draw())[:SALT_BYTES])
         with self._lines.line() as connection:
-            _same_time(connection, self._around)
             if effect.detail.get("bare"):
                 self._require_bare(connection, _lent(effect))
-            modern = connection.info.server_version >= PROTOCOL_16
-            how = " WITH INHERIT TRUE, SET FALSE" if modern and not effect.detail.get("set_role") else ""
-            verifier = connection.pgconn.encrypt_password(password.encode(), effect.name.encode(), b"scram-sha-256")
-            born = sql.SQL(
-                "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT "
-                "CONNECTION LIMIT {limit} PASSWORD {verifier} VALID UNTIL {until}; {grants}; "
-                "SELECT 1 / (clock_timestamp() < {deadline}::timestamptz)::int"
-            ).format(
-                role=ident(effect.name),
-                limit=sql.Literal(cast(int, effect.detail["connection_limit"])),
-                verifier=sql.Literal(verifier.decode()),
-                until=sql.Literal(str(effect.detail["valid_until"])),
-                grants=sql.SQL("; ").join(
-                    sql.SQL("GRANT {} TO {}" + how).format(ident(role), ident(effect.name))
-                    for role in cast("list[str]", effect.detail["roles"])
-                ),
-                deadline=stamp(deadline),
-            )
             try:
-                run(connection, born)
+                run(connection, self._birth(connection, effect, secret, deadline))
             except psycopg.Error as error:
                 # The server undid all of it, unless it was stopping or the line broke: then nobody knows.
                 if error.sqlstate is None or error.sqlstate.startswith(UNCERTAIN_CLASSES):
                     raise
+                if error.sqlstate == NOT_NOW:
+                    raise NotDone("it was too late, or the clocks of server and broker differ") from None
                 raise NotDone(f"the server refused with {error.sqlstate}") from None
         return Credential(
             secret=Secret(password),
@@ -200,6 +201,30 @@ class PostgresqlConnector:
             note=told("Save the file, open a terminal in its folder, and paste the password when psql asks for it.")
             if authority
             else told("Paste the password when psql asks for it."),
+        )
+
+    def _birth(self, connection: Connection, effect: Effect, secret: str, deadline: datetime) -> sql.Composed:
+        """Return the string that makes a role; a clock that is wrong, or a deadline that is past, is a division by zero."""
+        modern = connection.info.server_version >= PROTOCOL_16
+        how = " WITH INHERIT TRUE, SET FALSE" if modern and not effect.detail.get("set_role") else ""
+        now = self._around.now()
+        return sql.SQL(
+            "SELECT 1 / (clock_timestamp() BETWEEN {earliest}::timestamptz AND {latest}::timestamptz)::int; "
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT "
+            "CONNECTION LIMIT {limit} PASSWORD {secret} VALID UNTIL {until}; {grants}; "
+            "SELECT 1 / (clock_timestamp() < {deadline}::timestamptz)::int"
+        ).format(
+            earliest=stamp(now - CLOCK_OFF),
+            latest=stamp(now + CLOCK_OFF),
+            role=ident(effect.name),
+            limit=sql.Literal(cast(int, effect.detail["connection_limit"])),
+            secret=sql.Literal(secret),
+            until=sql.Literal(str(effect.detail["valid_until"])),
+            grants=sql.SQL("; ").join(
+                sql.SQL("GRANT {} TO {}" + how).format(ident(role), ident(effect.name))
+                for role in cast("list[str]", effect.detail["roles"])
+            ),
+            deadline=stamp(deadline),
         )
 
     def _require_bare(self, connection: Connection, roles: frozenset[str]) -> None:
@@ -242,17 +267,11 @@ class PostgresqlConnector:
         """Lock the logins, end the sessions, roll prepared transactions back, read back."""
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
-            proofs = self._cut(connection, names)
-            lent = self._lent_prepared(connection, [effect for effect in effects if effect.name in proofs])
+            found = lock_out(connection, self._lines, names)
+            proofs = _locked(found, names)
+            held = [effect for effect in effects if effect.name in proofs]
+            lent = self._lent_prepared(connection, held) if found.prepared else {}
         return {name: {**proof, **lent.get(name, {})} for name, proof in proofs.items()}
-
-    def _cut(self, connection: Connection, names: Sequence[str]) -> Proofs:
-        oids = roles_of(connection, names)
-        failed = lock_out(connection, self._lines, oids)
-        return _of_the_rest(
-            failed,
-            {name: {"login": "locked" if name in oids else "absent", "sessions": 0, "prepared": 0} for name in names},
-        )
 
     def _lent_prepared(self, connection: Connection, effects: Sequence[Effect]) -> dict[str, dict[str, JsonValue]]:
         """Count transactions that were prepared while the lease lived as a role that it could set; roll them back where that is configured.
@@ -272,40 +291,38 @@ class PostgresqlConnector:
         """Neutralise what was left behind, take rights away in every database, drop the roles, read back."""
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
-            disarmed, failed = self._disarm(connection, effects)
+            there = left_by(connection, names)
+            disarmed, failed = self._disarm(connection, [effect for effect in effects if effect.name in there])
             rest = [name for name in names if name not in failed]
-            proofs = self._clean(connection, rest) if rest else {}
+            proofs = self._clean(connection, rest, there) if rest else {}
         return _of_the_rest(failed, {name: {**proof, **disarmed.get(name, {})} for name, proof in proofs.items()})
 
     def _disarm(
         self, connection: Connection, effects: Sequence[Effect]
     ) -> tuple[dict[str, dict[str, JsonValue]], dict[str, Exception]]:
         """Take the rights of lent roles from routines that came into their hands, once for those who were lent the same."""
-        there = roles_of(connection, [effect.name for effect in effects])
         by_roles: dict[frozenset[str], list[str]] = {}
         for effect in effects:
-            if effect.detail.get("bare") and effect.name in there:
+            if effect.detail.get("bare"):
                 by_roles.setdefault(_lent(effect), []).append(effect.name)
         found: dict[str, dict[str, JsonValue]] = {}
         failed: dict[str, Exception] = {}
         for roles, accounts_ in by_roles.items():
             try:
-                count = disarm_lent(connection, self._lines, accounts_[0], reachable(connection, roles))
+                count = disarm_lent(connection, self._lines, accounts_[0], roles)
             except (CallFailed, Unreachable) as error:
                 failed |= dict.fromkeys(accounts_, error)
             else:
                 found |= {accounts_[0]: {"disarmed": count}} if count else {}
         return found, failed
 
-    def _clean(self, connection: Connection, names: Sequence[str]) -> Proofs:
-        oids = roles_of(connection, names)
-        kept, failed = self._neutralise(connection, oids)
+    def _clean(self, connection: Connection, names: Sequence[str], there: Mapping[str, Left]) -> Proofs:
+        """Drop roles after what they left is harmless; two round trips for those that left nothing."""
+        oids = {name: there[name].oid for name in names if name in there}
+        untidy = {name: oid for name, oid in oids.items() if there[name].traces}
+        kept, failed = self._neutralise(connection, untidy) if untidy else ({}, {})
         for part in chunks(sorted(oids.keys() - failed.keys())):
-            failed |= _dropped(connection, part)
-        gone = [oid for name, oid in oids.items() if name not in failed]
-        if left := roles_of(connection, [name for name in names if name not in failed]):
-            raise RuntimeError(f"{len(left)} roles are still there")
-        require_no_sessions(connection, gone)  # one that was logging in while its role was being locked
+            failed |= _dropped(connection, {name: oids[name] for name in part})
         proofs: Proofs = {
             name: {"account": "absent", **({"kept": kept[name]} if name in kept else {})} for name in names
         }
@@ -394,9 +411,9 @@ class PostgresqlConnector:
         with self._lines.line() as connection:
             try:
                 if is_own_account(account):
-                    self._cut(connection, [account])
+                    _locked(lock_out(connection, self._lines, [account]), [account])
                     if remove:
-                        self._clean(connection, [account])
+                        self._clean(connection, [account], left_by(connection, [account]))
                     return Quarantined(True)
                 _lock(connection, account, lock)
             except psycopg.errors.InsufficientPrivilege:

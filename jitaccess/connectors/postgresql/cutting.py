@@ -6,16 +6,17 @@ once with a short patience; where that fails, each stands alone, and while it wa
 sessions end again. What fails for one role stops nothing for another.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
 
 from jitaccess.connectors.contract import CallFailed
-from jitaccess.connectors.postgresql.lines import Connection, Lines, end_sessions, ident, run
+from jitaccess.connectors.postgresql.lines import Connection, Lines, at_once, end_sessions, ending, ident, run
 from jitaccess.connectors.postgresql.owners import disable
-from jitaccess.connectors.postgresql.prepared import blocking, roll_back, standing
+from jitaccess.connectors.postgresql.prepared import ANY_PREPARED, blocking, roll_back, standing
 
 CHUNK = 100
 """Roles a statement."""
@@ -23,9 +24,21 @@ TOGETHER_MS, ALONE_MS = 250, 1_000
 """How long a lock is waited for: by many at once, and by one."""
 LOOK_AGAIN_S = 0.02
 Failures = dict[str, Exception]
-_END = sql.SQL(
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid IN ({}) AND pid <> pg_backend_pid()"
+_ROLES = sql.SQL(
+    "SELECT rolname, oid, rolsuper, EXISTS (SELECT FROM pg_prepared_xact()) FROM pg_roles WHERE rolname = ANY(%s)"
 )
+
+
+@dataclass(slots=True)
+class LockedOut:
+    """What came of locking roles out."""
+
+    there: dict[str, int]
+    """Those that exist, name -> oid."""
+    failed: Failures = field(default_factory=dict)
+    """Why it does not hold, by role."""
+    prepared: bool = False
+    """Whether anything is prepared on the server when all sessions are gone, whoever's it is."""
 
 
 def chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -34,31 +47,51 @@ def chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[start : start + CHUNK]
 
 
-def lock_out(connection: Connection, lines: Lines, oids: Mapping[str, int]) -> Failures:
-    """Lock these roles, end their sessions, roll back what is prepared, read back; return by role why that does not hold."""
-    mighty, failed = _superusers(connection, oids)
-    rest = {name: oid for name, oid in oids.items() if name not in mighty}
+def lock_out(connection: Connection, lines: Lines, names: Sequence[str]) -> LockedOut:
+    """Lock these roles, end their sessions, roll back what is prepared, read back: two round trips where nobody resists."""
+    rows = run(connection, _ROLES, [[*names]])
+    found = LockedOut({str(name): int(oid) for name, oid, *_ in rows}, prepared=any(row[3] for row in rows))
+    rest = dict(found.there)
+    if any(mighty for _, _, mighty, _ in rows):
+        supers, found.failed = _superusers(connection, rest)
+        rest = {name: oid for name, oid in rest.items() if name not in supers}
     if not rest:
-        return failed
-    _roll_back_standing(connection, lines, rest)
+        return found
+    if found.prepared:
+        _roll_back_standing(connection, lines, rest)
+    staying: set[int] = set()
+    found.prepared = False
     for part in chunks(sorted(rest)):
         there = {name: rest[name] for name in part}
+        looks = (ending(there.values()), ANY_PREPARED, _still_login(there.values()))
         try:
-            run(connection, _lock(there, TOGETHER_MS))
+            sessions, prepared, logins = at_once(connection, _locking(there, TOGETHER_MS), looks)
         except psycopg.Error:
             if connection.closed:
                 raise
-            failed |= _one_by_one(connection, lines, there)
-    staying = end_sessions(connection, [*rest.values()])
+            found.failed |= _one_by_one(connection, lines, there)
+            sessions, prepared, logins = (run(connection, look) for look in looks)
+        staying |= {int(oid) for oid, _ in sessions}
+        found.prepared |= bool(prepared[0][0])
+        for (name,) in logins:
+            found.failed.setdefault(str(name), CallFailed("still_logs_in"))
+    if staying:
+        staying = end_sessions(connection, [*staying])
+        found.prepared = bool(
+            run(connection, ANY_PREPARED)[0][0]
+        )  # a session may have prepared something before it was gone
     for name, oid in rest.items():
         if oid in staying:
-            failed.setdefault(name, CallFailed("still_in_session"))
-    for name, error in _roll_back_standing(connection, lines, rest).items():
-        failed.setdefault(name, error)
-    look = sql.SQL("SELECT rolname FROM pg_roles WHERE oid = ANY(%s) AND rolcanlogin")
-    for (name,) in run(connection, look, [[*rest.values()]]):
-        failed.setdefault(str(name), CallFailed("still_logs_in"))
-    return failed
+            found.failed.setdefault(name, CallFailed("still_in_session"))
+    if found.prepared:
+        for name, error in _roll_back_standing(connection, lines, rest).items():
+            found.failed.setdefault(name, error)
+    return found
+
+
+def _still_login(oids: Iterable[int]) -> sql.Composed:
+    look = sql.SQL("SELECT rolname FROM pg_roles WHERE oid = ANY({}::oid[]) AND rolcanlogin")
+    return look.format(sql.Literal([*oids]))
 
 
 def _superusers(connection: Connection, oids: Mapping[str, int]) -> tuple[set[str], Failures]:
@@ -78,16 +111,11 @@ def _superusers(connection: Connection, oids: Mapping[str, int]) -> tuple[set[st
     return found, failed
 
 
-def _lock(oids: Mapping[str, int], patience_ms: int) -> sql.Composed:
-    """Return one string for one transaction: end the sessions, lock the roles. Nobody gets in between but a login in progress."""
+def _locking(oids: Mapping[str, int], patience_ms: int) -> list[sql.Composable]:
+    """Return what one transaction does: end the sessions, lock the roles. Nobody gets in between but a login in progress."""
     locked = [sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL CONNECTION LIMIT 0").format(ident(name)) for name in oids]
-    return sql.SQL("; ").join(
-        [
-            sql.SQL("SELECT set_config('lock_timeout', {}, true)").format(sql.Literal(f"{patience_ms}ms")),
-            _END.format(sql.SQL(", ").join(sql.Literal(oid) for oid in oids.values())),
-            *locked,
-        ]
-    )
+    patience = sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{patience_ms}ms"))
+    return [patience, ending(oids.values()), *locked]
 
 
 def _one_by_one(connection: Connection, lines: Lines, oids: Mapping[str, int]) -> Failures:
@@ -95,11 +123,11 @@ def _one_by_one(connection: Connection, lines: Lines, oids: Mapping[str, int]) -
     failed: Failures = {}
     with lines.line() as other, ThreadPoolExecutor(1, "lock") as pool:
         for name, oid in oids.items():
-            waiting = pool.submit(run, connection, _lock({name: oid}, ALONE_MS))
+            waiting = pool.submit(at_once, connection, _locking({name: oid}, ALONE_MS), [ANY_PREPARED])
             why: CallFailed | None = None
             while not wait([waiting], LOOK_AGAIN_S).done:
                 # Who logged in again holds it, or nobody does any more who could be ended: a prepared transaction.
-                run(other, _END.format(sql.Literal(oid)))
+                run(other, ending([oid]))
                 for xact in blocking(other, connection.info.backend_pid):
                     try:
                         roll_back(other, lines, name, xact)

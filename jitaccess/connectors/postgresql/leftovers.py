@@ -29,6 +29,24 @@ PATIENCE_MS = 500
 """How long a lock is waited for; what stays locked is left for the next call."""
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A role that is there."""
+
+    oid: int
+    traces: bool
+    """Whether it owns something or was granted something besides memberships."""
+
+
+def left_by(connection: Connection, names: Sequence[str]) -> dict[str, Left]:
+    """Return those of these roles that exist."""
+    look = sql.SQL(
+        "SELECT rolname, oid, EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid "
+        "AND s.classid <> 'pg_auth_members'::regclass) FROM pg_roles r WHERE rolname = ANY(%s)"
+    )
+    return {str(name): Left(int(oid), bool(some)) for name, oid, some in run(connection, look, [[*names]])}
+
+
 def traces(connection: Connection, oids: Mapping[str, int]) -> dict[str, set[str | None]]:
     """Return, for roles that own something or were granted something, the databases where, None for what is shared; the least first."""
     rows = run(

@@ -14,16 +14,20 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from jitaccess.connectors.contract import CallFailed, Unreachable
+from jitaccess.connectors.postgresql.inventory import reachable
 from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, ident, run
 from jitaccess.connectors.postgresql.prepared import join
 
 PLAIN = re.compile(r"[A-Za-z0-9_.,() ]{1,80}")
 
 _OWNERS = sql.SQL(
+    "WITH RECURSIVE reach (oid) AS (SELECT oid FROM pg_roles WHERE rolname = ANY(%s) "
+    "UNION SELECT m.roleid FROM pg_auth_members m JOIN reach ON m.member = reach.oid) "
     "SELECT DISTINCT d.datname, has_database_privilege(d.oid, 'CONNECT') AND d.datallowconn FROM pg_shdepend s "
-    "JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles r ON r.oid = s.refobjid WHERE s.refclassid = 'pg_authid'::regclass "
-    "AND s.deptype = 'o' AND s.classid IN ('pg_proc'::regclass, 'pg_class'::regclass) AND r.rolname = ANY(%s) ORDER BY 1"
+    "JOIN pg_database d ON d.oid = s.dbid JOIN reach ON reach.oid = s.refobjid WHERE s.refclassid = 'pg_authid'::regclass "
+    "AND s.deptype = 'o' AND s.classid IN ('pg_proc'::regclass, 'pg_class'::regclass) ORDER BY 1"
 )
+"""Databases where these roles, or any that they are members of, own something."""
 _ROUTINES = sql.SQL(
     "SELECT r.rolname, p.oid::regprocedure::text, p.prosecdef FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner "
     "JOIN pg_namespace n ON n.oid = p.pronamespace WHERE r.rolname = ANY(%s) AND p.oid >= 16384 AND n.nspname !~ '^pg_temp_' "
@@ -91,14 +95,18 @@ def _inside(
             return run(other, look, names)
 
 
-def disarm_lent(connection: Connection, lines: Lines, account: str, reach: Collection[str]) -> int:
-    """Let routines of what this account was lent run with nobody's rights but their caller's; return how many did not. Raises CallFailed.
+def disarm_lent(connection: Connection, lines: Lines, account: str, roles: Collection[str]) -> int:
+    """Let routines of these roles, which the account was lent, and of all that they reach run with nobody's rights but their caller's.
 
-    None of these roles owned a routine when it was lent, so what is there now came meanwhile. It is not dropped and given to nobody. The
-    broker acts through the account, which it becomes a member of: it can do what the person could, and no longer than the account is there.
+    Return how many did not. Raises CallFailed. None of these roles owned a routine when it was lent, so what is there now came
+    meanwhile. It is not dropped and given to nobody. The broker acts through the account, which it becomes a member of: it can do what
+    the person could, and no longer than the account is there.
     """
-    names, done = [[*reach]], 0
-    for database, may_enter in run(connection, _OWNERS, names):
+    databases = run(connection, _OWNERS, [[*roles]])
+    if not databases:
+        return 0
+    names, done = [[*reachable(connection, roles)]], 0
+    for database, may_enter in databases:
         if not may_enter:
             raise CallFailed("routines_not_seen")
         with lines.line(database) as other:

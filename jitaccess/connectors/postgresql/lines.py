@@ -5,9 +5,10 @@ import select as poll
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, cast
 
 import psycopg
@@ -22,9 +23,10 @@ CALL_LIMIT_S = 20.0
 """A connection that is not done by then is closed under its caller: a server that hangs holds no thread for ever."""
 STATEMENT_LIMIT_MS = 10_000
 LOCK_LIMIT_MS = 3_000
-SESSIONS_GONE_LIMIT_S = 3.0
-LOOK_AGAIN_S = 0.005
-KEEP_IDLE = 4
+LOOK_AGAIN_S = (0.0005, 0.001, 0.002, *repeat(0.005, 600))
+"""Pauses between looks at sessions that are ending, three seconds in all. Most are gone after the first or second."""
+KEEP_IDLE = 6
+"""As many as one process has in use at once: those that make (`targets.at_once`), and the two lanes that end."""
 UNCERTAIN_CLASSES = ("08", "57P")
 """SQLSTATEs after which nobody knows whether the transaction committed: the connection broke, the server is stopping."""
 PROTOCOL_16 = 160_000
@@ -137,7 +139,33 @@ def run(connection: Connection, statement: sql.Composable, values: Sequence[obje
     cursor = connection.execute(cast(Any, statement), values)
     while cursor.nextset():
         pass
-    return cursor.fetchall() if cursor.description is not None else []
+    return _rows(cursor)
+
+
+def _rows(cursor: psycopg.Cursor[TupleRow]) -> list[TupleRow]:
+    """Return the rows of the present result; `description` would make an object for each column only to say that there are some."""
+    return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
+
+
+def at_once(
+    connection: Connection, acts: Sequence[sql.Composable], looks: Sequence[sql.Composable]
+) -> list[list[TupleRow]]:
+    """Do `acts` in one transaction and look at what came of it when that is committed, all in one round trip; return the rows of each look.
+
+    Where it fails nothing of it was done.
+    """
+    string = sql.SQL("; ").join([sql.SQL("BEGIN"), *acts, sql.SQL("COMMIT"), *looks])
+    try:
+        cursor = connection.execute(cast(Any, string))
+    except psycopg.Error:
+        if not connection.closed:
+            connection.rollback()
+        raise
+    found: list[list[TupleRow]] = []
+    while True:
+        found.append(_rows(cursor))
+        if not cursor.nextset():
+            return found[-len(looks) :]
 
 
 def roles_of(connection: Connection, names: Sequence[str]) -> dict[str, int]:
@@ -146,20 +174,29 @@ def roles_of(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {str(name): int(oid) for name, oid in rows}
 
 
+def ending(oids: Iterable[int]) -> sql.Composed:
+    """Return what ends every session of these roles, whatever role they set, and says which roles had one.
+
+    The function under `pg_stat_activity`: the view joins names to it, which costs more than the look.
+    """
+    end = sql.SQL(
+        "SELECT usesysid, count(pg_terminate_backend(pid)) FROM pg_stat_get_activity(NULL) "
+        "WHERE usesysid = ANY({}::oid[]) AND pid <> pg_backend_pid() GROUP BY 1"
+    )
+    return end.format(sql.Literal([*oids]))
+
+
 def end_sessions(connection: Connection, oids: Sequence[int]) -> set[int]:
-    """End every session of these roles, whatever role they set, and wait until none is left; return the roles of which one stays.
+    """End every session of these roles and wait until none is left; return the roles of which one stays.
 
     A login in progress shows only once it is through: so the look is repeated until nothing is there, and again after the role is gone.
     """
-    end = sql.SQL(
-        "SELECT usesysid, count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-        "WHERE usesysid = ANY(%s) AND pid <> pg_backend_pid() GROUP BY 1"
-    )
-    for _ in range(int(SESSIONS_GONE_LIMIT_S / LOOK_AGAIN_S)):
-        left = {int(oid) for oid, _ in run(connection, end, [[*oids]])}
+    end, left = ending(oids), {*oids}
+    for pause in LOOK_AGAIN_S:
+        left = {int(oid) for oid, _ in run(connection, end)}
         if not left:
-            return left
-        time.sleep(LOOK_AGAIN_S)
+            break
+        time.sleep(pause)
     return left
 
 

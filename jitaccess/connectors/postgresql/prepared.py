@@ -60,6 +60,10 @@ def roll_back(connection: Connection, lines: Lines, account: str, xact: Prepared
         raise CallFailed(f"prepared: {xact.undoing()}") from error
 
 
+ANY_PREPARED = sql.SQL("SELECT EXISTS (SELECT FROM pg_prepared_xact())")
+"""Whether anybody at all has prepared anything: hardly ever, and then nothing more is asked. The function under `pg_prepared_xacts`."""
+
+
 def standing(connection: Connection, oids: Mapping[str, int]) -> dict[str, set[Prepared]]:
     """Return account -> what is prepared as it, or by whoever made things for it in the same transaction and set another role then."""
     look = sql.SQL(
