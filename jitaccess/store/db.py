@@ -23,6 +23,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     CursorResult,
+    Dialect,
     Engine,
     Executable,
     Result,
@@ -186,16 +187,16 @@ _RAISE_REGISTER_VERSION = (
 
 
 class _Statements:
-    """The prepared statements of one database, each made at its first use."""
+    """The prepared statements of one kind of database, each made at its first use."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.dialect = engine.dialect
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._made: dict[object, Prepared] = {}
         self._readings: dict[str, Reading] = {}
         self._joins: dict[Joined, tuple[Prepared, tuple[tuple[int, Convert], ...]]] = {}
-        self.log = LogStatements(engine.dialect)
-        self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, engine.dialect)
-        self.register_version = Prepared(_REGISTER_VERSION, engine.dialect)
+        self.log = LogStatements(dialect)
+        self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, dialect)
+        self.register_version = Prepared(_REGISTER_VERSION, dialect)
 
     def insert(self, shape: _Shape) -> Prepared:
         """Insert every column."""
@@ -285,6 +286,17 @@ class _Statements:
         if found is None:
             found = self._made[key] = build()
         return found
+
+
+_STATEMENTS: dict[type[Dialect], _Statements] = {}
+"""They depend on nothing but the kind: who opens several databases, or one again, does not make them anew."""
+
+
+def _statements(dialect: Dialect) -> _Statements:
+    found = _STATEMENTS.get(type(dialect))
+    if found is None:
+        found = _STATEMENTS[type(dialect)] = _Statements(dialect)
+    return found
 
 
 def _instance(model: type[Row], values: dict[str, object]) -> Row:
@@ -1020,7 +1032,7 @@ class Database:
             self._write_engine = self.engine
             # The driver begins nothing by itself: `_open_server` does.
             self._opened_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.statements = _Statements(self.engine)
+        self.statements = _statements(self.engine.dialect)
         driver = self.engine.dialect.loaded_dbapi
         self._driver_error = cast("type[Exception]", driver.Error)
         self._refused_by_rule = (IntegrityError, cast("type[Exception]", driver.IntegrityError))

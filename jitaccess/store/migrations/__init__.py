@@ -3,6 +3,7 @@
 A program never guesses: it runs on exactly its own revision, and `jitaccess init` or `jitaccess migrate` brings a database there.
 """
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -25,8 +26,9 @@ def _config(url: str) -> Config:
     return config
 
 
+@cache
 def head() -> str:
-    """Return the revision that this program knows as newest."""
+    """Return the revision that this program knows as newest; all scripts are read for it, once a process."""
     found = ScriptDirectory.from_config(_config("")).get_current_head()
     if found is None:
         raise JitError(Kind.INTERNAL, "The program carries no migrations.")
