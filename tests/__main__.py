@@ -94,6 +94,7 @@ def run_pytest(
         *present,
     ]
     environment = os.environ | {"COVERAGE_FILE": str(scratch / "coverage"), "TMPDIR": str(scratch)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules anew
     held = subprocess.PIPE if together else None
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=held, stderr=held and subprocess.STDOUT, check=False
