@@ -4,13 +4,20 @@ machine.
 The browser's fixtures are in `tests.support.browser`, loaded by `tests/e2e/conftest.py` alone.
 """
 
+import gc
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from ruamel.yaml import YAML
+from ruamel.yaml.events import Event, StreamEndEvent
+from sqlalchemy import Dialect
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.util import LRUCache
 from werkzeug.routing import Rule
 
 from jitaccess.clock import FrozenClock
@@ -43,6 +50,42 @@ def remember_route_builders() -> None:
     Rule._compile_builder = remembered  # type: ignore[assignment, method-assign] # the library's; ours are never replaced
 
 
+def remember_statements() -> None:
+    """Compile each statement of SQLAlchemy once a process and kind of server: each test opens engines of its own."""
+    compiled: dict[tuple[object, ...], tuple[Dialect, LRUCache[Any, Any]]] = {}
+    original = ClauseElement._compile_w_cache
+
+    def remembered(self: ClauseElement, dialect: Dialect, *, compiled_cache: Any, **given: Any) -> Any:
+        if compiled_cache is not None:
+            kind = (type(dialect), dialect.server_version_info)
+            dialect, compiled_cache = compiled.setdefault(kind, (dialect, LRUCache(2_000)))
+        return original(self, dialect, compiled_cache=compiled_cache, **given)
+
+    ClauseElement._compile_w_cache = remembered  # type: ignore[method-assign] # the library's, as above
+
+
+def remember_yaml() -> None:
+    """Read each YAML text once a process; what was read is never changed, and what cannot be read is tried anew."""
+    known: LRUCache[str, list[Event]] = LRUCache(500)
+    original = YAML.parse
+
+    def remembered(self: YAML, stream: Any) -> Iterator[Event]:
+        if not isinstance(stream, str) or not self.pure:
+            yield from original(self, stream)
+            return
+        if stream in known:
+            yield from known[stream]
+            return
+        read: list[Event] = []
+        for event in original(self, stream):
+            read.append(event)
+            if isinstance(event, StreamEndEvent):
+                known[stream] = read
+            yield event
+
+    YAML.parse = remembered  # type: ignore[method-assign] # the library's, as above
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --db, --long and --record."""
     parser.addoption("--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only")
@@ -56,6 +99,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes seconds; left out of `./jit test fast`")
     network.guard()
     remember_route_builders()
+    remember_statements()
+    remember_yaml()
     path = config.getoption(recording.RECORD_OPTION)
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(recording.Recorder(path))
@@ -68,6 +113,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left = [item for item in items if "postgres_server" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what stays to the end: it went through thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
