@@ -1,9 +1,9 @@
 """Is it really this target that asks? Client authentication at the token, introspection and revocation endpoints (R39).
 
-`private_key_jwt` (RFC 7523 with an ES256 key of the client's own; one audience, the issuer; short; each `jti` once) or
-`client_secret_basic`. Exactly one of them, the one the client is registered for. Failures are counted by address and claimed client; above
-the limit of a minute they are told so and no longer written down (R66). Only failures are: whoever proves to be a client is heard, also
-when others behind the same address fail all the time, or nobody could revoke anything.
+`private_key_jwt` (RFC 7523 with an ES256 key of the client's own; one audience: the issuer, or the token endpoint as OpenID Connect Core
+section 9 has it; short; each `jti` once) or `client_secret_basic`. Exactly one of them, the one the client is registered for. Failures are
+counted by address and claimed client; above the limit of a minute they are told so and no longer written down (R66). Only failures are:
+whoever proves to be a client is heard, also when others behind the same address fail all the time, or nobody could revoke anything.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
 
 from jitaccess.broker.clients import AuthMethod, ClientFacts, registered
 from jitaccess.broker.context import Broker
@@ -41,6 +42,8 @@ CLIENTS_PER_ADDRESS = 10
 MOST_KEYS = 20_000
 ASSERTION_TYPES = ("JWT", "client-authentication+jwt")
 """What clients write today, and the type that draft-ietf-oauth-rfc7523bis gives these assertions."""
+UNPROVED = "No key that is registered for the client in sub verifies the assertion (ES256; with several keys kid names the one)."
+"""Said of an unknown client, an unknown key and a wrong signature alike: who holds no key learns nothing about clients and keys."""
 
 
 class ClientRefused(Exception):
@@ -113,12 +116,12 @@ def authenticate(
     else:
         raise _wrong()
     if form.get("client_id", client.id) != client.id:
-        raise _wrong()
+        raise _wrong("client_id names another client than the one that proved itself.")
     return client
 
 
-def _wrong() -> ClientRefused:
-    return ClientRefused(401, "invalid_client", "Client authentication failed.")
+def _wrong(description: str = "Client authentication failed.") -> ClientRefused:
+    return ClientRefused(401, "invalid_client", description)
 
 
 def _unclear(description: str) -> ClientRefused:
@@ -136,47 +139,61 @@ def _by_secret(broker: Broker, view: View | None, client_id: str, secret: str) -
 def _by_key(broker: Broker, assertion_type: str | None, assertion: str) -> ClientFacts:
     """Check a client assertion.
 
-    1 shape and header: ES256, a kid, nothing that names a key · 2 the client it claims · 3 signature under that client's own key ·
-    4 issuer and subject are the client, the audience is this issuer, short and now · 5 the jti was never seen.
+    1 shape and header: ES256, nothing that brings or fetches a key · 2 the client it claims · 3 signature under that client's own key ·
+    4 issuer and subject are the client, the audience is this broker, short and now · 5 the jti was never seen.
+
+    What 1 refuses says why: it rests on what was sent alone. So do 4 and 5: who holds the key is told what to mend. 2 and 3 say one thing.
     """
-    if assertion_type != ASSERTION_TYPE or len(assertion) > MAX_ASSERTION_BYTES or not assertion.isascii():  # 1
-        raise _wrong()
+    if assertion_type != ASSERTION_TYPE:  # 1
+        raise _wrong(f"client_assertion_type must be {ASSERTION_TYPE}.")
     parts = assertion.split(".")
-    if len(parts) != 3:
-        raise _wrong()
+    if len(assertion) > MAX_ASSERTION_BYTES or not assertion.isascii() or len(parts) != 3:
+        raise _wrong("client_assertion is no signed JWT in compact form.")
     header, unverified = _unverified(parts[0]), _unverified(parts[1])
-    kid = header.get("kid")
-    if header.get("alg") != "ES256" or not header.keys() <= {"alg", "typ", "kid"} or not isinstance(kid, str):
-        raise _wrong()
+    if header.get("alg") != "ES256" or not header.keys() <= {"alg", "typ", "kid"}:
+        raise _wrong("The assertion's header must say alg ES256, and beside it only typ and kid.")
     if header.get("typ", "JWT") not in ASSERTION_TYPES:
-        raise _wrong()
+        raise _wrong("The assertion's typ must be JWT or client-authentication+jwt, or be left out.")
     with broker.read() as view:
         now = view.now.timestamp()
         client = registered(view).get(str(unverified.get("sub")))  # 2
-    if client is None or client.method is not AuthMethod.PRIVATE_KEY_JWT or client.jwks is None:
-        raise _wrong()
-    key = static_keys(client.jwks)(kid)
-    if key is None:
-        raise _wrong()
+    key = _key_of(client, header) if client is not None else None
+    if client is None or key is None:
+        raise _wrong(UNPROVED)
     try:
         if len(b64u_decode(parts[2])) != 64:
-            raise _wrong()
+            raise _wrong(UNPROVED)
         jws.deserialize_compact(assertion, key, algorithms=["ES256"])  # 3
     except (JoseError, ProofError, ValueError) as error:
-        raise _wrong() from error
+        raise _wrong(UNPROVED) from error
     claims = unverified  # the signature just proved these very bytes
-    if not _holds(claims, client.id, broker.site.origin, now) or not _first_use(broker, client, claims):  # 4, 5
-        raise _wrong()
+    amiss = _amiss(claims, client.id, broker.site.origin, now)  # 4
+    if amiss is not None:
+        raise _wrong(amiss)
+    if not _first_use(broker, client, claims):  # 5
+        raise _wrong("This jti was used before: make an assertion anew for each request.")
     return client
+
+
+def _key_of(client: ClientFacts, header: Mapping[str, Any]) -> ECKey | None:
+    """Return the client's key that a header names; without a kid the one there is, if there is one only."""
+    if client.method is not AuthMethod.PRIVATE_KEY_JWT or client.jwks is None:
+        return None
+    find = static_keys(client.jwks)
+    if "kid" in header:
+        return find(header["kid"]) if isinstance(header["kid"], str) else None
+    kids = {str(entry["kid"]) for entry in cast("list[Any]", client.jwks["keys"]) if "kid" in entry}
+    fitting = [key for key in map(find, sorted(kids)) if key is not None]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _unverified(segment: str) -> dict[str, Any]:
     try:
         value = json.loads(b64u_decode(segment), object_pairs_hook=_no_twins)
     except (ProofError, ValueError, RecursionError) as error:
-        raise _wrong() from error
+        raise _wrong("The assertion's header or claims cannot be read.") from error
     if not isinstance(value, dict):
-        raise _wrong()
+        raise _wrong("The assertion's header or claims cannot be read.")
     return value
 
 
@@ -187,20 +204,23 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _holds(claims: Mapping[str, Any], client_id: str, issuer: str, now: float) -> bool:
+def _amiss(claims: Mapping[str, Any], client_id: str, issuer: str, now: float) -> str | None:
+    """Say what is wrong with the claims of an assertion whose signature holds, or None."""
     if claims.get("iss") != client_id or claims.get("sub") != client_id:
-        return False
-    if claims.get("aud") not in (issuer, [issuer]):
-        return False
+        return "iss and sub must both be the client's id."
+    audience = claims.get("aud")
+    alone = audience[0] if isinstance(audience, list) and len(audience) == 1 else audience
+    if alone not in (issuer, f"{issuer}/oidc/token"):
+        return f"aud must be {issuer} (better) or {issuer}/oidc/token, and nobody else."
     exp, jti = claims.get("exp"), claims.get("jti")
     if not _whole(exp) or not now < cast(int, exp) <= now + MAX_ASSERTION_LIFE_S:
-        return False
+        return f"exp must be whole UTC seconds, ahead of now by {MAX_ASSERTION_LIFE_S} at most."
     for name in ("iat", "nbf"):
         if name in claims and not (_whole(claims[name]) and claims[name] <= now + MAX_SKEW_S):
-            return False
-    return (
-        isinstance(jti, str) and 0 < len(jti) <= MAX_JTI_CHARS and jti.isascii()
-    )  # a lone surrogate has no bytes to hash
+            return f"{name} must be whole UTC seconds and not ahead of now."
+    if not (isinstance(jti, str) and 0 < len(jti) <= MAX_JTI_CHARS and jti.isascii()):
+        return f"jti must be 1 to {MAX_JTI_CHARS} ASCII characters."  # a lone surrogate has no bytes to hash
+    return None
 
 
 def _whole(value: object) -> bool:

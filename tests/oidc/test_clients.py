@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from joserfc import jws
 from joserfc.jwk import ECKey
 from sqlalchemy import select
+from werkzeug.test import TestResponse
 
 from jitaccess.app import create_app
 from jitaccess.domain.values import LOCAL, SYSTEM
@@ -257,9 +259,20 @@ class Assertions:
         return sign(key or self.key, {"alg": "ES256", "kid": "treasury-1"} | dict(header or {}), full)
 
     def send(self, assertion: str, **fields: str) -> int:
+        """Send an assertion; return the status."""
+        return self.answer(assertion, **fields).status_code
+
+    def answer(self, assertion: str, **fields: str) -> TestResponse:
         """Send an assertion."""
         form = {"token": "x", "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion} | fields
-        return self.treasury.app.test_client().post("/oidc/introspect", base_url=ORIGIN, data=form).status_code
+        return self.treasury.app.test_client().post("/oidc/introspect", base_url=ORIGIN, data=form)
+
+    def told(self, assertion: str, **fields: str) -> str:
+        """Return why an assertion is refused."""
+        answer = self.answer(assertion, **fields)
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_client")
+        found: str = answer.json["error_description"]
+        return found
 
 
 @pytest.fixture
@@ -275,11 +288,16 @@ def test_a_client_assertion_is_good_once_short_and_for_us(assertions: Assertions
     assertion = assertions.make()
     assert assertions.send(assertion) == 200
     assert assertions.send(assertion) == 401, "a jti is good once"
-    assert assertions.ask(aud=[ORIGIN]) == 200
+    for audience in (f"{ORIGIN}/oidc/token", [ORIGIN], [f"{ORIGIN}/oidc/token"]):
+        assert assertions.ask(aud=audience) == 200, audience
     for claims in (
-        {"aud": f"{ORIGIN}/oidc/token"},
+        {"aud": f"{ORIGIN}/oidc/introspect"},
+        {"aud": f"{ORIGIN}/"},
         {"aud": "https://other.example"},
         {"aud": [ORIGIN, "https://other.example"]},
+        {"aud": [ORIGIN, f"{ORIGIN}/oidc/token"]},
+        {"aud": [[ORIGIN]]},
+        {"aud": []},
         {"aud": None},
         {"iss": "other"},
         {"sub": "other"},
@@ -312,6 +330,99 @@ def test_a_client_assertion_of_a_strange_form_is_refused(assertions: Assertions)
     assert assertions.send("x" * 9000) == 401
     assert assertions.send(assertions.make(), client_id="another") == 401
     assert assertions.send(assertions.make(), client_assertion_type="urn:other") == 401
+
+
+@pytest.mark.covers("R39")
+def test_who_holds_the_key_is_told_what_to_mend(assertions: Assertions) -> None:
+    now = int(assertions.treasury.world.clock.now().timestamp())
+    used = assertions.make()
+    assert assertions.send(used) == 200
+    cases = {
+        "aud must be": assertions.make(aud="https://other.example"),
+        "exp must be": assertions.make(exp=now + 3600),
+        "iat must be": assertions.make(iat=now + 61),
+        "iss and sub": assertions.make(iss="other"),
+        "jti must be": assertions.make(jti=None),
+        "jti was used before": used,
+        "alg ES256": assertions.make({"alg": "RS256"}),
+        "typ must be": assertions.make({"typ": "at+jwt"}),
+        "no signed JWT": "a.b",
+        "cannot be read": "a.b.c",
+    }
+    for words, assertion in cases.items():
+        assert words in assertions.told(assertion), words
+    assert "client_assertion_type must be" in assertions.told(assertions.make(), client_assertion_type="urn:other")
+    assert "client_id names another" in assertions.told(assertions.make(), client_id="another")
+
+
+@pytest.mark.covers("R39")
+def test_who_holds_no_key_learns_nothing_about_clients_and_keys(assertions: Assertions) -> None:
+    world, stranger = assertions.treasury.world, ECKey.generate_key("P-256", {"kid": "treasury-1"})
+    with world.broker.begin(LOCAL) as tx:
+        by_secret, _ = add_client(tx, target="treasury", name="x", redirect_uris=["https://a.example/"])
+    told = {
+        assertions.told(assertions.make(key=stranger)),
+        assertions.told(assertions.make({"kid": "x"})),
+        assertions.told(assertions.make({"kid": 7})),
+        assertions.told(assertions.make(sub="nobody", iss="nobody")),
+        assertions.told(assertions.make(sub=by_secret.id, iss=by_secret.id)),
+        assertions.told(assertions.make(key=stranger, exp=1, aud="https://other.example")),
+        assertions.told(assertions.make().rpartition(".")[0] + ".AAAA"),
+    }
+    assert len(told) == 1, told
+
+
+@pytest.mark.covers("R39")
+def test_a_kid_may_be_left_out_where_one_key_fits(assertions: Assertions) -> None:
+    treasury, other = assertions.treasury, ECKey.generate_key("P-256", {"kid": "treasury-2"})
+
+    def without_kid(key: ECKey, client_id: str) -> str:
+        now = int(treasury.world.clock.now().timestamp())
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": ORIGIN,
+            "exp": now + 60,
+            "jti": str(time.perf_counter_ns()),
+        }
+        return sign(key, {"alg": "ES256"}, claims)
+
+    assert assertions.send(without_kid(assertions.key, treasury.credential.client_id)) == 200
+    assert assertions.send(without_kid(other, treasury.credential.client_id)) == 401
+    assert assertions.ask({"kid": None}) == 401, "a kid that is null is not left out"
+    public = [key.as_dict(private=False) for key in (assertions.key, other)]
+    with treasury.world.broker.begin(LOCAL) as tx:
+        both, _ = add_client(
+            tx, target="treasury", name="two keys", redirect_uris=["https://a.example/"], jwks={"keys": public}
+        )
+        useless, _ = add_client(
+            tx,
+            target="treasury",
+            name="one that fits",
+            redirect_uris=["https://a.example/"],
+            jwks={"keys": [public[0], {"kty": "EC", "crv": "P-384", "kid": "big", "x": "AA", "y": "AA"}]},
+        )
+    assert assertions.send(without_kid(assertions.key, both.id)) == 401
+    assert assertions.ask(sub=both.id, iss=both.id) == 200
+    assert assertions.send(without_kid(assertions.key, useless.id)) == 200
+
+
+@pytest.mark.covers("R39")
+def test_authlibs_own_private_key_jwt_is_taken_for_the_token_endpoint_and_told_of_its_long_life(
+    sqlite_world: World,
+) -> None:
+    key = ECKey.generate_key("P-256", {"kid": "treasury-1"})
+    assertions = Assertions(open_treasury(sqlite_world, key=key), key)
+    endpoint, now = f"{ORIGIN}/oidc/token", int(sqlite_world.clock.now().timestamp())
+    pem = key.as_pem(private=True).decode()
+
+    def signed(**given: Any) -> str:
+        client_id = assertions.treasury.credential.client_id
+        made: str = private_key_jwt_sign(pem, client_id, endpoint, alg="ES256", issued_at=now, **given)
+        return made
+
+    assert assertions.send(signed(expires_in=60)) == 200
+    assert "300 at most" in assertions.told(signed())
 
 
 def test_two_ways_at_once_are_refused(assertions: Assertions) -> None:
