@@ -16,7 +16,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError
 from jitaccess.sdk.tokens import Inputs
 from jitaccess.store.db import Tx, View
-from jitaccess.store.ids import hash_secret
+from jitaccess.store.ids import hash_secret, new_id
 from jitaccess.tokens.access import PROXIED_TYPE, GrantClaims, SignIn, mint_access
 
 ASSERTION_LIFE_S = 30
@@ -70,7 +70,7 @@ def _passage(view: View, broker: Broker, client: ClientFacts, found: Behind) -> 
             audience=audience,
             client_id=client.id,
             person_id=grant.person_id,
-            jti=token.id,
+            jti=new_id(view.now),  # one for each request (RFC 7519 section 4.1.7)
             scope=token.scope,
             grant=named,
             sign_in=SignIn(token.auth_at, token.acr, tuple(cast("list[str]", token.amr))),

@@ -219,6 +219,13 @@ def test_what_a_proxy_hands_on_lives_a_minute_at_most(proxied: Treasury) -> None
         assert isinstance(found, VerifiedToken) is let_in, life_s
 
 
+@pytest.mark.covers("R43")
+def test_each_request_gets_a_token_of_its_own_so_that_a_backend_can_take_it_once(proxied: Treasury) -> None:
+    app, verifier = enter(proxied), proxied.verifier()
+    taken = {verifier.verify_proxied(ask(app).headers["X-Jit-Token"]).jti for _ in range(3)}
+    assert len(taken) == 3
+
+
 def test_the_signed_header_is_over_after_half_a_minute(proxied: Treasury) -> None:
     text = ask(enter(proxied)).headers["X-Jit-Token"]
     proxied.world.clock.advance(timedelta(seconds=30))
