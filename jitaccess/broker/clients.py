@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 
 from jitaccess.domain.events import EventType
+from jitaccess.domain.forwarded import Unclear, read_origin
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, digest_b64u
 from jitaccess.sdk.keys import static_keys
@@ -208,15 +209,23 @@ def add_proxied(tx: Tx, *, target: str, name: str, origin: str) -> Client:
 
 
 def check_origin(origin: str) -> None:
-    """Raise INVALID unless this is the bare origin of an application."""
+    """Raise INVALID unless this is the bare origin of an application, and a proxy's question about it would be about this very one."""
     check_uri(origin, field="origin")
     parts = urlsplit(origin)
     if origin != f"{parts.scheme}://{parts.netloc}" or origin != origin.lower():
         raise JitError(
             Kind.INVALID, "Give scheme, host and port only, in lower case, such as https://app.example.", field="origin"
         )
-    if parts.netloc.endswith((":443" if parts.scheme == "https" else ":80", ":")):
-        # Browsers leave it out (RFC 6454 section 6.2), so no request would ever match.
+    read = read_origin(parts.scheme, parts.netloc)
+    if isinstance(read, Unclear):
+        raise JitError(
+            Kind.INVALID,
+            "The host must be a name of letters, digits, hyphens and single dots, or an IPv4 address: a proxy's question about any "
+            "other is refused.",
+            field="origin",
+        )
+    if read != origin:
+        # Browsers leave the usual port out (RFC 6454 section 6.2), so no request would ever match.
         raise JitError(
             Kind.INVALID, "Leave out the port where it is the usual one, such as https://app.example.", field="origin"
         )

@@ -1,10 +1,10 @@
 """Does a system that joined answer as it must? A test that an administrator starts: real calls, nothing granted, nothing changed.
 
 The broker's own address is asked first: a way in front of it that leads elsewhere breaks every door. Then each client of the target: does
-it answer where people come back to; does it refuse a logout notice that nobody signed; does a proxied application let nobody in who
-brings no access, whatever name he calls, whatever his headers say and however he writes the path (`knocks`). On a target where credentials
-are made the connector looks at its own account. A client's address is called under the guard of `outbound.guard`; nothing is called inside
-a transaction.
+it answer where people come back to; does it refuse a logout notice that nobody signed; does a proxied application lead to sign in who
+brings no access, and let nobody in whatever name he calls, whatever his headers say and however he writes the path (`knocks`). On a target
+where credentials are made the connector looks at its own account. A client's address is called under the guard of `outbound.guard`; nothing
+is called inside a transaction.
 """
 
 import ipaddress
@@ -268,7 +268,11 @@ def _notice(uri: str, reach: Reach) -> list[Found]:
 
 
 def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str], over: Over) -> list[Found]:
-    """Ask a proxied application without access: it must refuse or lead to sign in. Where it does, try what may get past that."""
+    """Ask a proxied application without access: it must lead to sign in, or answer 401. Then try what may get past that.
+
+    403 is what the broker answers to a proxy that asks wrongly, and what a dead door answers to everybody: whoever has access gets in
+    nowhere. That such a door holds against everything says nothing good of it, so only what it lets in or breaks at is told.
+    """
     try:
         seen = get(f"{origin}/", {}, reach)
     except NotDelivered as failed:
@@ -276,14 +280,15 @@ def _proxied(broker: Broker, origin: str, reach: Reach, others: Sequence[str], o
     led = seen.location.startswith((f"{origin}/.jitaccess/start", f"{broker.site.origin}/oidc/authorize?"))
     if 200 <= seen.status < 300:
         return [Found(Step.PROXY, Outcome.OPEN, origin, str(seen.status))]
-    held = seen.status in (401, 403) or (seen.status in (302, 303) and led)
+    held = seen.status == 401 or (seen.status in (302, 303) and led)
     first = Found(Step.PROXY, Outcome.WELL if held else Outcome.WRONG, origin, str(seen.status))
     tried = {
         Step.NAMES: knocks.names(origin, broker.site.origin, others),
         Step.STORIES: knocks.stories(origin, others),
         Step.PATHS: knocks.paths(),
     }
-    return [first, *(knocked(step, origin, several, reach, over) for step, several in tried.items())]
+    found = [knocked(step, origin, several, reach, over) for step, several in tried.items()]
+    return [first, *(one for one in found if held or one.outcome is not Outcome.WELL)]
 
 
 def knocked(step: Step, origin: str, several: Iterable[Knock], reach: Reach, over: Over) -> Found:

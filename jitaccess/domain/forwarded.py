@@ -94,14 +94,25 @@ def read_forwarded(headers: Iterable[tuple[str, str]]) -> Forwarded | Unclear:
     method, scheme, host, uri = (found[name] for name in CONVENTION)
     if not _METHOD.match(method):
         return Unclear("method")
+    origin = read_origin(scheme, host)
+    if isinstance(origin, Unclear):
+        return origin
+    reason = unclear_uri(uri)
+    if reason is not None:
+        return Unclear(reason)
+    return Forwarded(method, origin, uri)
+
+
+def read_origin(scheme: str, host: str) -> str | Unclear:
+    """Return `scheme://host[:port]` as an application is registered and found by: in lower case, without the scheme's own port.
+
+    The one reader of both: an address that this does not return as it stands is matched by no request.
+    """
     if scheme not in _STANDARD_PORT:
         return Unclear("proto")
     if not _HOST.match(host) or len(host) > 253:
         return Unclear("host")
-    reason = unclear_uri(uri)
-    if reason is not None:
-        return Unclear(reason)
-    return Forwarded(method, f"{scheme}://{host.lower().removesuffix(_STANDARD_PORT[scheme])}", uri)
+    return f"{scheme}://{host.lower().removesuffix(_STANDARD_PORT[scheme])}"
 
 
 def unclear_uri(uri: str) -> str | None:

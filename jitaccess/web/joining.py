@@ -85,6 +85,11 @@ SEEN: Mapping[tuple[Step, Outcome], str] = {
     (Step.CONNECTOR, Outcome.WRONG): lazy_gettext("The broker's own account there is not as it should be:"),
     (Step.CONNECTOR, Outcome.UNREACHABLE): lazy_gettext("The system cannot be asked:"),
 }
+REFUSES_EVERYBODY = lazy_gettext(
+    "It answers 403 where it should lead to sign in, so that nobody gets in at all. Probably the broker refuses the proxy's question: the "
+    "client id or the address in its configuration is not the one registered here, or the proxy's own address is not in "
+    "forward_auth.proxies. Or something before the broker refuses."
+)
 UNFINISHED = lazy_gettext("It answers too slowly: the test could not be finished. Test it again later.")
 NOT_FROM_HERE = lazy_gettext("The broker may not call this address; look at it with your browser.")
 
@@ -107,6 +112,8 @@ def told_of(found: Found) -> str:
     """Return a finding as a sentence."""
     if found.outcome is Outcome.UNFINISHED:
         return str(UNFINISHED)
+    if (found.step, found.outcome, found.seen) == (Step.PROXY, Outcome.WRONG, "403"):
+        return str(REFUSES_EVERYBODY)
     return str(SEEN.get((found.step, found.outcome), NOT_FROM_HERE))
 
 

@@ -9,8 +9,9 @@ import pytest
 from joserfc.jwk import ECKey
 from sqlalchemy import select
 
+from jitaccess.app import create_app
 from jitaccess.broker import joining
-from jitaccess.broker.clients import add_client, add_proxied, disable_client
+from jitaccess.broker.clients import add_client, add_proxied, disable_client, registered
 from jitaccess.broker.joining import Found, Outcome, Step
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.events import EventType
@@ -113,6 +114,7 @@ def test_a_notice_that_nobody_signed_must_be_refused(
         ("302 Found", "{own}/.jitaccess/start?to=%2F", Outcome.WELL),
         ("303 See Other", "{broker}/oidc/authorize?client_id=x", Outcome.WELL),
         ("200 OK", "", Outcome.OPEN),
+        ("403 Forbidden", "", Outcome.WRONG),
         ("302 Found", "https://elsewhere.example/", Outcome.WRONG),
         ("502 Bad Gateway", "", Outcome.WRONG),
     ],
@@ -128,7 +130,50 @@ def test_a_proxied_application_must_let_nobody_in(
         client(proxied=origin(url))
         found = findings(house)
     assert found[Step.PROXY] == Found(Step.PROXY, outcome, origin(url), status[:3])
-    assert (Step.NAMES in found) == (outcome is not Outcome.OPEN), "whoever lets everybody in needs no knocking"
+    knocked = {found[step].outcome for step in (Step.NAMES, Step.STORIES, Step.PATHS) if step in found}
+    assert (Outcome.WELL in knocked) == (outcome is Outcome.WELL), "a dead door holds against everything"
+    if status[:3] == "502":
+        assert knocked == {Outcome.WRONG}, "and what it breaks at is told all the same"
+
+
+@pytest.mark.covers("R43")
+@pytest.mark.parametrize(
+    "mistake", ["client id not filled in", "another address", "not one of forward_auth.proxies", "none"]
+)
+def test_a_proxy_whose_question_the_broker_refuses_is_no_door_that_is_well(
+    house: Served, client: Callable[..., None], mistake: str
+) -> None:
+    own, app = "", create_app(house.world.broker)
+
+    def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+        """Ask the broker as a proxy with one mistake in its configuration does, and pass on what it says."""
+        with house.world.broker.read() as view:
+            [id_] = [one.id for one in registered(view).values() if one.proxied_origin == own]
+        wrong_id, wrong_host = mistake == "client id not filled in", mistake == "another address"
+        sent = {
+            "X-Forwarded-Method": "GET",
+            "X-Forwarded-Proto": "http",
+            "X-Forwarded-Host": "other.example" if wrong_host else own.removeprefix("http://"),
+            "X-Forwarded-Uri": environ["RAW"],
+        }
+        said = app.test_client().get(
+            f"/forward-auth/{'CLIENT_ID' if wrong_id else id_}?login=redirect",
+            base_url=house.origin,
+            headers=sent,
+            environ_overrides={"REMOTE_ADDR": "192.0.2.7" if mistake.startswith("not one") else "127.0.0.1"},
+        )
+        to = said.headers.get("Location")
+        return said.status, [("Location", to)] if to else []
+
+    with listening(application(answer)) as url:
+        own = origin(url)
+        client(proxied=own)
+        found = findings(house)
+    if mistake == "none":
+        assert {found[step].outcome for step in (Step.PROXY, Step.NAMES, Step.STORIES, Step.PATHS)} == {Outcome.WELL}
+    else:
+        assert found[Step.PROXY] == Found(Step.PROXY, Outcome.WRONG, own, "403")
+        assert not {Step.NAMES, Step.STORIES, Step.PATHS} & set(found)
 
 
 @pytest.mark.covers("R41", "R43", "R44")

@@ -134,6 +134,12 @@ PRIVATE = json.dumps({"keys": [ECKey.generate_key("P-256", {"kid": "x"}).as_dict
         (OIDC | {"jwks": PRIVATE}, "Give the public keys only"),
         (PROXY | {"origin": "https://pay.example/app"}, "scheme, host and port only"),
         (PROXY | {"origin": "https://pay.example:443"}, "Leave out the port"),
+        (PROXY | {"origin": "http://localhost:80"}, "Leave out the port"),
+        (PROXY | {"origin": "https://pay.example:"}, "The host must be a name"),
+        (PROXY | {"origin": "https://pay.example."}, "The host must be a name"),
+        (PROXY | {"origin": "https://my_app.example"}, "The host must be a name"),
+        (PROXY | {"origin": "http://[::1]:8081"}, "The host must be a name"),
+        (PROXY | {"origin": "https://a;return${x}.example"}, "The host must be a name"),
     ],
 )
 def test_what_cannot_be_registered_is_told_and_the_form_kept(site: Site, given: dict[str, str], words: str) -> None:
@@ -200,6 +206,8 @@ def test_every_finding_has_words() -> None:
         outcomes = {outcome for known, outcome in SEEN if known is step}
         assert outcomes
         assert not outcomes & silent
+    assert "forward_auth.proxies" in told_of(Found(Step.PROXY, Outcome.WRONG, "https://a.example", "403"))
+    assert "led to sign in" in told_of(Found(Step.PROXY, Outcome.WRONG, "https://a.example", "302"))
     assert "with your browser" in told_of(Found(Step.LOGOUT, Outcome.NOT_ALLOWED))
 
 
