@@ -12,6 +12,7 @@ entry is found by the mail address of the register, escaped (RFC 4515). TLS is v
 
 import base64
 import ssl
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -74,6 +75,8 @@ ANSWER_LIMIT_S = 10
 """A directory that does not answer within this is given up: it holds no thread for ever."""
 TRIES = 20
 """How often a change is tried again because somebody else changed the same group in between."""
+TURN_S = 1.0
+"""How long a change waits for others of this process."""
 UNCERTAIN = (LDAPBusyResult, LDAPUnavailableResult, LDAPOtherResult)
 """Results after which nobody knows whether the change was made; every other result says that it was not."""
 ASSERT, NO_OPERATION, AS_STORED = "1.3.6.1.1.12", "1.3.6.1.4.1.4203.666.5.2", "2.16.840.1.113730.3.4.2"
@@ -344,6 +347,7 @@ class LdapConnector:
         self._config = config
         self._around = around
         self._groups = {plain(meaning.group): meaning.group for meaning in config.entitlements.values()}
+        self._changing = threading.Lock()
 
     @contextmanager
     def _line(self) -> Iterator[Line]:
@@ -417,6 +421,11 @@ class LdapConnector:
             if not line.holds(group, self._config.member, member):
                 raise NotDone("the membership that was there is there no more")
             return
+        with self._turn():
+            self._enter(line, effect, deadline)
+
+    def _enter(self, line: Line, effect: Effect, deadline: datetime) -> None:
+        group, member = self._place(effect)
         for _ in range(TRIES):
             number = self._touch(line, group, effect)
             if _time(number) > deadline:
@@ -432,6 +441,19 @@ class LdapConnector:
                     raise
             return
         raise NotDone("the group is changed by others all the time")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let changes of groups by this process follow each other: each one makes those that look first look again.
+
+        It is a courtesy only: whoever has waited for a second goes on, so that one call that hangs keeps no end waiting.
+        """
+        mine = self._changing.acquire(timeout=TURN_S)
+        try:
+            yield
+        finally:
+            if mine:
+                self._changing.release()
 
     def _open_entry(self, line: Line, effect: Effect, deadline: datetime) -> None:
         """Make the lease's entry empty, check the time, set its end, and only then give it a member."""
@@ -497,7 +519,8 @@ class LdapConnector:
         for group, ending in by_group.items():
             for effect in ending:
                 for member in self._names(line, effect):
-                    self._take_out(line, group, member, effect)
+                    with self._turn():
+                        self._take_out(line, group, member, effect)
                     if line.holds(group, self._config.member, member):
                         raise CallFailed("still_a_member")
                 proofs[effect.name] = {"membership": "absent"}

@@ -71,7 +71,7 @@ KEEP_IDLE = 4
 CHUNK = 100
 """Accounts a call."""
 DAY_S = 86_400
-SCRIPT = 3
+SCRIPT = 4
 """Which edition of mariadb.sql this file speaks to."""
 NOTHING_MADE = 31_001
 NOT_READY = 31_004
@@ -593,6 +593,8 @@ _SPELT = {
     "DELETE VERSIONING ROWS": "DELETE HISTORY",
 }
 """How a privilege is shown in mysql.db and mysql.tables_priv -> how statements say it."""
+_WRITTEN = {"GRANT OPTION": "GRANT", "CREATE TEMPORARY TABLES": "CREATE TMP TABLE"}
+"""How memory says a privilege on a database -> how mysql.db shows it."""
 
 
 def _global(access: int) -> Iterator[str]:
@@ -701,9 +703,9 @@ def _look(connection: Connection) -> _Seen:
 
 
 def _look_once(connection: Connection) -> _Seen:
-    # The last set is not there yet where the procedures are of an earlier version, which is told by itself.
-    sets = [*_call(connection, "look"), []][:11]
-    server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things, memory = sets
+    # The last sets are not there yet where the procedures are of an earlier version, which is told by itself.
+    sets = [*_call(connection, "look"), [], []][:12]
+    server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things, memory, places = sets
     accounts = [*accounts, *_in_memory(accounts, memory)]
     principals: dict[tuple[str, str], _Principal] = {}
     for row in accounts:
@@ -719,8 +721,9 @@ def _look_once(connection: Connection) -> _Seen:
             one.give(privilege, "*.*", "*.*")
         one.rights |= {*_ways(row, is_role=is_role)}
         principals[user, host] = one
-    _add_memory(principals, memory)
     _add_rights(principals, dbs, tables, routines)
+    _add_places(principals, places, members)
+    _add_memory(principals, memory)
     for row in members:
         member = principals.get((row["User"], row["Host"]))
         if member is not None:
@@ -757,6 +760,41 @@ def _add_memory(principals: Mapping[tuple[str, str], _Principal], memory: Sequen
         if one.in_memory:
             one.rights.add(IN_MEMORY)
             one.undo = dict.fromkeys(one.rights, "FLUSH PRIVILEGES;")
+
+
+def _add_places(
+    principals: Mapping[tuple[str, str], _Principal], places: Sequence[Row], members: Sequence[Row]
+) -> None:
+    """Put down the rights on single databases that the server goes by without a row: mysql.db was changed, and not read again since.
+
+    In memory a role has what the roles have that it holds; that is told with them.
+    """
+    held: dict[str, set[str]] = defaultdict(set)
+    for row in members:
+        if row["Host"] == "":
+            held[row["User"]].add(str(row["Role"]))
+    written = {key: {*one.rights} for key, one in principals.items()}
+    for row in places:
+        one = principals.get((row["user"], row["host"]))
+        if one is None:
+            continue
+        inherits = _holds(one.user, held) if one.is_role else set[str]()
+        known = set[str]().union(written[one.user, one.host], *(written.get((role, ""), set()) for role in inherits))
+        for word in {str(row["privilege"]), *(("GRANT OPTION",) if row["grantable"] else ())} - {"USAGE"}:
+            right = f"{_WRITTEN.get(word, word)} on {_part(row['place'])}.*"
+            if right not in known:
+                one.rights.add(right)
+                one.undo[right] = "FLUSH PRIVILEGES;"
+
+
+def _holds(role: str, held: Mapping[str, set[str]]) -> set[str]:
+    """Return the roles that a role holds, through however many others."""
+    todo, found = [role], set[str]()
+    while todo:
+        for other in held.get(todo.pop(), set()) - found:
+            found.add(other)
+            todo.append(other)
+    return found
 
 
 def _ways(row: Row, *, is_role: bool) -> Iterator[str]:

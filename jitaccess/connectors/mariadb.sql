@@ -423,6 +423,10 @@ BEGIN
   SELECT jitaccess.holder(GRANTEE) AS user, SUBSTRING_INDEX(TRIM(TRAILING '''' FROM GRANTEE), '''@''', -1) AS host,
     PRIVILEGE_TYPE AS privilege, IS_GRANTABLE = 'YES' AS grantable
   FROM information_schema.USER_PRIVILEGES;
+  SELECT jitaccess.holder(GRANTEE) AS user, -- of a role the host is empty
+    SUBSTRING(GRANTEE, CHAR_LENGTH(jitaccess.holder(GRANTEE)) + 5, CHAR_LENGTH(GRANTEE) - CHAR_LENGTH(jitaccess.holder(GRANTEE)) - 5) AS host,
+    TABLE_SCHEMA AS place, PRIVILEGE_TYPE AS privilege, IS_GRANTABLE = 'YES' AS grantable
+  FROM information_schema.SCHEMA_PRIVILEGES;
 END //
 
 -- Optional: lock an account that nothing explains (see jitaccess.spared). Without it the broker says what you have to run.

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from jitaccess.settings import Targets
 from jitaccess.store.ids import new_secret
 from jitaccess.store.tables import Event, EventText, Grant, Lease
 from tests.connectors.kind_ldap import ADMIN
-from tests.support.bench import open_connector, soon, spec_of
+from tests.support.bench import end, open_connector, soon, spec_of
 from tests.support.world import Prepared, World, open_world, prepare
 
 KINDS = ("ldap",)
@@ -407,6 +408,20 @@ def test_an_issuer_that_wakes_after_the_revocation_changes_nothing(bench: Any, b
             sleeper.apply(effect, soon(0.0))
     other.clean([effect])
     assert bench.accounts() == before
+
+
+@pytest.mark.covers("R61")
+def test_many_at_once_get_into_one_group_and_nobody_stands_in_the_others_way(bench: Any) -> None:
+    connector = open_connector(bench)
+    before = bench.accounts()
+    effects = [connector.plan(spec_of(bench)) for _ in range(32)]
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(connector.apply, effect, soon()) for effect in effects]:
+            done.result()
+        for done in [pool.submit(end, connector, effect) for effect in effects]:
+            done.result()
+    assert bench.accounts() == before
+    connector.close()
 
 
 @pytest.mark.covers("R50")

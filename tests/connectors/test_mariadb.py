@@ -496,6 +496,38 @@ def test_an_administrator_whose_row_was_taken_away_is_seen_and_so_is_a_session_o
     await_(lambda: connector.observe().accounts.keys() == known.keys())
 
 
+@pytest.mark.covers("R57")
+def test_rights_on_a_database_that_only_the_servers_memory_has_are_seen_and_inherited_ones_are_not(
+    bench: Any, connector: Connector
+) -> None:
+    bench.server.run(
+        "CREATE USER raised@'%'",
+        "CREATE ROLE inner_role",
+        "CREATE ROLE outer_role",
+        "GRANT SELECT ON app.* TO inner_role",
+        "GRANT inner_role TO outer_role",
+        "GRANT INSERT ON app.* TO outer_role",
+    )
+    known = connector.observe().accounts
+    assert {right for right in known["role outer_role"].rights if " on " in right} == {"INSERT on app.*"}
+    bench.server.run(
+        "GRANT DELETE, CREATE TEMPORARY TABLES ON app.* TO raised@'%' WITH GRANT OPTION",
+        "GRANT UPDATE ON app.* TO outer_role",
+        "DELETE FROM mysql.db WHERE User = 'raised'",
+        "UPDATE mysql.db SET Update_priv = 'N' WHERE User = 'outer_role'",
+    )
+    seen = connector.observe().accounts
+    words = {"DELETE on app.*", "CREATE TMP TABLE on app.*", "GRANT on app.*"}
+    assert seen["raised@%"].rights - known["raised@%"].rights == words
+    assert seen["role outer_role"].rights - known["role outer_role"].rights == {"UPDATE on app.*"}
+    assert connector.undoing("raised@%", ["DELETE on app.*"]) == "FLUSH PRIVILEGES;"
+    bench.server.run("FLUSH PRIVILEGES")
+    assert connector.observe().accounts == known
+    bench.server.run("INSERT INTO mysql.db (Host, Db, User, Drop_priv) VALUES ('%', 'app', 'raised', 'Y')")
+    assert "DROP on app.*" in connector.observe().accounts["raised@%"].rights, "the next start makes it work"
+    bench.server.run("FLUSH PRIVILEGES", "DROP USER raised@'%'", "DROP ROLE outer_role", "DROP ROLE inner_role")
+
+
 @pytest.mark.covers("R49", "R57")
 def test_an_account_whose_row_was_taken_away_is_not_said_to_be_ended(bench: Any, connector: Connector) -> None:
     effect, _ = born(bench, connector)

@@ -98,6 +98,16 @@ HIDDEN = {
         "ALTER DATABASE app RESET search_path",
         ("(everybody)", "setting search_path=evil in app"),
     ),
+    "somebody elsewhere may read what is written": (
+        "SELECT pg_create_physical_replication_slot('copy', true)",
+        "SELECT pg_drop_replication_slot('copy')",
+        ("(everybody)", "replication slot copy (physical)"),
+    ),
+    "somebody elsewhere writes": (
+        "CREATE SUBSCRIPTION inflow CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)",
+        "ALTER SUBSCRIPTION inflow SET (slot_name = NONE);; DROP SUBSCRIPTION inflow",
+        ("postgres", "owner of subscription inflow in app"),
+    ),
     "a table is given away": (
         "CREATE TABLE data.payroll (id int);; ALTER TABLE data.payroll OWNER TO night",
         "DROP TABLE data.payroll",
@@ -167,6 +177,7 @@ def test_the_owner_is_told_how_everybody_and_roles_of_the_server_lose_it_again(
     before = connector.observe()
     does = (
         "GRANT SELECT ON data.thing TO PUBLIC;; ALTER DATABASE app SET work_mem = '8MB';; ALTER ROLE ALL SET work_mem = '9MB';; "
+        "SELECT pg_create_physical_replication_slot('copy', true);; "
         "GRANT postgres TO pg_monitor;; UPDATE pg_authid SET rolcanlogin = true, rolsuper = true WHERE rolname = 'pg_monitor'"
     )
     with done(bench, does, "SELECT 1") as owner:
@@ -176,7 +187,7 @@ def test_the_owner_is_told_how_everybody_and_roles_of_the_server_lose_it_again(
         for line in (*connector.undoing("(everybody)", sorted(extra)).splitlines(), *held.statement.splitlines()):
             assert "look at" not in line
             owner.execute(line)
-    assert len(extra) == 3
+    assert len(extra) == 4
     after = connector.observe()
     assert after.accounts["(everybody)"].rights == before.accounts["(everybody)"].rights
     assert "pg_monitor" not in after.accounts

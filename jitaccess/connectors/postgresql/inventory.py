@@ -147,7 +147,8 @@ def _things(connection: Connection, names: Mapping[int, str], seen: Mapping[str,
 
 
 def _shared_rights(connection: Connection) -> dict[str, set[str]]:
-    """Return role -> its rights on databases, tablespaces and parameters, and the settings that every session of it begins with."""
+    """Return role -> its rights on databases, tablespaces and parameters, the settings that every session of it begins with, and what it
+    subscribes to. Slots, through which somebody elsewhere may read everything that is written, have no owner: they stand with everybody."""
     rows = run(
         connection,
         sql.SQL(
@@ -161,7 +162,11 @@ def _shared_rights(connection: Connection) -> dict[str, set[str]]:
             "SELECT r.rolname, 'owner of ' || s.kind || ' ' || s.name FROM s JOIN pg_roles r ON r.oid = s.owner WHERE NOT r.rolsuper "
             "UNION ALL SELECT coalesce(r.rolname, {everybody}), 'setting ' || c || coalesce(' in ' || d.datname, '') "
             "FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole "
-            "LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
+            "LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c UNION ALL "
+            "SELECT {everybody}, 'replication slot ' || slot_name || ' (' || slot_type "
+            "|| coalesce(' ' || plugin || ' in ' || database, '') || ')' FROM pg_replication_slots WHERE NOT temporary UNION ALL "
+            "SELECT r.rolname, 'owner of subscription ' || s.subname || ' in ' || d.datname FROM pg_subscription s "
+            "JOIN pg_roles r ON r.oid = s.subowner JOIN pg_database d ON d.oid = s.subdbid"
         ).format(everybody=sql.Literal(EVERYBODY)),
     )
     found: dict[str, set[str]] = defaultdict(set)

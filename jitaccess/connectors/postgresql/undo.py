@@ -19,6 +19,8 @@ _PRIVILEGE = re.compile(
     re.S,
 )
 _SETTING = re.compile(r"setting (?P<name>[A-Za-z0-9_.]+)=.*?(?: in (?P<place>[^ ]+))?", re.S)
+_SLOT = re.compile(r"replication slot (?P<name>[a-z0-9_]{1,63}) \(.*\)", re.S)
+_SUBSCRIPTION = re.compile(r"owner of subscription (?P<name>.+) in (?P<place>[^ ]+)", re.S)
 _DEFINER = re.compile(r"lends itself to routine (?P<name>.+?)(?: \(text [0-9a-f]{16}\))? in (?P<place>[^ ]+)", re.S)
 _KINDS = {"wrapper": "FOREIGN DATA WRAPPER", "server": "FOREIGN SERVER"}
 _SHARED = frozenset({"database", "tablespace", "parameter"})
@@ -47,6 +49,10 @@ def _statement(role: str, right: str) -> str:
             return f"ALTER {whose} RESET {_dotted(found['name'])};"
         place = f" IN DATABASE {ident(found['place']).as_string()}" if found["place"] else ""
         return f"ALTER ROLE {role}{place} RESET {_dotted(found['name'])};"
+    if found := _SLOT.fullmatch(right):
+        return f"SELECT pg_drop_replication_slot('{found['name']}');"
+    if found := _SUBSCRIPTION.fullmatch(right):
+        return f"/* in the database {_quiet(found['place'])} */ DROP SUBSCRIPTION {ident(found['name']).as_string()};"
     if found := _PRIVILEGE.fullmatch(right):
         return _revoke(role, found)
     if (found := _DEFINER.fullmatch(right)) and _SOUND.fullmatch(found["name"]):
