@@ -1,16 +1,17 @@
 """Was this JWT signed by the issuer, and is it of the kind it must be? The part of verifying that all kinds share (RFC 8725).
 
 One algorithm (ES256); keys only from the issuer's own set, found by `kid`. Whatever a header says beyond `alg`, `typ` and `kid`
-refuses before any key is looked up and without any network call. JSON is read strictly: no key twice, no NaN.
+refuses before any key is looked up and without any network call. JSON is read strictly: UTF-8, no key twice, no NaN.
 """
 
 import hashlib
 import json
+import string
 from collections.abc import Mapping
 from typing import Any
 
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedHeaderError
 
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.errors import ProofError
@@ -21,6 +22,21 @@ MAX_TOKEN_BYTES = 16 * 1024
 MAX_TIME = 2**53 - 1
 _KNOWN_HEADERS = 64
 _KEYS_IN_HEADER = frozenset({"jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256"})
+_HEADER = frozenset({"alg", "typ", "kid"})
+_B64U = (string.ascii_letters + string.digits + "-_").encode()
+
+
+class _OneAlgorithm(jws.JWSRegistry):
+    """What joserfc takes in a header: what `_check_header` lets through, and nothing else. Looking through every name that it knows
+    would cost more than the rest of its checks."""
+
+    def check_header(self, header: dict[str, Any]) -> None:
+        """Refuse whatever has not exactly our three names."""
+        if header.keys() != _HEADER:
+            raise UnsupportedHeaderError("The header must be alg, typ and kid.")
+
+
+_ES256 = _OneAlgorithm(algorithms=["ES256"])
 
 
 class Signed:
@@ -30,7 +46,7 @@ class Signed:
         """`remember` texts whose signature held are not checked again while their key is still good; what they say about time and
         whether they were revoked is never remembered."""
         self._keys = keys
-        self._header_kids: dict[tuple[str, frozenset[str]], str] = {}
+        self._headers: dict[tuple[bytes, frozenset[str]], dict[str, Any]] = {}
         self._remember = remember
         self._held: dict[tuple[bytes, frozenset[str]], tuple[str, dict[str, Any]]] = {}
 
@@ -56,36 +72,43 @@ class Signed:
 
     def _checked(self, token: str, types: frozenset[str]) -> tuple[str, dict[str, Any]]:
         """Return kid and claims of a token whose signature holds."""
-        parts = token.split(".")
-        if len(parts) != 3:
+        raw = token.encode()
+        # Two dots and letters of base64url: nothing that another reader could skip, such as a line or padding.
+        if raw.translate(None, _B64U) != b"..":
             raise TokenRefused("malformed", "This is not a signed token.")
-        known = self._header_kids.get((parts[0], types))
-        kid = known or _check_header(parts[0], types)  # 2
-        key = self._keys(kid)  # 3
+        first, second, third = raw.split(b".")
+        known = self._headers.get((first, types))
+        header = known or _check_header(first, types)  # 2
+        key = self._keys(header["kid"])  # 3
         if key is None:
             raise _unknown_key()
         try:
-            b64u_decode(parts[1])
-            if len(b64u_decode(parts[2])) != 64:
-                raise TokenRefused("bad_signature", "The signature does not hold.")
-            signed = jws.deserialize_compact(token, key, algorithms=["ES256"])  # 4
+            # Each part is decoded once; a second text for one signature, and one that is not of 64 bytes, joserfc refuses.
+            signed = jws.CompactSignature(header, b64u_decode(second.decode()))
+            signed.segments.update({"header": first, "payload": second, "signature": third})
+            if not jws.validate_compact(signed, key, registry=_ES256):  # 4
+                raise _bad_signature()
         except ProofError as error:
             raise TokenRefused("malformed", "This is not a token.") from error
         except (JoseError, ValueError) as error:
-            raise TokenRefused("bad_signature", "The signature does not hold.") from error
-        if known is None and len(self._header_kids) < _KNOWN_HEADERS:
-            self._header_kids[parts[0], types] = kid  # only headers that were signed, so nobody else can fill this
-        return kid, _json_object(signed.payload or b"", "claims")
+            raise _bad_signature() from error
+        if known is None and len(self._headers) < _KNOWN_HEADERS:
+            self._headers[first, types] = header  # only headers that were signed, so nobody else can fill this
+        return header["kid"], _json_object(signed.payload, "claims")
+
+
+def _bad_signature() -> TokenRefused:
+    return TokenRefused("bad_signature", "The signature does not hold.")
 
 
 def _unknown_key() -> TokenRefused:
     return TokenRefused("unknown_key", "The issuer has no such key, or it was retired.")
 
 
-def _check_header(segment: str, types: frozenset[str]) -> str:
-    """Return the kid of a header that says nothing but alg, typ and kid."""
+def _check_header(segment: bytes, types: frozenset[str]) -> dict[str, Any]:
+    """Return a header that says nothing but alg, typ and kid."""
     try:
-        header = _json_object(b64u_decode(segment), "header")
+        header = _json_object(b64u_decode(segment.decode()), "header")
     except ProofError as error:
         raise TokenRefused("malformed", "This is not a token.") from error
     if header.get("alg") != "ES256":
@@ -97,14 +120,17 @@ def _check_header(segment: str, types: frozenset[str]) -> str:
     typ = header.get("typ")
     if not isinstance(typ, str) or typ not in types:
         raise TokenRefused("wrong_type", "This is another kind of token.")
-    if header.keys() != {"alg", "typ", "kid"} or not isinstance(header["kid"], str) or not header["kid"]:
+    if header.keys() != _HEADER or not isinstance(header["kid"], str) or not header["kid"]:
         raise TokenRefused("bad_header", "The header must be alg, typ and kid.")
-    return str(header["kid"])
+    return header
 
 
 def _json_object(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(raw, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        text = raw.decode()
+        value, end = _JSON.raw_decode(text)
+        if end != len(text):
+            raise ValueError("something stands behind it")
     except (ValueError, RecursionError) as error:
         raise TokenRefused("malformed", f"The {what} cannot be read.") from error
     if not isinstance(value, dict):
@@ -123,10 +149,13 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
+_JSON = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constant)
+
+
 def text_of(claims: Mapping[str, Any], name: str) -> str:
     """Return a claim that must be text and not empty."""
     value = claims.get(name)
-    if not isinstance(value, str) or not value:
+    if type(value) is not str or not value:
         raise TokenRefused("bad_claim", f"The claim {name} is missing or not text.")
     return value
 
@@ -134,6 +163,6 @@ def text_of(claims: Mapping[str, Any], name: str) -> str:
 def time_of(claims: Mapping[str, Any], name: str) -> int:
     """Return a claim that must be whole UTC seconds."""
     value = claims.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_TIME:
+    if type(value) is not int or not 0 < value <= MAX_TIME:
         raise TokenRefused("bad_claim", f"The claim {name} is missing or not whole seconds.")
     return value

@@ -78,10 +78,13 @@ class StatusCheck:
 
     def _where(self, claims: Mapping[str, Any]) -> tuple[str, int]:
         status = claims.get("status")
-        match status.get("status_list") if isinstance(status, dict) else None:
-            case {"uri": str(uri), "idx": int(index)} if index >= 0 and not isinstance(index, bool):
-                list_id = uri.removeprefix(self._base)
-                if uri.startswith(self._base) and _LIST_ID.match(list_id):
+        named = status.get("status_list") if isinstance(status, dict) else None
+        if isinstance(named, dict):
+            uri, index = named.get("uri"), named.get("idx")
+            # Of these types exactly: true is no place in a list.
+            if type(uri) is str and type(index) is int and index >= 0 and uri.startswith(self._base):
+                list_id = uri[len(self._base) :]
+                if list_id in self._lists or _LIST_ID.match(list_id):
                     return list_id, index
         raise TokenRefused("no_status", "This token names no status list of its issuer, so it is not accepted.")
 

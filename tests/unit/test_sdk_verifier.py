@@ -74,7 +74,10 @@ def signed(
     """Sign anything under any header with a key of the issuer, past every check of the minting side."""
     head = {"alg": "ES256", "typ": "at+jwt", "kid": "key-1"} if header is None else header
     raw = payload if isinstance(payload, bytes) else json.dumps(payload or claims_of(minted())).encode()
-    signing_input = f"{b64u(json.dumps(head).encode())}.{b64u(raw)}"
+    return of_text(f"{b64u(json.dumps(head).encode())}.{b64u(raw)}", key)
+
+
+def of_text(signing_input: str, key: ECKey = KEY) -> str:
     model = jws.JWSRegistry(algorithms=["ES256"]).get_alg("ES256")
     return f"{signing_input}.{b64u(model.sign(signing_input.encode(), key))}"
 
@@ -119,6 +122,17 @@ def unsigned(alg: str) -> str:
     return f"{head}.{minted().split('.')[1]}."
 
 
+def with_trailing_bits(token: str) -> str:
+    """Return another text for the same claims: the last letter carries bits that mean nothing."""
+    head, _, _ = token.split(".")
+    for name in ("a", "ab", "abc"):  # two lengths of three leave such bits
+        claims = b64u(json.dumps(claims_of(token) | {"name": name}).encode())
+        if len(claims) % 4:
+            letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+            return of_text(f"{head}.{claims[:-1]}{letters[letters.index(claims[-1]) | 1]}")
+    raise AssertionError("one of three lengths has no spare bits")
+
+
 def header(**members: object) -> Callable[[], str]:
     return lambda: signed(header={"alg": "ES256", "typ": "at+jwt", "kid": "key-1"} | members)
 
@@ -150,6 +164,13 @@ ATTACKS: list[tuple[str, Callable[[], str], str]] = [
     ("too large", lambda: "a" * 20_000, "malformed"),
     ("not ASCII", lambda: minted() + "é", "malformed"),
     ("a cut signature", lambda: minted()[:-2], "bad_signature"),
+    ("a line between two parts", lambda: minted().replace(".", ".\n", 1), "malformed"),
+    ("padding", lambda: minted() + "==", "malformed"),
+    ("letters of plain base64", lambda: minted()[:-3] + "+/A", "malformed"),
+    ("claims with a bit too many", lambda: with_trailing_bits(minted()), "malformed"),
+    ("claims in UTF-16", lambda: signed(json.dumps(claims_of(minted())).encode("utf-16")), "malformed"),
+    ("claims with a byte that is no UTF-8", lambda: signed(b'{"a":"\xff"}'), "malformed"),
+    ("something behind the claims", lambda: signed(json.dumps(claims_of(minted())).encode() + b" {}"), "malformed"),
     ("another issuer", lambda: changed(iss="https://jit.example.evil"), "wrong_issuer"),
     ("issuer is a list", lambda: changed(iss=[ISSUER]), "bad_claim"),
     ("another audience", lambda: changed(aud="https://payroll.example"), "wrong_audience"),
