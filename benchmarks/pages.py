@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from benchmarks.measure import Figure, machine_line, run_for, table
 from jitaccess.app import create_app
+from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import policies
 from jitaccess.broker.votes import votes_of
 from jitaccess.domain.events import EventType
@@ -32,12 +33,13 @@ SECONDS = 1.0
 AIM_MS = 30.0
 
 
-def fill(world: World) -> None:
-    """Write the staff and half a year of requests, the newest just now; some wait, some are open."""
+def fill(world: World, *, persons: int = PERSONS, requests: int = REQUESTS) -> None:
+    """Write the staff and half a year of requests, the newest just now; some wait, some are open. Then look at the register as a
+    running broker does at its start and every minute."""
     staff: list[str] = []
-    for first in range(0, PERSONS, CHUNK):
+    for first in range(0, persons, CHUNK):
         with world.broker.begin(LOCAL) as tx:
-            for number in range(first, first + CHUNK):
+            for number in range(first, min(first + CHUNK, persons)):
                 person = people.add_person(
                     tx,
                     name=f"Clerk {number:04d}",
@@ -57,9 +59,11 @@ def fill(world: World) -> None:
         signed = votes_of(view, release.id)[0]
     approvers = (world.person("blerim"), world.person("drita"))
     requesters = [*staff, world.person("arta")]
-    for first in range(0, REQUESTS, CHUNK):
+    for first in range(0, requests, CHUNK):
+        numbers = range(first, min(first + CHUNK, requests))
         with world.broker.begin(LOCAL) as tx:
-            _write(tx, (look, release, signed), requesters, approvers, range(first, first + CHUNK))
+            _write(tx, (look, release, signed), requesters, approvers, numbers, requests)
+    RegisterCheck(world.broker.db).check()
 
 
 def _write(
@@ -68,6 +72,7 @@ def _write(
     requesters: list[str],
     approvers: tuple[str, str],
     numbers: range,
+    all_of_them: int,
 ) -> None:
     """Write requests like the models, as wide as they are, with their verdicts, grants and leases."""
     requests: list[tuple[Any, dict[str, Any]]] = []
@@ -78,9 +83,9 @@ def _write(
     shared = [{name.key: getattr(whole, name.key) for name in AccessRequest.__table__.columns} for whole in wholes]
     model = wholes[0]
     for number in numbers:
-        at = tx.now - timedelta(days=180) * (1 - number / REQUESTS)
+        at = tx.now - timedelta(days=180) * (1 - number / all_of_them)
         person = requesters[number * 7 % len(requesters)] if number % 50 else requesters[-1]
-        waits = number > REQUESTS - 30
+        waits = number > all_of_them - 30
         looks = number % 3 > 0 and not waits
         key, grant, lease = new_id(at), new_id(at), new_id(at)
         subject = {"request": key, "grant": grant, "person": person, "target": "treasury"}
@@ -102,7 +107,7 @@ def _write(
         )
         if waits:
             continue
-        live = number > REQUESTS - 80
+        live = number > all_of_them - 80
         end = decided + timedelta(minutes=30)
         grants.append(
             (

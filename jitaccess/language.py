@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -184,6 +184,7 @@ def decimal_sign(language: Language) -> str:
     return str(get_decimal_symbol(language.value))
 
 
+@lru_cache(maxsize=4096)
 def decimal_text(number: float, language: Language, *, places: int = 3) -> str:
     """Return a number with so many places behind the language's decimal sign."""
     return format_decimal(number, format="#,##0." + "0" * places, locale=language.value)
@@ -199,12 +200,14 @@ def duration_text(seconds: int) -> str:
     return " ".join(parts) or "0 s"
 
 
+@lru_cache(maxsize=4096)
 def money_text(units: int, currency: str, language: Language) -> str:
     """Return an amount in the smallest unit of a currency (ISO 4217), such as cents, as money: `1.250.000,00 €`."""
     amount = Decimal(units).scaleb(-get_currency_precision(currency))
     return format_currency(amount, currency, locale=language.value)
 
 
+@lru_cache(maxsize=4096)
 def number_text(number: int, language: Language) -> str:
     """Return a whole number with the language's separators."""
     return format_decimal(number, locale=language.value)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, case, func, literal, or_, select, type_coerce
+from sqlalchemy import BigInteger, bindparam, case, func, literal, or_, select, type_coerce
 
 from jitaccess.broker.context import Broker
 from jitaccess.clock import to_epoch_us
@@ -24,10 +24,12 @@ from jitaccess.domain.register import expand_groups
 from jitaccess.identity.people import RESERVED
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
+from jitaccess.store.find import Joined
 from jitaccess.store.tables import AccessRequest, Approval, Event, Grant, Lease, Membership
 
 MOST_GRANTS = 100
 MOST_SAMPLES = 2000
+MOST_LAGS = 100
 EARLIER = timedelta(days=31)
 """How long before a span a grant that touches it may have been made: no policy gives longer ones."""
 HOUR_US = 3600 * 1_000_000
@@ -53,27 +55,29 @@ class GrantSpan:
     end: datetime
 
 
+_SPAN = (
+    Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.state, Grant.cause, Grant.created_at, Grant.starts_at,
+    Grant.ends_at, Grant.activate_by, Grant.ended_at,
+)  # fmt: skip
+_TOUCHING = (
+    select(Grant)
+    .where(Grant.created_at < bindparam("end"), or_(Grant.ended_at.is_(None), Grant.ended_at >= bindparam("start")))
+    .where(Grant.created_at >= bindparam("made"))
+    .order_by(Grant.created_at.desc())
+    .limit(MOST_GRANTS)
+)
+_SPANS = Joined(_TOUCHING, (), _SPAN)
+_SPANS_OF = Joined(_TOUCHING.where(Grant.target == bindparam("target")), (), _SPAN)
+
+
 def grant_spans(view: View, *, start: datetime, end: datetime, target: str | None = None) -> list[GrantSpan]:
     """Return the newest grants that touch a span, oldest first; one that was never opened shows its window of activation."""
-    wanted = (
-        select(
-            Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.state, Grant.cause,
-            Grant.created_at, Grant.starts_at, Grant.ends_at, Grant.activate_by, Grant.ended_at,
-        )
-        .where(Grant.created_at < end, or_(Grant.ended_at.is_(None), Grant.ended_at >= start))
-        .where(Grant.created_at >= start - EARLIER)
-        .order_by(Grant.created_at.desc())
-        .limit(MOST_GRANTS)
-    )  # fmt: skip
-    if target is not None:
-        wanted = wanted.where(Grant.target == target)
+    asked = {"start": start, "end": end, "made": start - EARLIER}
+    rows = view.joined(_SPANS, **asked) if target is None else view.joined(_SPANS_OF, **asked, target=target)
     found = [
-        GrantSpan(
-            row.id, row.person_id, row.target, row.entitlement, row.state, row.cause,
-            row.starts_at or row.created_at, row.ended_at or row.ends_at or row.activate_by or row.created_at,
-        )
-        for row in view.rows(wanted)
-    ]  # fmt: skip
+        GrantSpan(key, person, system, right, state, cause, opened or made, ended or ends or activate_by or made)
+        for key, person, system, right, state, cause, made, opened, ends, activate_by, ended in rows
+    ]
     return found[::-1]
 
 
@@ -86,18 +90,25 @@ def began_by_hour(view: View, *, start: datetime, zone: ZoneInfo) -> Mapping[tup
     return _month_by_month(view, f"began/{zone.key}", start, within)
 
 
+_HOUR = (
+    (type_coerce(Grant.starts_at, BigInteger) + bindparam("away_us", type_=BigInteger))
+    // literal(HOUR_US) % literal(WEEK_H)
+)  # fmt: skip
+_BEGAN = Joined(
+    select(Grant)
+    .where(Grant.created_at >= bindparam("made"), Grant.created_at < bindparam("end"))
+    .where(Grant.starts_at >= bindparam("start"), Grant.starts_at < bindparam("end"))
+    .group_by(_HOUR),
+    (),
+    (_HOUR, func.count()),
+)
+
+
 def _began_within(view: View, zone: ZoneInfo, start: datetime, end: datetime) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
     for low, high, away in even_spans(zone, start, end):
-        local_us = type_coerce(Grant.starts_at, BigInteger) + literal(away // timedelta(microseconds=1))
-        hour = local_us // literal(HOUR_US) % literal(WEEK_H)
-        rows = view.rows(
-            select(hour, func.count())
-            .where(Grant.created_at >= low - EARLIER, Grant.created_at < high)
-            .where(Grant.starts_at >= max(low, start), Grant.starts_at < high)
-            .group_by(hour)
-        )
-        for number, count in rows:
+        asked = {"made": low - EARLIER, "start": max(low, start), "end": high}
+        for number, count in view.joined(_BEGAN, **asked, away_us=away // timedelta(microseconds=1)):
             found[(int(number) // 24 + THURSDAY) % 7, int(number) % 24] += count
     return found
 
@@ -105,16 +116,23 @@ def _began_within(view: View, zone: ZoneInfo, start: datetime, end: datetime) ->
 def _month_by_month(
     view: View, name: str, start: datetime, within: Callable[[View, datetime, datetime], Counter[Key]]
 ) -> Counter[Key]:
-    """Count from `start` until now, month by month: what happened in a month that is over stays as it is, and is counted once."""
+    """Count from `start` until now: what happened in a month or a day that is over stays as it is, and is counted once."""
     found: Counter[Key] = Counter()
     low = start
     while low < view.now:
-        month = low.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        high = (month + timedelta(days=32)).replace(day=1)
-        if low == month and high <= view.now:
-            found.update(view.cached(f"{name}/{month:%Y-%m}", partial(_whole, within=within, low=low, high=high)))
+        day = low.replace(hour=0, minute=0, second=0, microsecond=0)
+        month = day.replace(day=1)
+        next_month = (month + timedelta(days=32)).replace(day=1)
+        if low == month and next_month <= view.now:
+            high, over = next_month, f"{name}/{month:%Y-%m}"
         else:
-            found.update(within(view, low, min(high, view.now + DAY)))
+            high, over = day + DAY, f"{name}/{day:%Y-%m-%d}" if low == day and day + DAY <= view.now else ""
+        if over:
+            part = view.cached(over, partial(_whole, within=within, low=low, high=high))
+        else:
+            part = within(view, low, min(high, view.now + DAY))
+        for key, count in part.items():  # `Counter.update` takes five times as long
+            found[key] += count
         low = high
     return found
 
@@ -179,7 +197,7 @@ def approval_seconds(
         wanted = wanted.where(AccessRequest.target == target)
     if entitlement is not None:
         wanted = wanted.where(AccessRequest.entitlement == entitlement)
-    return [int(took) / 1e6 for took in view.rows(wanted).scalars()]
+    return [took / 1e6 for took in view.rows(wanted).scalars().all()]
 
 
 def signed_for(view: View, *, start: datetime) -> Mapping[tuple[str, str], int]:
@@ -187,14 +205,19 @@ def signed_for(view: View, *, start: datetime) -> Mapping[tuple[str, str], int]:
     return _month_by_month(view, "signed-for", start, _signed_within)
 
 
+_SIGNED = Joined(
+    select(Approval)
+    .join(AccessRequest, AccessRequest.id == Approval.request_id)
+    .where(Approval.given_at >= bindparam("start"), Approval.given_at < bindparam("end"))
+    .where(Approval.verdict == "approve", Approval.lost_at.is_(None))
+    .group_by(Approval.person_id, AccessRequest.person_id),
+    (),
+    (Approval.person_id, AccessRequest.person_id, func.count()),
+)
+
+
 def _signed_within(view: View, low: datetime, high: datetime) -> Counter[tuple[str, str]]:
-    rows = view.rows(
-        select(Approval.person_id, AccessRequest.person_id, func.count())
-        .join(AccessRequest, AccessRequest.id == Approval.request_id)
-        .where(Approval.given_at >= low, Approval.given_at < high)
-        .where(Approval.verdict == "approve", Approval.lost_at.is_(None))
-        .group_by(Approval.person_id, AccessRequest.person_id)
-    )
+    rows = view.joined(_SIGNED, start=low, end=high)
     return Counter({(approver, requester): int(count) for approver, requester, count in rows})
 
 
@@ -207,14 +230,20 @@ class Lag:
     target: str
 
 
-def revocation_lags(view: View, *, start: datetime, most: int = 100) -> list[Lag]:
+_REVOKED = Joined(
+    select(Lease)
+    .where(Lease.state == LeaseState.REVOKED.value, Lease.ends_at >= bindparam("start"))
+    .where(Lease.revoked_at.is_not(None))
+    .order_by(Lease.ends_at.desc())
+    .limit(MOST_LAGS),
+    (),
+    (Lease.ended_at, Lease.revoked_at, Lease.target),
+)
+
+
+def revocation_lags(view: View, *, start: datetime) -> list[Lag]:
     """Return the newest revocations since `start`, oldest first."""
-    rows = view.rows(
-        select(Lease.ended_at, Lease.revoked_at, Lease.target)
-        .where(Lease.state == LeaseState.REVOKED.value, Lease.ends_at >= start, Lease.revoked_at.is_not(None))
-        .order_by(Lease.ends_at.desc())
-        .limit(most)
-    )
+    rows = view.joined(_REVOKED, start=start)
     found = [
         Lag(ended, (revoked - ended) // timedelta(milliseconds=1), target) for ended, revoked, target in rows if ended
     ]

@@ -81,6 +81,7 @@ def drop(tx: Tx, broker: Broker, request: AccessRequest) -> int:
         )
         tx.update(vote, event, expect={"lost_at": None}, lost_at=tx.now)
     if gone:
+        tx.touch_register()  # what was counted of the days before, pictures among it, counted these
         ask_again(tx, broker, request, as_votes(votes_of(tx, request.id)), {vote.step for vote, _ in gone})
     return len(gone)
 

@@ -92,7 +92,7 @@ def replay(view: View, *, active: PolicySet, candidate: PolicySet, before: str =
     rows = found[:most]
     people = register(view)
     passkeys = _passkeys(view, rows)
-    apart = [*active.kept_apart, *candidate.kept_apart]
+    apart = list(dict.fromkeys([*active.kept_apart, *candidate.kept_apart]))
     history = _history(view, rows, apart)
     changed: list[Changed] = []
     same = unknown = 0
@@ -138,9 +138,9 @@ def _passkeys(view: View, rows: Sequence[Any]) -> Mapping[str, Passkey]:
     return {found.id: found for found in view.all(select(Passkey).where(Passkey.id.in_(keys)))} if keys else {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Life:
-    """One access from its grant to the end of whatever continued it."""
+    """One access from its grant to the end of whatever continued it. Not frozen: a page makes hundreds of them."""
 
     root: str
     target: str
@@ -181,21 +181,21 @@ def _history(view: View, rows: Sequence[Any], apart: Sequence[Conflict]) -> Mapp
     if not rows:
         return {}
     wanted = select(
-        Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.created_at, Grant.ended_at, Grant.starts_at,
-        Grant.extends,
+        Grant.id, Grant.person_id, Grant.target, Grant.entitlement, Grant.created_at, Grant.ended_at,
+        Grant.starts_at.is_not(None).label("opened"), Grant.extends,
     )  # fmt: skip
     since = rows[-1].created_at - DAY
     touching = or_(Grant.ended_at.is_(None), Grant.ended_at > since, Grant.created_at > since, *_held(rows, apart))
     people = {row.person_id for row in rows}
     known = wanted.where(Grant.person_id.in_(people), Grant.created_at <= rows[0].created_at, touching)
-    grants = {one.id: one for one in view.rows(known)}
+    grants = {one.id: one for one in view.rows(known).all()}
     # What one of them continues was made earlier and is read by its id. What continues one of them was made while that one was
     # open: it is among them, or later than all that is asked.
     for _ in range(MAX_CHAIN):
         missing = {one.extends for one in grants.values() if one.extends is not None} - grants.keys()
         if not missing:
             break
-        grants |= {one.id: one for one in view.rows(wanted.where(Grant.id.in_(missing)))}
+        grants |= {one.id: one for one in view.rows(wanted.where(Grant.id.in_(missing))).all()}
     return _lives(sorted(grants.values(), key=lambda one: one.created_at))
 
 
@@ -221,9 +221,7 @@ def _lives(grants: Sequence[Any]) -> Mapping[str, _Lives]:
         while link.id in last and links < MAX_CHAIN:
             link, links = last[link.id], links + 1
         found[grant.person_id].found.append(
-            _Life(
-                grant.id, grant.target, grant.entitlement, grant.created_at, link.ended_at, grant.starts_at is not None
-            )
+            _Life(grant.id, grant.target, grant.entitlement, grant.created_at, link.ended_at, bool(grant.opened))
         )
     return found
 

@@ -419,7 +419,12 @@ class View:
         shape = _shape(model)
         self._settle()
         found = self._connection.execute(statement.with_only_columns(*shape.read))
-        return [self._object(model, shape, dict(zip(shape.columns, row, strict=False)), row) for row in found]
+        cursor = found.cursor
+        assert cursor is not None  # noqa: S101 - a select has one until it is closed; says so to the type checker
+        # The driver's own rows, so that those found good before are known byte by byte.
+        rows = cursor.fetchall()
+        found.close()
+        return [self._one(model, shape, row) for row in rows]
 
     def usable(self, statement: Select[Row]) -> list[Row]:
         """Return the rows of a select that are intact; the others are left out and alarmed. For what must not stop for one row."""

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, abort, redirect, render_template, request
-from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import changes, endings, health, hold, logview, replay, restore, roster
@@ -25,6 +24,7 @@ from jitaccess.identity.people import RESERVED
 from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, proposals, telling
 from jitaccess.web.doors import current, own_path, settle
+from jitaccess.web.speech import gettext
 
 TIMELINE_DAYS = 30
 PASSKEYS = {"none": 0, "one": 1}

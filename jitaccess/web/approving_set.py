@@ -5,7 +5,7 @@ GET changes nothing. Without a script one chooses and looks; the signature itsel
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 
@@ -14,7 +14,7 @@ from jitaccess.broker.approval_set import LeftOut, SetCeremony
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
 from jitaccess.identity.sessions import Current
-from jitaccess.proof.canonical import b64u_encode, sha256_b64u
+from jitaccess.proof.canonical import JsonValue, b64u_encode, sha256_b64u
 from jitaccess.proof.statements import (
     MAX_SET,
     MIN_SET,
@@ -138,7 +138,7 @@ def _choices(broker: Broker, view: View, me: Current) -> list[dict[str, Any]]:
 
 
 def _card(row: AccessRequest, said: dict[str, Any]) -> dict[str, Any]:
-    return {"row": row, "said": said, "terms": display.terms_rows(row.terms)}
+    return {"row": row, "said": said}
 
 
 def _as_it_would_be(broker: Broker, me: Current, waiting: approve.Waiting) -> dict[str, Any]:
@@ -170,10 +170,12 @@ def _page(
 ) -> str:
     policies = broker.policies.active_or_none(view)
     # Requests for the same right carry the same terms: each kind of them is put into words once.
-    drawn: dict[tuple[object, ...], int] = {}
+    kinds: list[tuple[str, str, object]] = []
     for card in cards:
-        right = (card["row"].target, card["row"].entitlement)
-        card["drawn"] = drawn.setdefault((*right, tuple(card["terms"])), len(drawn))
+        kind = (card["row"].target, card["row"].entitlement, card["row"].terms)
+        if kind not in kinds:
+            kinds.append(kind)
+        card["drawn"] = kinds.index(kind)
     shown: dict[str, Any] | None = None
     if begun is not None:
         ceremony = begun.ceremony
@@ -186,7 +188,7 @@ def _page(
     return render_template(
         "approval_set.html",
         cards=cards,
-        terms=list(drawn),
+        terms=[(target, right, display.terms_rows(cast(JsonValue, terms))) for target, right, terms in kinds],
         begun=shown,
         left=left,
         kept=kept,

@@ -7,7 +7,8 @@ sections 5.1.3 and 5.1.4 list the causes.
 from collections.abc import Mapping
 
 from flask import Flask
-from flask_babel import lazy_gettext
+
+from jitaccess.web.speech import lazy_gettext
 
 CEREMONY_WORDS: Mapping[str, str] = {
     "NotAllowedError": lazy_gettext(

@@ -5,6 +5,7 @@ signs; text from users with everything that does not print made visible (R18).
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import cast
 
@@ -50,6 +51,18 @@ def value_text(value: JsonValue) -> str:
 def terms_rows(terms: JsonValue) -> list[tuple[str, str]]:
     """Return the terms as (dotted name, text), everything that is signed, in order."""
     return _flatten("terms", cast("dict[str, JsonValue]", terms))
+
+
+TECHNICAL = (
+    "v", "instance", "log_origin", "request_id", "requester", "requester_assertion_digest", "target", "target_config_digest",
+    "entitlement", "policy_digest", "holder_jkt", "approver", "credential_id", "verdict", "nonce", "deputation_digest",
+)  # fmt: skip
+"""What of an approval statement is for programs, in the order shown."""
+
+
+def technical_rows(said: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
+    """Return what a statement says to programs as (name, text), in order."""
+    return [(name, NOTHING if said[name] is None else str(said[name])) for name in TECHNICAL if name in said]
 
 
 def payload_rows(payload: JsonValue) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, g, jsonify, make_response, redirect, render_template, request
-from flask_babel import gettext
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -23,7 +22,7 @@ from jitaccess.identity import preferences, sessions
 from jitaccess.identity.sessions import Current
 from jitaccess.store.ids import new_secret
 from jitaccess.web.limits import Meter, client_address, meter
-from jitaccess.web.speech import say
+from jitaccess.web.speech import gettext, say
 from jitaccess.web.transfer import cache_control
 
 log = logging.getLogger(__name__)

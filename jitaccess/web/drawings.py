@@ -6,7 +6,7 @@ The only place where numbers, words and drawings meet: `broker.figures` counts, 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from flask_babel import format_date, gettext, ngettext
+from flask_babel import format_date
 
 from jitaccess.broker import figures
 from jitaccess.broker.context import Broker
@@ -16,10 +16,10 @@ from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
 from jitaccess.web import pictures, telling
-from jitaccess.web.display import duration_text, time_text, visible
+from jitaccess.web.display import duration_text, visible
 from jitaccess.web.naming import here
 from jitaccess.web.pictures import Bar, BarKind, Month, Picture
-from jitaccess.web.speech import language_now, zone_now, zone_words
+from jitaccess.web.speech import gettext, ngettext, time_here, zone_words
 
 LAG_LIMIT_MS = 5_000
 """A session must be over this long after its end (requirement on revocation)."""
@@ -84,8 +84,7 @@ def _ways(spans: Sequence[GrantSpan]) -> set[tuple[str | None, str]]:
 
 def _times(moments: Iterable[int]) -> dict[int, str]:
     """Return instants in the reader's words."""
-    language, zone = language_now(), zone_now()
-    return {at: time_text(at, language, zone) for at in moments}
+    return {at: time_here(at) for at in moments}
 
 
 def _kind(span: GrantSpan) -> BarKind:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, render_template, request
-from flask_babel import gettext
 
 from jitaccess.broker import logview, roster
 from jitaccess.broker.ask import Ask
@@ -31,7 +30,7 @@ from jitaccess.web.doors import current
 from jitaccess.web.naming import here
 from jitaccess.web.operations import documented
 from jitaccess.web.requester import STEPS_S
-from jitaccess.web.speech import say
+from jitaccess.web.speech import gettext, say
 from jitaccess.web.starts import posted_start
 
 CLASSES: Mapping[str, CredentialClass] = {one.name.lower(): one for one in CredentialClass}

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Flask, abort, redirect, render_template, request
-from flask_babel import gettext, lazy_gettext
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import clients, joining, roster
@@ -24,7 +23,7 @@ from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.web.admin import administrator
-from jitaccess.web.speech import say
+from jitaccess.web.speech import gettext, lazy_gettext, say
 
 MAX_JWKS = 16 * 1024
 TEXTS: Mapping[str, tuple[str, ...]] = {

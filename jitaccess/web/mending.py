@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flask import Flask
-from flask_babel import lazy_gettext
 
 from jitaccess.broker.health import Finding, Found, Level
 from jitaccess.domain.events import EventType
+from jitaccess.web.speech import lazy_gettext
 
 
 @dataclass(frozen=True, slots=True)

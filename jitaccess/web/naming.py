@@ -27,7 +27,7 @@ def here(name: object) -> object:
 def install(app: Flask, broker: Broker) -> None:
     """Let templates write every name in the reader's language, and give them what only the policy knows."""
     # Whatever a template writes passes here: no page can forget it.
-    app.jinja_env.finalize = _written
+    app.jinja_env.finalize = here
     app.add_template_filter(here, "called")
     app.add_template_filter(lambda text: display.visible(cast(str, here(text))), "visible")
     app.add_template_global(lambda target, entitlement: _right(_policy(broker), target, entitlement), "right_of")
@@ -42,10 +42,6 @@ def install(app: Flask, broker: Broker) -> None:
         return _meaning(_policy(broker), name, text, right)
 
     app.add_template_global(term_meaning, "term_meaning")
-
-
-def _written(value: object) -> object:
-    return here(value)
 
 
 def _policy(broker: Broker) -> PolicySet | None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Flask, redirect, render_template, request
-from flask_babel import lazy_gettext
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import policies, roster
@@ -23,7 +22,7 @@ from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
 from jitaccess.web.admin import administrator
 from jitaccess.web.joining import policy_snippet
-from jitaccess.web.speech import say
+from jitaccess.web.speech import lazy_gettext, say
 
 LANGUAGES = ("en", "sq", "sr")
 RIGHTS = 3

@@ -36,6 +36,7 @@ def install_template_names(app: Flask, broker: Broker) -> None:
     """Give templates their filters and what every page shows: who, pilot, a recovery under way."""
     app.add_template_filter(display.duration_text, "duration")
     app.add_template_filter(display.value_text, "value")
+    app.add_template_filter(display.technical_rows, "technical")
     app.add_template_filter(to_epoch_s, "epoch")
     naming.install(app, broker)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 from markupsafe import Markup, escape
 
@@ -77,7 +77,11 @@ def _attribute(key: str) -> str:
 
 
 def _value(value: str | Number) -> str:
-    return escape(value) if isinstance(value, str) else _short(value)
+    return _escaped(value) if isinstance(value, str) else _short(value)
+
+
+_escaped = lru_cache(maxsize=1024)(escape)
+"""Remembered, because most attributes of a picture are the same few classes."""
 
 
 def _short(value: str | Number) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Flask
-from flask_babel import lazy_gettext
 
 from jitaccess.broker.context import Broker
 from jitaccess.identity import people
@@ -16,6 +15,7 @@ from jitaccess.policy.evaluate import PolicySet
 from jitaccess.store.db import View
 from jitaccess.store.tables import Change, Hold, Lease, Recovery
 from jitaccess.web import display, telling
+from jitaccess.web.speech import lazy_gettext
 
 ACTS: Mapping[str, str] = {
     "person.add": lazy_gettext("Add a person"),

@@ -9,7 +9,6 @@ import json
 from typing import Any
 
 from flask import Blueprint, redirect, render_template, request
-from flask_babel import gettext
 from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import approve, extend, notify, offers, refusals, revoke, veto
@@ -29,7 +28,7 @@ from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import telling
 from jitaccess.web.doors import current, settle
 from jitaccess.web.naming import here
-from jitaccess.web.speech import say
+from jitaccess.web.speech import gettext, say
 from jitaccess.web.starts import posted_start
 
 STEPS_S = (

@@ -7,9 +7,7 @@ guessed.
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from flask_babel import gettext
-
-from jitaccess.web.speech import zone_now
+from jitaccess.web.speech import gettext, zone_now
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 """Beyond these no start is meant, and reckoning with zones may overflow."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from flask import Flask
-from flask_babel import gettext, lazy_gettext, ngettext
 
 from jitaccess.broker.because import detail, sentence
 from jitaccess.broker.clients import AuthMethod
@@ -25,7 +24,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.domain.wording import VALUE_WORDS
 from jitaccess.policy.evaluate import PolicySet, Reason
 from jitaccess.web.naming import here
-from jitaccess.web.speech import say
+from jitaccess.web.speech import gettext, lazy_gettext, ngettext, say
 
 STATES: Mapping[str, str] = {
     "PENDING": lazy_gettext("waits for signatures"),

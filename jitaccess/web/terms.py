@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flask import Flask
-from flask_babel import lazy_gettext
 
 from jitaccess.web.display import NOTHING
+from jitaccess.web.speech import lazy_gettext
 
 PLACES: tuple[tuple[str, object, tuple[str, ...]], ...] = (
     ("who", lazy_gettext("Who may have it"), ("credential", "active_per_person", "per_day", "conflicts")),
