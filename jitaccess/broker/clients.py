@@ -97,6 +97,12 @@ def _read(view: View) -> Mapping[str, ClientFacts]:
     }
 
 
+def told_at(view: View, client_id: str) -> str | None:
+    """Return where a client is told of ends; one that was switched off is told of those that this brought. A broken row tells nobody."""
+    row = view.unchecked_get(Client, client_id)
+    return row.backchannel_logout_uri if row is not None and view.whole(row) else None
+
+
 def add_client(
     tx: Tx,
     *,
@@ -229,15 +235,6 @@ def check_origin(origin: str) -> None:
         raise JitError(
             Kind.INVALID, "Leave out the port where it is the usual one, such as https://app.example.", field="origin"
         )
-
-
-def disable_client(tx: Tx, client_id: str) -> None:
-    """Switch a client off: from here on it neither gets nor renews nor asks about tokens."""
-    row = tx.require(Client, client_id, "There is no such client.")
-    event = tx.record(
-        EventType.CLIENT_CHANGED, subject={"client": row.id, "target": row.target}, body={"status": "disabled"}
-    )
-    tx.update(row, event, status="disabled")
 
 
 def check_uri(uri: str, *, field: str) -> None:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
-from jitaccess.broker.clients import LOOPBACK, registered
+from jitaccess.broker.clients import LOOPBACK, registered, told_at
 from jitaccess.broker.context import Broker
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import SYSTEM
 from jitaccess.outbound.guard import NotDelivered, Reach, post_form
-from jitaccess.store.db import Tx, View
+from jitaccess.store.db import PendingEvent, Tx, View
 from jitaccess.store.ids import new_id
 from jitaccess.store.tables import Lease, LogoutNotice, Token
 from jitaccess.tokens.access import mint_logout
@@ -62,6 +62,23 @@ def end_family(tx: Tx, family: str, type_: EventType, *, client_id: str, tell_cl
     )
     tx.update_many([(token, event, {"ended_at": tx.now}) for token in live])
     return len(live)
+
+
+def end_families(tx: Tx, which: ColumnElement[bool], cause: str) -> int:
+    """End every live sign-in whose tokens a condition names, and tell their clients; return how many. Takes away only."""
+    _announce(tx, which, cause)
+    families: dict[str, list[Token]] = defaultdict(list)
+    for token in tx.unchecked_all(select(Token).where(which, Token.ended_at.is_(None))):
+        families[token.family].append(token)
+    changes: list[tuple[Token, PendingEvent, dict[str, object]]] = []
+    for family, tokens in families.items():
+        subject = {"client": tokens[0].client_id, "grant": tokens[0].grant_id}
+        event = tx.record(
+            EventType.TOKEN_REVOKED, subject=subject, body={"cause": cause, "family": family, "ended": len(tokens)}
+        )
+        changes += [(token, event, {"ended_at": tx.now}) for token in tokens]
+    tx.update_many(changes)
+    return len(families)
 
 
 def _announce(tx: Tx, which: object, cause: str) -> None:
@@ -177,9 +194,9 @@ class LogoutSender:
         broker = self._broker
         with broker.read() as view:
             broker.keyring.refresh(view)
-            client = registered(view).get(due.client_id)
+            address = told_at(view, due.client_id)
             now = view.now
-        if client is None or client.backchannel_logout_uri is None:
+        if address is None:
             return "no_such_client"
         token = mint_logout(
             broker.keyring.token_key(),
@@ -191,7 +208,7 @@ class LogoutSender:
             now=now,
         )
         try:
-            status = post_form(client.backchannel_logout_uri, {"logout_token": token}, self._reach)
+            status = post_form(address, {"logout_token": token}, self._reach)
         except NotDelivered as failed:
             return str(failed)
         return None if status in (200, 204) else f"status_{status}"

@@ -125,7 +125,7 @@ def logouts_(limit: int) -> None:
 @clients.command()
 @click.argument("client_id")
 def disable(client_id: str) -> None:
-    """Switch CLIENT_ID off at once."""
+    """Switch CLIENT_ID off at once: its tokens are over, and it is told so."""
     broker = open_broker(load())
     try:
         with broker.begin(LOCAL) as tx:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jitaccess.broker.clients import AuthMethod, ClientFacts, add_client, disable_client
+from jitaccess.broker.clients import AuthMethod, ClientFacts, add_client
+from jitaccess.broker.sign_ins import disable_client
 
 __all__ = ["SCOPES", "OAuthClient", "add_client", "disable_client"]
 SCOPES = ("openid", "profile")

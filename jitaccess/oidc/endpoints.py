@@ -18,6 +18,7 @@ from jitaccess.broker import verify
 from jitaccess.broker.clients import ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.logout import end_family
+from jitaccess.broker.sign_ins import sign_out
 from jitaccess.broker.status import reserve, served, signed_list, uri_of
 from jitaccess.broker.verify import REFRESH_BY_SECRET, audience_of, verifier_of
 from jitaccess.clock import to_epoch_s
@@ -43,7 +44,7 @@ from jitaccess.oidc.client_auth import (
     record_failure,
 )
 from jitaccess.oidc.clients import OAuthClient
-from jitaccess.oidc.logout import LogoutAsked, read_logout, sign_out
+from jitaccess.oidc.logout import LogoutAsked, read_logout
 from jitaccess.oidc.metadata import metadata
 from jitaccess.oidc.pending import Ready, keep, ready, requestable, resume
 from jitaccess.oidc.provider import BY_CODE, FormRequest, Provider, grant_of
@@ -331,8 +332,8 @@ class Endpoints:
         """End the session and the sign-ins made in it; then go where the application wants."""
         who = current()
         asked = self._logout_asked(dict(_once(_query(request.form.get("query", "")))))
-        with self.broker.begin(who.actor) as tx:
-            sign_out(tx, who, asked)
+        mine = asked.person_id == who.person.id
+        sign_out(self.broker, who, cause="logout", sid=asked.sid if mine else None)
         answer = redirect(asked.back or "/oidc/logout", 303)
         clear_session(answer)
         return answer

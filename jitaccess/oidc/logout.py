@@ -1,29 +1,22 @@
 """How does somebody sign out at an application and here at once? OpenID Connect RP-Initiated Logout 1.0.
 
 An application sends the browser here with the ID token it got. The page asks; nothing ends before the person says so, because another
-site must not sign anybody out (R16). Then this session ends, and with it every sign-in to an application that was made in it: those
-applications are told (back-channel logout). The grant itself goes on: signing out is not handing back. Nobody is sent to
-an address that is not registered for that very client (R37, R46).
+site must not sign anybody out (R16). Then this session ends, and with it every sign-in to an application that was made in it, as with our
+own button (`broker.sign_ins`): those applications are told (back-channel logout). Nobody is sent to an address that is not registered for
+that very client (R37, R46).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from sqlalchemy import select
-
 from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
-from jitaccess.broker.logout import end_family
-from jitaccess.domain.events import EventType
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import sessions
-from jitaccess.identity.sessions import Current
 from jitaccess.sdk import TokenRefused
 from jitaccess.sdk.signed import Signed, text_of
 from jitaccess.sdk.tokens import ID_TYPES
-from jitaccess.store.db import Tx, View
-from jitaccess.store.tables import Lease, Token
+from jitaccess.store.db import View
 
 MAX_STATE_CHARS = 1024
 
@@ -85,22 +78,3 @@ def _hinted(broker: Broker, token: str) -> dict[str, str]:
         return found | ({"sid": text_of(claims, "sid")} if "sid" in claims else {})
     except TokenRefused as error:
         raise _wrong() from error
-
-
-def sign_out(tx: Tx, current: Current, asked: LogoutAsked) -> int:
-    """End this session and every application's sign-in that was made in it or that the ID token names; return how many."""
-    families = set(_families(tx, Token.session_id == current.session.id))
-    if asked.sid is not None and asked.person_id == current.person.id:
-        mine = Token.family == asked.sid
-        families |= set(_families(tx, mine, person_id=current.person.id))
-    for family, client_id in sorted(families):
-        end_family(tx, family, EventType.TOKEN_REVOKED, client_id=client_id, tell_client="logout")
-    sessions.end(tx, current.session, "logout")
-    return len(families)
-
-
-def _families(tx: Tx, which: object, person_id: str | None = None) -> list[tuple[str, str]]:
-    live = select(Token.family, Token.client_id).where(which, Token.ended_at.is_(None))  # type: ignore[arg-type] # a SQL condition
-    if person_id is not None:
-        live = live.join(Lease, Lease.id == Token.lease_id).where(Lease.person_id == person_id)
-    return [(family, client) for family, client in tx.rows(live.distinct())]

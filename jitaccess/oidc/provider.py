@@ -34,7 +34,7 @@ from jitaccess.oidc.clients import OAuthClient
 from jitaccess.store.db import Tx, View
 from jitaccess.store.find import Find
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Passkey, Token
+from jitaccess.store.tables import AuthorizationCode, Grant, Lease, Passkey, Token, WebSession
 from jitaccess.tokens.access import SignIn, mint_id
 from jitaccess.tokens.status import StatusRef
 
@@ -368,7 +368,14 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
             EventType.CODE_REDEEMED, subject={"client": client.client_id, "code": row.id, "grant": row.grant_id}
         )
         server.tx.update(row, event, expect={"used_at": None}, used_at=server.tx.now)
-        return None if late else StoredCode(row)
+        if late:
+            return None
+        # Asked after the code was spent: who signs out at this moment waits for that row, so one of the two sees the other.
+        session = server.tx.get(WebSession, row.session_id)
+        if session is None or session.ended_at is not None or server.tx.now >= session.expires_at:
+            server.note(EventType.CODE_REFUSED, "session_ended", code=row.id, grant=row.grant_id)
+            return None
+        return StoredCode(row)
 
     def authenticate_user(self, authorization_code: StoredCode) -> Redeemed:
         """Verify the grant behind a code anew."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from jitaccess.broker import approve, changes, hold, returning, revoke, strictness
+from jitaccess.broker import approve, changes, hold, returning, revoke, sign_ins, strictness
 from jitaccess.broker import request as requests
 from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
@@ -189,12 +189,17 @@ def _signing_in(api: Blueprint, broker: Broker) -> None:
         return response
 
     @api.post("/sign-out")
-    @documented("sign-in", "End this session.", takes=schemas.Empty, answers=answers.Done, repeatable=False)
+    @documented(
+        "sign-in",
+        "End this session and the sign-ins at applications that were made in it.",
+        takes=schemas.Empty,
+        answers=answers.Done,
+        repeatable=False,
+    )
     def sign_out() -> Response:
         schemas.body(schemas.Empty)
         me = current()
-        with broker.begin(me.actor) as tx:
-            sessions.end(tx, me.session, "signed_out")
+        sign_ins.sign_out(broker, me, cause="signed_out")
         response = jsonify({})
         clear_session(response)
         return response

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Blueprint, Flask, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import clients, joining, roster
+from jitaccess.broker import clients, joining, roster, sign_ins
 from jitaccess.broker.clients import AuthMethod, ClientFacts
 from jitaccess.broker.context import Broker
 from jitaccess.broker.joining import Found, Outcome, Step
@@ -216,7 +216,7 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.begin(me.actor) as tx:
             if client_id not in {row.id for row in roster.clients(tx, target_id[:64])}:
                 raise JitError(Kind.NOT_FOUND, "There is no such client.")
-            clients.disable_client(tx, client_id)
+            sign_ins.disable_client(tx, client_id)
         return redirect(f"/targets/{target_id}/join", 303)
 
     return pages

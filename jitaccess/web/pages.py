@@ -14,10 +14,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from jitaccess.broker import health, logview
 from jitaccess.broker.context import Broker
+from jitaccess.broker.sign_ins import sign_out as sign_out_of_all
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import enrolment, people, replacing, sessions
+from jitaccess.identity import enrolment, people, replacing
 from jitaccess.web import display, naming
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
 
@@ -74,7 +75,7 @@ def _entry(pages: Blueprint, broker: Broker) -> None:
         target = own_path(request.args.get("next", "/"))
         if current_or_none() is not None:
             return redirect(target, 303)
-        return render_template("sign_in.html", next=target)
+        return render_template("sign_in.html", next=target, signed_out="signed_out" in request.args)
 
     @pages.get("/enrol/<token>")
     def enrol(token: str) -> str:
@@ -85,10 +86,9 @@ def _entry(pages: Blueprint, broker: Broker) -> None:
     @pages.post("/sign-out")
     def sign_out() -> BaseResponse:
         me = current_or_none()
-        response = redirect("/sign-in", 303)
+        response = redirect("/sign-in?signed_out=1", 303)
         if me is not None:
-            with broker.begin(me.actor) as tx:
-                sessions.end(tx, me.session, "signed_out")
+            sign_out_of_all(broker, me, cause="signed_out")
         clear_session(response)
         return response
 

@@ -55,6 +55,13 @@ CAUSES: Mapping[str, str] = {
     EndCause.FAILED.value: lazy_gettext("the credential could not be made"),
     EndCause.VETOED.value: lazy_gettext("it was stopped while it waited"),
 }
+SIGN_IN_CAUSES: Mapping[str, str] = {
+    "logout": lazy_gettext("signed out"),
+    "client_disabled": lazy_gettext("the client was switched off"),
+    "code_reused": lazy_gettext("a code was used twice"),
+    "token_reused": lazy_gettext("a refresh token was used twice"),
+}
+"""Why a sign-in at an application ended while the access went on."""
 EVENTS: Mapping[str, str] = {
     EventType.REQUEST_FILED.value: lazy_gettext("Asked, and signed with a passkey"),
     EventType.REQUEST_APPROVED.value: lazy_gettext("All signatures are there"),
@@ -112,7 +119,7 @@ def state(code: str) -> str:
 
 def cause(code: str | None) -> str:
     """Return why something ended in words."""
-    return str(CAUSES.get(code or "", code or ""))
+    return str(CAUSES.get(code or "") or SIGN_IN_CAUSES.get(code or "", code or ""))
 
 
 def event(code: str) -> str:

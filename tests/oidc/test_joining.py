@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from jitaccess.app import create_app
 from jitaccess.broker import joining
-from jitaccess.broker.clients import add_client, add_proxied, disable_client, registered
+from jitaccess.broker.clients import add_client, add_proxied, registered
 from jitaccess.broker.joining import Found, Outcome, Step
+from jitaccess.broker.sign_ins import disable_client
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import LOCAL

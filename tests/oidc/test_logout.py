@@ -16,13 +16,15 @@ from werkzeug.test import TestResponse
 from jitaccess.broker import revoke
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.logout import LogoutSender, deliveries
+from jitaccess.broker.status import ended_now, served
+from jitaccess.domain.events import EventType
 from jitaccess.domain.values import LOCAL, SYSTEM
 from jitaccess.errors import JitError
-from jitaccess.oidc.clients import add_client
+from jitaccess.oidc.clients import add_client, disable_client
 from jitaccess.outbound.guard import NotDelivered, Reach, post_form
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
-from jitaccess.store.tables import LogoutNotice
+from jitaccess.store.tables import LogoutNotice, Token, WebSession
 from tests.oidc.conftest import CALLBACK, Treasury, open_treasury
 from tests.support.world import ORIGIN, World
 
@@ -243,6 +245,34 @@ def test_two_processes_send_a_notice_once(any_listening: Listening) -> None:
     assert len(any_listening.application.raw) == 5
 
 
+@pytest.mark.covers("R34", "R39", "T-17")
+def test_switching_a_client_off_ends_what_it_got_and_tells_it(any_listening: Listening) -> None:
+    treasury = any_listening.treasury
+    world, grant = treasury.world, treasury.grant()
+    tokens, again = treasury.tokens(grant), treasury.tokens(grant)
+    kept = open_treasury(world)  # another client of the same system goes on
+    kept.sign_in("arta")
+    others = kept.tokens(grant)
+    with world.broker.begin(LOCAL) as tx:
+        disable_client(tx, treasury.credential.client_id)
+    assert {told["sid"] for told in any_listening.deliver()} == {any_listening.sid(one) for one in (tokens, again)}
+    for one in (tokens, again):
+        assert kept.introspect(one["access_token"]) == {"active": False}
+    assert kept.introspect(others["access_token"])["active"] is True
+    assert {notice.cause for notice in any_listening.notices()} == {"client_disabled"}
+    world.advance(timedelta(seconds=1))
+    with world.broker.read() as view:
+        [list_id] = served(view)
+        live = view.scalar(
+            select(Token.status_idx).where(Token.client_id == kept.credential.client_id, Token.kind == "access")
+        )
+        rows = view.rows(select(Token.status_idx).where(Token.kind == "access")).scalars()
+        assert ended_now(view, list_id) == set(rows) - {live}
+    treasury.sign_in("agim")
+    page = treasury.browser.get("/clients/logouts", base_url=ORIGIN).text
+    assert "the client was switched off" in page
+
+
 # ---------------------------------------------------------------- the guard
 
 
@@ -296,6 +326,92 @@ def test_signing_out_ends_the_session_and_the_sign_ins_made_in_it_and_not_the_gr
     assert again.location == f"{GOODBYE}?state=s+1", "who is signed out is sent on, also by an ID token that is over"
     with treasury.world.broker.read() as view:
         assert view.scalar(select(type(grant).state).where(type(grant).id == grant.id)) == "ACTIVE"
+
+
+def sign_out(treasury: Treasury, door: str) -> TestResponse:
+    """Sign out at one of the three doors."""
+    match door:
+        case "application":
+            return confirm(treasury)
+        case "page":
+            return treasury.browser.post("/sign-out", base_url=ORIGIN, headers={"Origin": ORIGIN})
+        case _:
+            return treasury.post("/api/sign-out", {})
+
+
+DOORS = ["application", "page", "api"]
+
+
+@pytest.mark.covers("R13", "R34")
+@pytest.mark.parametrize("door", DOORS)
+def test_signing_out_ends_every_sign_in_of_the_session_at_whichever_door_and_no_other(
+    any_listening: Listening, door: str
+) -> None:
+    treasury = any_listening.treasury
+    grant = treasury.grant()
+    elsewhere = treasury.tokens(grant)
+    session = treasury.world.sign_in("arta").session  # of another browser
+    treasury.browser.set_cookie("__Host-jit", treasury.world.secrets[session.id], domain="localhost")
+    here = [treasury.tokens(grant), treasury.tokens(grant)]
+    done = sign_out(treasury, door)
+    assert done.status_code in (200, 303)
+    for tokens in here:
+        assert treasury.introspect(tokens["access_token"]) == {"active": False}
+        assert treasury.refresh(tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert {told["sid"] for told in any_listening.deliver()} == {any_listening.sid(tokens) for tokens in here}
+    assert treasury.introspect(elsewhere["access_token"])["active"] is True
+    assert treasury.browser.get("/", base_url=ORIGIN).status_code == 303, "the session is over"
+    with treasury.world.broker.read() as view:
+        assert view.scalar(select(type(grant).state).where(type(grant).id == grant.id)) == "ACTIVE"
+    if door == "page":
+        said = treasury.browser.get(done.location, base_url=ORIGIN).text
+        assert "You are signed out, here and at the systems" in said
+
+
+@pytest.mark.covers("R13", "R36")
+@pytest.mark.parametrize("door", [*DOORS, "too old"])
+def test_a_code_of_a_session_that_is_over_gives_nothing(any_listening: Listening, door: str) -> None:
+    treasury = any_listening.treasury
+    code, verifier = treasury.code(treasury.grant())
+    if door == "too old":
+        session = treasury.world.current("arta").session
+        with treasury.world.broker.begin(SYSTEM) as tx:
+            row = tx.require(WebSession, session.id)
+            tx.update(row, tx.record(EventType.SESSION_ENDED, subject={"session": row.id}), expires_at=tx.now)
+    else:
+        sign_out(treasury, door)
+    answer = treasury.redeem(code, verifier)
+    assert (answer.status_code, answer.json["error"]) == (400, "invalid_grant")
+    assert treasury.events("token.issued") == []
+    assert [one["body"] for one in treasury.events("code.refused")] == [{"reason": "session_ended"}]
+    assert treasury.redeem(code, verifier).status_code == 400, "and it is spent"
+
+
+@pytest.mark.covers("R34", "R36")
+def test_a_code_redeemed_and_a_token_renewed_while_somebody_signs_out_are_over_afterwards(
+    any_listening: Listening,
+) -> None:
+    treasury = any_listening.treasury
+    grant = treasury.grant()
+    for _ in range(6):
+        treasury.sign_in("arta")
+        code, verifier = treasury.code(grant)
+        held = treasury.tokens(grant)
+        got: list[TestResponse] = []
+        acts = [
+            lambda: got.append(treasury.redeem(code, verifier)),  # noqa: B023 - run within this turn
+            lambda: got.append(treasury.refresh(held["refresh_token"])),  # noqa: B023
+        ]
+        threads = [threading.Thread(target=act) for act in acts]
+        for thread in threads:
+            thread.start()
+        done = sign_out(treasury, "page")
+        for thread in threads:
+            thread.join()
+        assert done.status_code == 303
+        given = [answer.json["access_token"] for answer in got if answer.status_code == 200]
+        for token in (held["access_token"], *given):
+            assert treasury.introspect(token) == {"active": False}
 
 
 @pytest.mark.covers("R16", "R37", "R46")
