@@ -36,6 +36,8 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
     "check": ("check.sh.txt",),
 }
 """Door -> its snippets, in the order in which a page shows them."""
+EACH_CLIENT = frozenset({"client.txt"})
+EACH_PROXIED = frozenset({"nginx.conf.txt", "Caddyfile.txt"})
 
 
 SEEN: Mapping[tuple[Step, Outcome], str] = {
@@ -99,6 +101,8 @@ class Snippet:
 
     name: str
     text: str
+    about: str = ""
+    """Which client it is for, where there are several."""
 
 
 def install(app: Flask) -> None:
@@ -117,24 +121,66 @@ def told_of(found: Found) -> str:
 
 
 def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict[str, list[Snippet]]:
-    """Return the snippets of each door for a target whose tokens carry an audience; needs an application context."""
+    """Return the snippets of each door for a target whose tokens carry an audience; needs an application context.
+
+    What holds for one client alone is there for each of them (`EACH_CLIENT`, `EACH_PROXIED`); without any, once with what to fill in.
+    """
     audience = str(target.connector["audience"])
-    client = next((one for one in known if one.proxied_origin is None), None)
-    behind = next((one for one in known if one.proxied_origin is not None), None)
-    address = (behind.proxied_origin if behind is not None else None) or audience
-    origin = urlsplit(address)
+    clients_ = [one for one in known if one.proxied_origin is None]
+    proxied = [one for one in known if one.proxied_origin is not None]
     broker = urlsplit(issuer)
-    plain = origin.scheme == "http"
-    names: dict[str, Any] = {
+    common: dict[str, Any] = {
         "issuer": issuer,
         "audience": audience,
         "target": target.id,
         "entitlement": sorted(target.entitlements)[0],
         "ask": f"{issuer}/request?{urlencode({'target': target.id})}",
+        "broker_host": broker.netloc,
+        "broker_upstream": issuer if broker.scheme == "https" else broker.netloc,
+        "application": "http://127.0.0.1:8090",
+        "application_upstream": "127.0.0.1:8090",
+        "foreign_names": FOREIGN_NAMES,
+        "bearer": bool(clients_) or not proxied,
+        "behind": bool(proxied),
+    }
+    of_clients = [(_of_client(one, audience), f"{one.name}, {one.id}") for one in clients_] or [
+        (_of_client(None, audience), "")
+    ]
+    of_proxied = [(_of_proxied(one, audience), one.proxied_origin or "") for one in proxied] or [
+        (_of_proxied(None, audience), "")
+    ]
+
+    def made(file: str) -> list[Snippet]:
+        each = of_clients if file in EACH_CLIENT else of_proxied if file in EACH_PROXIED else None
+        variants = each or [(of_clients[0][0] | of_proxied[0][0], "")]
+        return [
+            Snippet(
+                file.removesuffix(".txt"),
+                render_template(f"join/{file}", **common, **own),
+                about if len(variants) > 1 else "",
+            )
+            for own, about in variants
+        ]
+
+    return {door: [one for file in files for one in made(file)] for door, files in TEXTS.items()}
+
+
+def _of_client(client: ClientFacts | None, audience: str) -> dict[str, Any]:
+    """Return what a text says of one client that signs people in."""
+    return {
         "client_id": client.id if client is not None else "CLIENT_ID",
         "method": client.method.value if client is not None else AuthMethod.CLIENT_SECRET_BASIC.value,
         "redirect_uris": client.redirect_uris if client is not None else [f"{audience}/callback"],
         "backchannel": client.backchannel_logout_uri if client is not None else None,
+    }
+
+
+def _of_proxied(behind: ClientFacts | None, audience: str) -> dict[str, Any]:
+    """Return what a text says of one application behind a proxy."""
+    address = (behind.proxied_origin if behind is not None else None) or audience
+    origin = urlsplit(address)
+    plain = origin.scheme == "http"
+    return {
         "proxied_id": behind.id if behind is not None else "CLIENT_ID",
         "origin": address,
         "scheme": origin.scheme,
@@ -143,15 +189,6 @@ def snippets(issuer: str, target: TargetFacts, known: list[ClientFacts]) -> dict
         "port": origin.port or (80 if plain else 443),
         "tls": not plain,
         "listen": f"127.0.0.1:{origin.port or 80}" if plain else f"{origin.port or 443} ssl",
-        "broker_host": broker.netloc,
-        "broker_upstream": issuer if broker.scheme == "https" else broker.netloc,
-        "application": "http://127.0.0.1:8090",
-        "application_upstream": "127.0.0.1:8090",
-        "foreign_names": FOREIGN_NAMES,
-    }
-    return {
-        door: [Snippet(file.removesuffix(".txt"), render_template(f"join/{file}", **names)) for file in files]
-        for door, files in TEXTS.items()
     }
 
 

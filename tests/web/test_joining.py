@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from html import unescape
 from typing import Any
@@ -17,6 +18,7 @@ from jitaccess.broker.joining import Found, Outcome, Step
 from jitaccess.connectors import config_models
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.policy.load import load
+from jitaccess.sdk.dev.commands import check
 from jitaccess.web.joining import SEEN, Snippet, policy_snippet, snippets, told_of
 from tests.support.shipped import files
 from tests.support.sources import ROOT
@@ -220,8 +222,8 @@ def target(audience: str = "https://pay.example") -> TargetFacts:
     return policy.targets["my-system"]
 
 
-def client(method: AuthMethod, uri: str) -> ClientFacts:
-    return ClientFacts("CL1", "my-system", "Pay", (uri,), method, None, None, None, "https://pay.example/out", ())
+def client(method: AuthMethod, uri: str, *, id_: str = "CL1") -> ClientFacts:
+    return ClientFacts(id_, "my-system", "Pay", (uri,), method, None, None, None, "https://pay.example/out", ())
 
 
 def rendered(
@@ -267,6 +269,58 @@ def test_everything_is_filled_with_the_brokers_own_names(site: Site) -> None:
     assert shown == [*found]
     assert "http://127.0.0.1:8001" in page
     assert not re.search(r"{{|{%", page)
+
+
+def test_every_client_of_a_system_gets_the_texts_that_name_it(site: Site) -> None:
+    one, two = (
+        client(AuthMethod.FORWARD_AUTH, f"https://{name}.example/.jitaccess/callback", id_=name)
+        for name in ("pay", "old")
+    )
+    signs, also = (client(AuthMethod.CLIENT_SECRET_BASIC, "https://x.example/cb", id_=name) for name in ("CL3", "CL4"))
+    with site.app.test_request_context("/", base_url=ORIGIN):
+        found = snippets(ORIGIN, target(), [one, signs, two, also])
+    for door, name in (("nginx", "nginx.conf"), ("caddy", "Caddyfile")):
+        texts = {snippet.about: snippet.text for snippet in found[door] if snippet.name == name}
+        assert [*texts] == ["https://pay.example", "https://old.example"]
+        for id_, text_ in zip(("pay", "old"), texts.values(), strict=True):
+            assert (f"/forward-auth/{id_}" in text_, f"{id_}.example" in text_) == (True, True)
+            assert "CLIENT_ID" not in text_
+    assert [snippet.name for snippet in found["nginx"]].count("jit-question.conf") == 1
+    assert [("CL3" in one.text, "CL4" in one.text) for one in found["client"]] == [(True, False), (False, True)]
+    for origin in ("https://pay.example", "https://old.example"):
+        body = body_of(site.as_("agim").form(CHECK, **PROXY | {"origin": origin}).get_data(as_text=True))
+        assert site.ceremony("agim", "/api/changes", body).status_code == 200
+    page = text(site, JOIN)
+    regions = re.findall(r'role="region" aria-label="([^"]+)"', page)
+    assert len(set(regions)) == len(regions)
+    assert {"nginx.conf, https://pay.example", "nginx.conf, https://old.example"} <= set(regions)
+
+
+@pytest.mark.parametrize(
+    ("methods", "aims"),
+    [
+        ([], [("https://pay.example/", False)]),
+        ([AuthMethod.CLIENT_SECRET_BASIC], [("https://pay.example/", False)]),
+        ([AuthMethod.FORWARD_AUTH], [("http://127.0.0.1:8090/", True)]),
+        (
+            [AuthMethod.FORWARD_AUTH, AuthMethod.PRIVATE_KEY_JWT],
+            [("https://pay.example/", False), ("http://127.0.0.1:8090/", True)],
+        ),
+    ],
+)
+def test_the_check_to_paste_sends_tokens_where_they_are_read(
+    site: Site, methods: list[AuthMethod], aims: list[tuple[str, bool]]
+) -> None:
+    known = [client(method, "https://proxy.example/.jitaccess/callback") for method in methods]
+    lines = [line for line in rendered(site, *known)["check.sh"].splitlines() if not line.startswith("#")]
+    found = []
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:3] == ["jitaccess", "dev", "check"]
+        with check.make_context("check", words[3:]) as context:  # every option is one that the command has
+            found.append((context.params["url"], context.params["proxied"]))
+            assert context.params["audience"] == "https://pay.example"
+    assert found == aims
 
 
 @pytest.mark.parametrize("name", ["wsgi.py", "asgi.py", "flask.py", "fastapi.py"])
