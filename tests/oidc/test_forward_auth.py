@@ -244,7 +244,9 @@ def test_without_a_cookie_a_page_is_led_to_sign_in_and_an_act_is_refused(proxied
 
 
 @pytest.mark.covers("R45")
-@pytest.mark.parametrize("how", ["handed back", "expired", "held", "target held", "signed out"])
+@pytest.mark.parametrize(
+    "how", ["handed back", "expired", "held", "target held", "signed out at the broker", "signed out"]
+)
 def test_the_end_shows_at_the_next_request(proxied: Treasury, how: str) -> None:
     app, world = enter(proxied), proxied.world
     assert ask(app).status_code == 200
@@ -258,6 +260,8 @@ def test_the_end_shows_at_the_next_request(proxied: Treasury, how: str) -> None:
             put_on_hold(proxied, HoldKind.PERSON, world.person("arta"))
         case "target held":
             put_on_hold(proxied, HoldKind.TARGET, "treasury")
+        case "signed out at the broker":
+            assert proxied.post("/api/sign-out", {}).status_code == 200
         case _:
             left = app.post(
                 at(app, "/proxied/sign-out"),
