@@ -414,6 +414,23 @@ def test_a_code_redeemed_and_a_token_renewed_while_somebody_signs_out_are_over_a
             assert treasury.introspect(token) == {"active": False}
 
 
+@pytest.mark.covers("R36")
+def test_signing_out_waits_for_a_code_that_is_being_redeemed(postgres_world: World) -> None:
+    treasury = open_treasury(postgres_world)
+    treasury.sign_in("arta")
+    treasury.code(treasury.grant())
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(sign_out(treasury, "page").status_code))
+    with postgres_world.broker.db.engine.connect() as redeeming:
+        redeeming.exec_driver_sql("SELECT id FROM authorization_code FOR UPDATE")
+        thread.start()
+        thread.join(1)
+        assert done == [], "what comes of the code is not there to be ended yet"
+        redeeming.rollback()
+    thread.join(30)
+    assert done == [303]
+
+
 @pytest.mark.covers("R16", "R37", "R46")
 def test_nobody_is_signed_out_by_another_site_or_sent_where_nothing_is_registered(listening: Listening) -> None:
     treasury = listening.treasury
