@@ -414,11 +414,10 @@ def test_authlibs_own_private_key_jwt_is_taken_for_the_token_endpoint_and_told_o
     key = ECKey.generate_key("P-256", {"kid": "treasury-1"})
     assertions = Assertions(open_treasury(sqlite_world, key=key), key)
     endpoint, now = f"{ORIGIN}/oidc/token", int(sqlite_world.clock.now().timestamp())
-    pem = key.as_pem(private=True).decode()
 
     def signed(**given: Any) -> str:
         client_id = assertions.treasury.credential.client_id
-        made: str = private_key_jwt_sign(pem, client_id, endpoint, alg="ES256", issued_at=now, **given)
+        made: str = private_key_jwt_sign(key, client_id, endpoint, alg="ES256", issued_at=now, **given)
         return made
 
     assert assertions.send(signed(expires_in=60)) == 200
