@@ -150,10 +150,10 @@ def with_session(name: str, bench: Bench, pile: Pile, rounds: int = 40) -> Figur
     return Figure(f"{name}: end with its session", 1, len(values), rate, p50, p99, values[-1] * 1000, 0.0)
 
 
-def by_kind() -> list[Figure]:
-    """Measure every kind that is installed here."""
-    found: list[Figure] = []
+def by_kind() -> Iterator[list[Figure]]:
+    """Measure every kind that is installed here, one after the other."""
     for bench in load_benches(KINDS):
+        found: list[Figure] = []
         try:
             with started(bench):
                 connector = open_connector(bench)
@@ -165,7 +165,8 @@ def by_kind() -> list[Figure]:
                 connector.close()
         except NotInstalled as missing:
             print(f"{bench.label}: {missing}")
-    return found
+        else:
+            yield found
 
 
 # ---------------------------------------------------------------- beside the peer
@@ -272,15 +273,15 @@ def beside_the_peer(bench: PostgresqlBench, rival: Peer) -> tuple[list[Figure], 
 # ---------------------------------------------------------------- many ends at once
 
 
-def lags(benches: dict[str, Bench], count: int, hanging: tuple[str, int] | None = None) -> list[int]:
+def lags(benches: dict[str, Bench], count: int, per_s: int, hanging: tuple[str, int] | None = None) -> list[int]:
     """Let one broker hand out `count` credentials on the target `ledger` that end within one second, and return the milliseconds from
     each end until the target said: no login, no session, no account. `hanging` names a target and its server's process, which is
-    stopped (SIGSTOP) just before the end."""
+    stopped (SIGSTOP) just before the end. `per_s`: how many are handed out a second, so that they last until then."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         world = stack.enter_context(
             living_with(benches, Path(name), limits=Limits(requests_per_person_hour=10 * count))
         )
-        horizon = count / 12 + 12
+        horizon = count / per_s + 12
         ends = time.time() + horizon
         leases = [
             hand_over(world, max(2, round(ends - time.time())), target).lease.id
@@ -307,22 +308,23 @@ def lags(benches: dict[str, Bench], count: int, hanging: tuple[str, int] | None 
         return sorted(int(proof["lag_ms"]) for proof in proofs)
 
 
-def many_ends(count: int) -> Iterator[tuple[str, list[int]]]:
+def many_ends(count: int, per_s: int) -> Iterator[tuple[str, list[int]]]:
     """Give the lags on PostgreSQL, alone and beside a target that hangs."""
     with started(PostgresqlBench("system", tls=True, durable=True)) as bench:
-        yield f"{count:,} leases on PostgreSQL", lags({"ledger": bench}, count)
+        yield f"{count:,} leases on PostgreSQL", lags({"ledger": bench}, count, per_s)
         with started(PostgresqlBench("wheel", tls=False)) as other:
             assert isinstance(other, PostgresqlBench)
             process = other.server._process
             assert process is not None
             three = {"ledger": bench, "second": bench, "third": other}
-            yield f"{count:,} leases, one of three targets hanging", lags(three, count, ("third", process.pid))
+            yield f"{count:,} leases, one of three targets hanging", lags(three, count, per_s, ("third", process.pid))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="./jit bench targets", description=__doc__)
     parser.add_argument("--count", type=int, default=1_000, help="leases that end in one second")
+    parser.add_argument("--per-s", type=int, default=12, help="how many of them this machine hands out a second")
     parser.add_argument("--part", choices=("peer", "kinds", "ends"), action="append")
     asked = parser.parse_args(arguments)
     parts = asked.part or ["peer", "kinds", "ends"]
@@ -343,10 +345,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds, made = rival.mass_end(bench, asked.count)
             print(f"OpenBao: {made:,} leases that ended together: the last role was gone after {seconds:.2f} s")
     if "kinds" in parts:
-        print(table(by_kind()))
+        for figures in by_kind():
+            print(table(figures), flush=True)
     if "ends" in parts:
         print("| what | p50 ms | p99 ms | max ms |\n|---|---|---|---|")
-        for name, found in many_ends(asked.count):
+        for name, found in many_ends(asked.count, asked.per_s):
             print(f"| {name} | {statistics.median(found):,.0f} | {quantile(found, 0.99):,} | {found[-1]:,} |")
 
 

@@ -424,6 +424,13 @@ def test_many_at_once_get_into_one_group_and_nobody_stands_in_the_others_way(ben
     connector.close()
 
 
+@pytest.mark.covers("R61")
+def test_a_line_sends_what_it_has_to_say_at_once(bench: Any) -> None:
+    line = Line(LdapConfig.model_validate(dict(bench.config())), bench.secret())
+    assert line._line.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    line.close()
+
+
 @pytest.mark.covers("R50")
 def test_a_person_who_was_renamed_is_taken_out_under_the_new_name_too(bench: Any) -> None:
     connector = open_connector(bench)

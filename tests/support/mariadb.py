@@ -63,6 +63,7 @@ class Server:
         self._account: pwd.struct_passwd | None = unprivileged() if os.geteuid() == 0 else None
         if prepare is not None:
             prepare(self.folder)
+        (self.folder / "tmp").mkdir()  # of its own: a server that starts deletes what looks like temporary tables there
         for path in (self.folder, *self.folder.rglob("*")):
             self._give(path)
         try:
@@ -103,7 +104,12 @@ class Server:
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=0",
         ]
-        where = ["--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.folder}/pid"]
+        where = [
+            f"--tmpdir={self.folder}/tmp",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            f"--pid-file={self.folder}/pid",
+        ]
         log = (self.folder / "log").open("wb")
         process = subprocess.Popen(
             [*command, *small, *where, *options], stdout=log, stderr=subprocess.STDOUT, **self._as()
