@@ -95,7 +95,7 @@ class PostgresqlBench:
         with self.owner() as connection:
             connection.execute("CREATE SCHEMA data; CREATE TABLE data.thing (id int, note text)")
             connection.execute("GRANT USAGE, CREATE ON SCHEMA data TO app_write")
-            connection.execute("GRANT SELECT, INSERT, UPDATE, TRIGGER ON data.thing TO app_write")
+            connection.execute("GRANT SELECT, INSERT, UPDATE ON data.thing TO app_write")
         self._run_setup()
 
     def _certify(self, folder: Path) -> None:

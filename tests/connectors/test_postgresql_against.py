@@ -115,6 +115,15 @@ TRAP = (
 )
 
 
+@pytest.fixture(autouse=True)
+def triggers(bench: Any) -> Iterator[None]:
+    """Let the lent role put triggers on the application's table: its entitlement says set_role, without which it is not lent then."""
+    with bench.owner() as owner:
+        owner.execute("GRANT TRIGGER ON data.thing TO app_write")
+        yield
+        owner.execute("REVOKE TRIGGER ON data.thing FROM app_write")
+
+
 def sprung(bench: Any) -> bool:
     """Let the owner, a superuser, write into the application's table, and say whether anything of a person's ran."""
     with bench.owner() as owner:

@@ -96,10 +96,9 @@ def test_what_somebody_makes_for_a_session_alone_keeps_nobody_else_out(
         ("app", "GRANT CREATE ON SCHEMA data TO repair", "REVOKE CREATE ON SCHEMA data FROM repair"),
         ("app", "GRANT CREATE ON SCHEMA data TO PUBLIC", "REVOKE CREATE ON SCHEMA data FROM PUBLIC"),
         ("other", "GRANT CREATE ON DATABASE other TO repair", "REVOKE CREATE ON DATABASE other FROM repair"),
-        ("other", "CREATE SCHEMA mine AUTHORIZATION repair", "DROP SCHEMA mine"),
         ("app", "GRANT app_write TO repair", "REVOKE app_write FROM repair"),
     ],
-    ids=["schema", "everybody", "database", "own schema", "through another"],
+    ids=["schema", "everybody", "database", "through another"],
 )
 def test_before_version_16_a_role_that_may_create_is_not_lent(
     bench: Any, connector: Connector, version: int, database: str, gives: str, takes: str
@@ -110,7 +109,7 @@ def test_before_version_16_a_role_that_may_create_is_not_lent(
             if version < MODERN:
                 with pytest.raises(NotReady, match="may create"):
                     born(bench, connector)
-                assert any("so nothing is opened" in line for line in connector.probe())
+                assert any("nothing is opened" in line for line in connector.probe())
             else:
                 end(connector, born(bench, connector)[0])
         finally:

@@ -20,8 +20,8 @@ class Meaning(KindConfig):
     set_role: bool = False
     """True: people may `SET ROLE` to these roles, and so leave things behind as theirs.
 
-    Without it roles that own routines, tables or views are not lent, nor, before version 16, where nobody can be kept from setting a
-    role, roles that may create anything (ADR 58).
+    Without it roles are not lent through which something could be left behind: those that own something, have TRIGGER, a grant option or,
+    before version 16, where nobody can be kept from setting a role, may create anything (ADR 58 and 70).
     """
 
 

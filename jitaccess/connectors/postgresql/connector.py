@@ -28,9 +28,9 @@ from jitaccess.connectors.contract import (
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
 from jitaccess.connectors.postgresql.cutting import LockedOut, chunks, lock_out
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, Seen, accounts, reachable
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, FIRING, TIED, Seen, accounts
 from jitaccess.connectors.postgresql.leftovers import Leaver, Left, Work, disarm, keep, left_by, traces
-from jitaccess.connectors.postgresql.lending import disarm_lent, objections
+from jitaccess.connectors.postgresql.lending import disarm_lent
 from jitaccess.connectors.postgresql.lines import (
     PROTOCOL_16,
     UNCERTAIN_CLASSES,
@@ -44,6 +44,7 @@ from jitaccess.connectors.postgresql.lines import (
     run,
     stamp,
 )
+from jitaccess.connectors.postgresql.outliving import objections
 from jitaccess.connectors.postgresql.owners import disable, fingerprints
 from jitaccess.connectors.postgresql.prepared import join, prepared_by_lent_roles, roll_back
 from jitaccess.connectors.postgresql.probe import findings
@@ -64,7 +65,7 @@ NOT_NOW = "22012"
 CLEAN_FOR = timedelta(seconds=10)
 """So long one call works on what people left; the next one goes on from there."""
 LENDABLE = timedelta(seconds=30)
-"""For so long it is believed that a role owns no code and may make none; what changes meanwhile is found at the next look."""
+"""For so long it is believed that nothing of a role outlives a lease; what changes meanwhile is found at the next look."""
 
 
 def _clock_found(connection: Connection, around: Surroundings) -> list[str]:
@@ -155,8 +156,8 @@ class PostgresqlConnector:
         self._config = config
         self._around = around
         self._lines = Lines(config, around)
-        self._lendable: dict[frozenset[str], datetime] = {}
-        """Roles -> when nothing was found against lending them."""
+        self._lendable: dict[tuple[frozenset[str], bool], datetime] = {}
+        """Roles, and whether they may be set -> when nothing was found against lending them."""
 
     # -- making
 
@@ -182,8 +183,7 @@ class PostgresqlConnector:
         password, authority = self._around.draw(), self._authority()
         secret = verifier(password, self._config.password_rounds, b64u_decode(self._around.draw())[:SALT_BYTES])
         with self._lines.line() as connection:
-            if effect.detail.get("bare"):
-                self._require_bare(connection, _lent(effect))
+            self._require_lendable(connection, _lent(effect), set_role=not effect.detail.get("bare"))
             try:
                 run(connection, self._birth(connection, effect, secret, deadline))
             except psycopg.Error as error:
@@ -227,16 +227,16 @@ class PostgresqlConnector:
             deadline=stamp(deadline),
         )
 
-    def _require_bare(self, connection: Connection, roles: frozenset[str]) -> None:
-        """Raise NotReady for roles through which somebody could leave code behind; asked anew every half minute."""
+    def _require_lendable(self, connection: Connection, roles: frozenset[str], *, set_role: bool) -> None:
+        """Raise NotReady for roles with rights that outlive a lease or beat its end; asked anew every half minute."""
         now = self._around.now()
-        seen = self._lendable.get(roles)
+        seen = self._lendable.get((roles, set_role))
         if seen is not None and timedelta() <= now - seen < LENDABLE:
             return
-        against = next(objections(connection, self._lines, reachable(connection, roles)), None)
+        against = next(objections(connection, self._lines, self._config, roles, set_role=set_role), None)
         if against is not None:
-            raise NotReady(against)
-        self._lendable[roles] = now
+            raise NotReady(against.text)
+        self._lendable[roles, set_role] = now
 
     def _authority(self) -> str:
         """Return the text of the file with the server's authorities, which the person needs too; empty where it is the system's."""
@@ -357,7 +357,8 @@ class PostgresqlConnector:
 
     def expects(self, effect: Effect, ends_at: datetime) -> Account:
         """Return the role with its memberships and no other right."""
-        rights = frozenset(f"member of {role}" for role in cast("list[str]", effect.detail["roles"]))
+        words = ("member of", "may set role") if effect.detail.get("set_role") else ("member of",)
+        rights = frozenset(f"{word} {role}" for role in _lent(effect) for word in words)
         return Account(effect.name, rights, expires_at=ends_at)
 
     def observe(self) -> Inventory:
@@ -366,13 +367,14 @@ class PostgresqlConnector:
             seen = accounts(connection, self._lines, self._config)
             clock = _clock_found(connection, self._around)
             prints, broken = fingerprints(connection)
+            modern = connection.info.server_version >= PROTOCOL_16
         coverage = {"accounts", "attributes", "memberships", "expiry", "sessions", "owned objects", "grants"}
         if prints:
             coverage.add("keys")
         found = {
             name: Account(
                 name,
-                frozenset(one.rights if name != self._config.user else self._beyond(one)),
+                frozenset(one.rights if name != self._config.user else self._beyond(one, modern=modern)),
                 one.sessions,
                 one.enabled,
                 one.expires_at,
@@ -385,13 +387,16 @@ class PostgresqlConnector:
             found[CLOCK] = Account(CLOCK, frozenset(clock))
         if broken:
             found[OWNERS] = Account(OWNERS, frozenset(broken))
-        return Inventory(found, frozenset(coverage), own=self._config.user, helpers=frozenset({EVERYBODY}))
+        return Inventory(found, frozenset(coverage), own=self._config.user, helpers=frozenset({EVERYBODY, FIRING}))
 
-    def _beyond(self, own: Seen) -> set[str]:
+    def _beyond(self, one: Seen, *, modern: bool) -> set[str]:
         """Return the rights of the broker's own role that do not come and go with leases and entitlements."""
-        groups = {self._config.quarantine, "pg_signal_backend", "pg_use_reserved_connections", *self._config.lent()}
-        usual = {f"member of {group}{how}" for group in groups for how in ("", " with admin option")}
-        return {right for right in own.rights - usual if not right.startswith(f"member of {ACCOUNT_PREFIX}")}
+        own = {self._config.quarantine, "pg_signal_backend", "pg_use_reserved_connections"}
+        usual = {f"member of {group}{how}" for group in own for how in ("", " with admin option")}
+        # Before version 16 no membership says that its role is neither inherited nor set.
+        tied = {f"member of {role}{how}" for role in self._config.lent() for how in ("", " with admin option")}
+        usual |= {f"{right}{TIED}" for right in tied} | (set() if modern else tied)
+        return {right for right in one.rights - usual if not right.startswith(f"member of {ACCOUNT_PREFIX}")}
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Lock a role and end its sessions; `remove`: drop it, if that takes nothing along but the role.

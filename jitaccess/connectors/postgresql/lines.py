@@ -101,6 +101,7 @@ class Lines:
             "statement_timeout": STATEMENT_LIMIT_MS,
             "lock_timeout": LOCK_LIMIT_MS,
             "idle_in_transaction_session_timeout": STATEMENT_LIMIT_MS,
+            "jit": "off",  # a look at the server's books takes milliseconds, compiling it seconds
         }
         local = config.tls == "none"
         return psycopg.connect(

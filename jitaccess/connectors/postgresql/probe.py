@@ -1,22 +1,18 @@
 """What the broker's own account lacks, or can do beyond need."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from psycopg import sql
 
 from jitaccess.connectors.contract import is_own_account
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, Seen, accounts, reachable
-from jitaccess.connectors.postgresql.lending import objections
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, Seen, accounts, group_of
 from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, run
+from jitaccess.connectors.postgresql.outliving import noted, objections
 from jitaccess.connectors.postgresql.owners import fingerprints, suspicions
 
-OUTLIVING = frozenset({"SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION"})
-"""With these a lease could make what stays when it has ended: roles, databases, slots."""
 RESERVED = "pg_use_reserved_connections"
 """Whose members come in, from version 16 on, when others have taken all connections."""
-BEYOND = frozenset({"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"})
-"""Roles of the server itself that reach the machine it runs on."""
 
 
 def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> Iterator[str]:
@@ -35,12 +31,11 @@ def findings(connection: Connection, lines: Lines, config: PostgresqlConfig) -> 
         if role not in seen:
             yield f"missing: there is no role {role}"
             continue
-        if modern and f"member of {role} with admin option" not in seen[config.user].rights:
+        if modern and not any(
+            (found := group_of(right)) and found[:2] == (role, True) for right in seen[config.user].rights
+        ):
             yield f"missing: {config.user} may not grant {role}"
-        yield from _lent(role, seen, reachable(connection, [role]))
-    bare = {role for meaning in config.entitlements.values() if not meaning.set_role for role in meaning.roles}
-    for against in objections(connection, lines, reachable(connection, bare)):
-        yield f"too mighty: what is lent could leave code behind, so nothing is opened: {against}, or say set_role: true"
+    yield from _lent(connection, lines, config)
     for meaning in config.entitlements.values():
         if meaning.set_role:
             yield f"note: leases of {', '.join(meaning.roles)} can make things in its name, which stay: set_role"
@@ -70,12 +65,8 @@ def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:
         yield f"missing: {config.user} needs CREATEROLE"
     needed = {"pg_signal_backend", config.quarantine}
     for right in sorted(own.rights):
-        group = right.removeprefix("member of ").removesuffix(" with admin option")
-        if (
-            right.startswith("member of ")
-            and group not in needed | config.lent() | {RESERVED}
-            and not is_own_account(group)
-        ):
+        member = group_of(right)
+        if member and member[0] not in needed | config.lent() | {RESERVED} and not is_own_account(member[0]):
             yield f"too mighty: {config.user} is {right}"
         if " on " in right and not right.startswith(("member of ", "CONNECT on database ", *_set_up(config))):
             yield f"too mighty: {config.user} has {right}"
@@ -111,18 +102,12 @@ def _keeper(connection: Connection, keeper: Seen | None, config: PostgresqlConfi
         yield f"missing: {config.quarantine} may not create a schema in the database {database}"
 
 
-def _lent(role: str, seen: Mapping[str, Seen], reach: set[str]) -> Iterator[str]:
-    """Say what a lease of a role could do that outlives it, by that role or any that it is a member of."""
-    if OUTLIVING & seen[role].rights:
-        yield f"too mighty: a lease of {role} could give itself rights that outlive it"
-    for other in sorted(reach):
-        through = "" if other == role else f" through {other}"
-        rights = seen[other].rights if other in seen else set[str]()
-        if through and (words := sorted(OUTLIVING & rights)):
-            yield f"too mighty: a lease of {role} is {', '.join(words)}{through}"
-        if other in BEYOND:
-            yield f"too mighty: a lease of {role} reaches the files or programs of the server{through}"
-        for right in sorted(rights):
-            if right.startswith("member of ") and right.endswith(" with admin option"):
-                group = right.removeprefix("member of ").removesuffix(" with admin option")
-                yield f"too mighty: a lease of {role} may make others members of {group}{through}"
+def _lent(connection: Connection, lines: Lines, config: PostgresqlConfig) -> Iterator[str]:
+    """Say which lent roles have a right that outlives a lease or beats its end, so that nothing is opened."""
+    for set_role in (False, True):
+        lent = {
+            role for meaning in config.entitlements.values() if meaning.set_role is set_role for role in meaning.roles
+        }
+        for against in objections(connection, lines, config, lent, set_role=set_role) if lent else ():
+            yield f"too mighty: nothing is opened: {against.text}{', or say set_role: true' if against.meant else ''}"
+    yield from (f"note: {text}" for text in noted(connection, config.lent()))

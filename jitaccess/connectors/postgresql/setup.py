@@ -34,9 +34,11 @@ def setup(config: PostgresqlConfig | None) -> str:
 
 
 _SETUP = """\
--- Run with psql as a superuser of the server. The roles that entitlements name must be there already. Let them own nothing, and before
--- version 16 create nowhere (REVOKE CREATE ON SCHEMA ..., also FROM PUBLIC): whoever has such a role could leave code behind, so it is not
--- lent unless the entitlement says set_role: true. `jitaccess targets probe` names what stands in the way.
+-- Run with psql as a superuser of the server. The roles that entitlements name must be there already, with plain rights and nothing else:
+--   GRANT USAGE ON SCHEMA ... TO role; GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE ... TO role;   -- not ALL, which holds TRIGGER
+-- A role that owns something, has TRIGGER or a grant option or (before version 16) may create anything (REVOKE CREATE ON SCHEMA ..., also
+-- FROM PUBLIC) could leave something behind that outlives a lease, so it is not lent unless the entitlement says set_role: true; one that
+-- is or reaches pg_signal_backend, pg_maintain or an administrator never is. `jitaccess targets probe` names what stands in the way.
 \\set ON_ERROR_STOP on
 CREATE ROLE {keeper} NOLOGIN;
 CREATE ROLE {user} LOGIN CREATEROLE CONNECTION LIMIT 20;

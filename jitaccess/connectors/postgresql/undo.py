@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, NAME, group_of
 from jitaccess.connectors.postgresql.lines import ident
 
 _PRIVILEGE = re.compile(
-    r"(?P<word>[A-Z ]+?)(?: with grant option)? on "
+    rf"(?P<word>[A-Z ]+?)(?P<option> with grant option)?(?: granted by (?P<grantor>{NAME}))? on "
     r"(?P<kind>table|sequence|column|schema|language|server|wrapper|routine|type|large object|database|tablespace|parameter) "
     r"(?P<name>.+?)(?: in (?P<place>[^ ]+))?",
     re.S,
@@ -22,6 +22,22 @@ _SETTING = re.compile(r"setting (?P<name>[A-Za-z0-9_.]+)=.*?(?: in (?P<place>[^ 
 _SLOT = re.compile(r"replication slot (?P<name>[a-z0-9_]{1,63}) \(.*\)", re.S)
 _SUBSCRIPTION = re.compile(r"owner of subscription (?P<name>.+) in (?P<place>[^ ]+)", re.S)
 _DEFINER = re.compile(r"lends itself to routine (?P<name>.+?)(?: \(text [0-9a-f]{16}\))? in (?P<place>[^ ]+)", re.S)
+_BY_DEFAULT = re.compile(
+    rf"gives by default (?P<word>[A-Z ]+?)(?P<option> with grant option)? "
+    rf"on (?P<kind>tables|sequences|routines|types|schemas|large objects)(?: of schema (?P<schema>{NAME}))? "
+    rf"to (?P<grantee>PUBLIC|{NAME}) in (?P<place>[^ ]+)",
+    re.S,
+)
+_FIRES = re.compile(
+    rf"(?P<kind>trigger|rule|check) (?P<name>{NAME}) (?:on|of domain) (?P<thing>.+) \(text [0-9a-f]{{16}}\) in (?P<place>[^ ]+)",
+    re.S,
+)
+_MAPPING = re.compile(rf"mapping of (?P<role>PUBLIC|{NAME}) on server (?P<server>{NAME}) in (?P<place>[^ ]+)", re.S)
+_FIRING_GONE = {
+    "trigger": "DROP TRIGGER {name} ON {thing};",
+    "rule": "DROP RULE {name} ON {thing};",
+    "check": "ALTER DOMAIN {thing} DROP CONSTRAINT {name};",
+}
 _KINDS = {"wrapper": "FOREIGN DATA WRAPPER", "server": "FOREIGN SERVER"}
 _SHARED = frozenset({"database", "tablespace", "parameter"})
 """Kinds of things that lie in no database: there `in` belongs to the name."""
@@ -40,9 +56,12 @@ def statements(role: str, rights: Sequence[str]) -> str:
 def _statement(role: str, right: str) -> str:
     if right in (*ATTRIBUTES, "LOGIN"):
         return f"ALTER ROLE {role} NO{right};"
-    if right.startswith("member of "):
-        group = right.removeprefix("member of ").removesuffix(" with admin option")
-        return f"REVOKE {ident(group).as_string()} FROM {role};"
+    if member := group_of(right):
+        group, admin, giver = member
+        by = f" GRANTED BY {giver}" if giver else ""  # from version 16 on nobody else's is taken back
+        return f"REVOKE {ident(group).as_string()} FROM {role}{by}{' CASCADE' if admin else ''};"
+    if right.startswith("may set role "):
+        return f"GRANT {ident(right.removeprefix('may set role ')).as_string()} TO {role} WITH SET FALSE;"
     if found := _SETTING.fullmatch(right):
         if role == "PUBLIC":
             whose = f"DATABASE {ident(found['place']).as_string()}" if found["place"] else "ROLE ALL"
@@ -57,7 +76,24 @@ def _statement(role: str, right: str) -> str:
         return _revoke(role, found)
     if (found := _DEFINER.fullmatch(right)) and _SOUND.fullmatch(found["name"]):
         return f"/* in the database {_quiet(found['place'])} */ ALTER ROUTINE {found['name']} SECURITY INVOKER;"
-    return f"/* look at: {_quiet(right)} */"
+    return _of_others(role, right) or f"/* look at: {_quiet(right)} */"
+
+
+def _of_others(role: str, right: str) -> str | None:
+    """Return what takes back what works for others than the role."""
+    if found := _BY_DEFAULT.fullmatch(right):
+        schema = f" IN SCHEMA {found['schema']}" if found["schema"] else ""
+        return (
+            f"/* in the database {_quiet(found['place'])} */ ALTER DEFAULT PRIVILEGES FOR ROLE {role}{schema} "
+            f"REVOKE {found['word']} ON {found['kind'].upper()} FROM {found['grantee']};"
+        )
+    if (found := _FIRES.fullmatch(right)) and _SOUND.fullmatch(found["thing"]):
+        gone = _FIRING_GONE[found["kind"]].format(name=found["name"], thing=found["thing"])
+        return f"/* in the database {_quiet(found['place'])}; or bring its former text back */ {gone}"
+    if found := _MAPPING.fullmatch(right):
+        where = f"/* in the database {_quiet(found['place'])} */"
+        return f"{where} DROP USER MAPPING FOR {found['role']} SERVER {found['server']};"
+    return None
 
 
 def _revoke(role: str, found: re.Match[str]) -> str:
@@ -73,7 +109,10 @@ def _revoke(role: str, found: re.Match[str]) -> str:
     if kind not in _WRITTEN:
         name = _dotted(name) if kind in ("table", "sequence", "parameter") else ident(name).as_string()
     where = f"/* in the database {_quiet(place)} */ " if place else ""
-    return f"{where}REVOKE {found['word']}{columns} ON {_KINDS.get(kind, kind.upper())} {name} FROM {role};"
+    option = "GRANT OPTION FOR " if found["option"] else ""
+    revoke = f"REVOKE {option}{found['word']}{columns} ON {_KINDS.get(kind, kind.upper())} {name} FROM {role} CASCADE;"
+    # Who gave it takes it back: a superuser's own REVOKE is the owner's, and leaves what somebody else gave.
+    return f"{where}SET ROLE {found['grantor']}; {revoke} RESET ROLE;" if found["grantor"] else f"{where}{revoke}"
 
 
 def _dotted(name: str) -> str:
