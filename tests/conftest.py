@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from jinja2 import Environment
 from ruamel.yaml import YAML
 from ruamel.yaml.events import Event, StreamEndEvent
 from sqlalchemy import Dialect
@@ -86,6 +88,23 @@ def remember_yaml() -> None:
     YAML.parse = remembered  # type: ignore[method-assign] # the library's, as above
 
 
+def remember_templates() -> None:
+    """Compile each template once a process: each test makes an application, and each application compiled its own."""
+    compiled: dict[tuple[object, ...], CodeType] = {}
+    original = Environment.compile
+
+    def remembered(self: Environment, source: Any, name: Any = None, filename: Any = None, *more: Any) -> Any:
+        if not isinstance(source, str) or more:
+            return original(self, source, name, filename, *more)
+        rules = (tuple(self.extensions), tuple(self.filters), tuple(self.tests), self.trim_blocks, self.lstrip_blocks)
+        key = (type(self), rules, source, name, filename)
+        if key not in compiled:
+            compiled[key] = original(self, source, name, filename)
+        return compiled[key]
+
+    Environment.compile = remembered  # type: ignore[method-assign] # the library's, as above
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --db, --long and --record."""
     parser.addoption("--db", choices=("all", *DATABASES), default="all", help="run database tests on this kind only")
@@ -101,6 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
     remember_route_builders()
     remember_statements()
     remember_yaml()
+    remember_templates()
     path = config.getoption(recording.RECORD_OPTION)
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(recording.Recorder(path))
