@@ -288,10 +288,10 @@ def faults(page: Any, views: Sequence[View], *, every_rule: bool) -> list[str]:
         options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False, "rules": MORE_RULES}
         if number and not every_rule:
             options["runOnly"] = list(BY_SIGHT)
-        answer = page.evaluate("options => axe.run(options)", options)
+        violations = page.evaluate("async options => (await axe.run(options)).violations", options)
         found += [
             f"{view.scheme} {view.size['width']}: {one['id']} {node['html'][:160]}"
-            for one in answer["violations"]
+            for one in violations
             for node in one["nodes"][:3]
         ]
     return found + too_wide(page)
