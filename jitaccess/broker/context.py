@@ -23,7 +23,7 @@ from jitaccess.identity.site import Site
 from jitaccess.proof.canonical import JsonValue
 from jitaccess.sdk import Verifier
 from jitaccess.settings import Settings
-from jitaccess.store.db import Database, PendingEvent, Tx, View
+from jitaccess.store.db import Database, Lock, PendingEvent, Tx, View
 from jitaccess.store.tables import AccessRequest, Base, Grant, Lease
 from jitaccess.tokens.keys import Keyring
 from jitaccess.tokens.status import StatusMemory
@@ -56,7 +56,7 @@ class Broker:
     """Set after each commit of this process that ended a lease or hurried one: what is left on its target need not wait for a tick."""
 
     @contextmanager
-    def begin(self, actor: Actor, *, lock: Sequence[tuple[type[Base], str]] = ()) -> Iterator[Tx]:
+    def begin(self, actor: Actor, *, lock: Sequence[Lock] = ()) -> Iterator[Tx]:
         """Give a transaction (see `Database.begin`)."""
         with self.db.begin(actor, lock=lock) as tx:
             yield tx

@@ -47,12 +47,13 @@ from jitaccess.oidc.clients import OAuthClient
 from jitaccess.oidc.logout import LogoutAsked, read_logout
 from jitaccess.oidc.metadata import metadata
 from jitaccess.oidc.pending import Ready, keep, ready, requestable, resume
-from jitaccess.oidc.provider import BY_CODE, FormRequest, Provider, grant_of
+from jitaccess.oidc.provider import GRANT_OF_CODE, GRANT_OF_REFRESH, FormRequest, Provider
 from jitaccess.oidc.userinfo import BearerError, bearer, claims
 from jitaccess.sdk import TokenRefused
 from jitaccess.store.db import SealBroken, View
+from jitaccess.store.find import Matching
 from jitaccess.store.ids import hash_secret
-from jitaccess.store.tables import Grant, Person, Token
+from jitaccess.store.tables import Person, Token
 from jitaccess.tokens.status import HTTP_MAX_AGE_S, MEDIA_TYPE
 from jitaccess.told import told
 from jitaccess.web.doors import clear_session, current, current_or_none, settle, without_cookie
@@ -93,12 +94,12 @@ class Endpoints:
                 if form["resource"] != audience_of(view, broker, client.target):
                     return _oauth_error(400, "invalid_target", "This client's tokens are for another resource.")
         if form["grant_type"] == "refresh_token":
-            grant_id = grant_of(broker, REFRESH_BY_SECRET, secret_hash=hash_secret(form.get("refresh_token", "")))
+            behind = Matching(GRANT_OF_REFRESH, {"secret_hash": hash_secret(form.get("refresh_token", ""))})
         else:
-            grant_id = grant_of(broker, BY_CODE, code_hash=hash_secret(form.get("code", "")))
+            behind = Matching(GRANT_OF_CODE, {"code_hash": hash_secret(form.get("code", ""))})
         status = reserve(broker)
         broker.checkpoints.keep_up()
-        with broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
+        with broker.begin(actor_of(client), lock=[behind]) as tx:
             broker.keyring.refresh(tx)
             registered = OAuthClient(client)
             provider = Provider(broker, tx, registered, status)

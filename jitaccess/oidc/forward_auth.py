@@ -30,12 +30,12 @@ from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, Unclear, read_forwar
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
 from jitaccess.oidc.clients import OAuthClient
-from jitaccess.oidc.provider import BY_CODE, FormRequest, Provider, grant_of
+from jitaccess.oidc.provider import GRANT_OF_CODE, FormRequest, Provider
 from jitaccess.proof.canonical import b64u_decode, b64u_encode
 from jitaccess.proof.errors import ProofError
 from jitaccess.store.db import SealBroken, View
+from jitaccess.store.find import Matching
 from jitaccess.store.ids import hash_secret, new_secret
-from jitaccess.store.tables import Grant
 from jitaccess.web.doors import SAFE_METHODS, own_path, without_cookie
 from jitaccess.web.limits import client_address
 
@@ -190,10 +190,10 @@ class ForwardAuth:
             "redirect_uri": client.redirect_uris[0],
             "code_verifier": verifier,
         }
-        grant_id = grant_of(self.broker, BY_CODE, code_hash=hash_secret(code))
+        behind = Matching(GRANT_OF_CODE, {"code_hash": hash_secret(code)})
         status = reserve(self.broker)
         try:
-            with self.broker.begin(actor_of(client), lock=[(Grant, grant_id)]) as tx:
+            with self.broker.begin(actor_of(client), lock=[behind]) as tx:
                 self.broker.keyring.refresh(tx)
                 registered = OAuthClient(client)
                 provider = Provider(self.broker, tx, registered, status)

@@ -42,19 +42,29 @@ CODE_LIFE = timedelta(seconds=60)
 BY_CODE = Find(
     AuthorizationCode, select(AuthorizationCode).where(AuthorizationCode.code_hash == bindparam("code_hash"))
 )
+GRANT_OF_CODE = Find(
+    Grant,
+    select(Grant).where(
+        Grant.id
+        == select(AuthorizationCode.grant_id)
+        .where(AuthorizationCode.code_hash == bindparam("code_hash"))
+        .scalar_subquery()
+    ),
+)
+GRANT_OF_REFRESH = Find(
+    Grant,
+    select(Grant).where(
+        Grant.id
+        == select(Token.grant_id)
+        .where(Token.secret_hash == bindparam("secret_hash"), Token.kind == "refresh")
+        .scalar_subquery()
+    ),
+)
+"""Whose row to lock before a code or token is taken; nothing is decided by it."""
 CHALLENGE_S256 = re.compile(r"\A[A-Za-z0-9_-]{43}\Z")
 ACR_HARDWARE, ACR_SYNCED = "phrh", "phr"
 """OpenID Connect EAP ACR Values: phishing-resistant, with and without a key that stays in one device."""
 NO_GRANT = Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
-
-
-def grant_of(broker: Broker, question: Find[Any], **values: object) -> str:
-    """Return which grant's row to lock before a code or token is taken; nothing is decided by it. SQLite locks no rows."""
-    if broker.db.sqlite:
-        return ""
-    with broker.read() as view:
-        found = view.unchecked_find(question, **values)
-    return str(found[0].grant_id) if found else ""
 
 
 def acr_of(passkey: Passkey) -> str:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -57,11 +57,11 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, b64u_encode, salted_digest
 from jitaccess.proof.leaf import Leaf
 from jitaccess.proof.merkle import leaf_hash
-from jitaccess.store.find import Count, Find, Joined
+from jitaccess.store.find import Count, Find, Joined, Matching
 from jitaccess.store.holds import HOLD_EVENTS, LoggedHold, LoggedHolds
 from jitaccess.store.ids import new_bytes, new_id
 from jitaccess.store.log import EVENT_TABLE, LogStatements, Tip, event_digest, genuine, number_pending
-from jitaccess.store.prepared import Arrays, Convert, Prepared, Raw, Reading, from_driver
+from jitaccess.store.prepared import Arrays, Convert, Cursor, Prepared, Raw, Reading, from_driver
 from jitaccess.store.private import keep_private, open_lock
 from jitaccess.store.seal import Seals, row_digest, sealed_content
 from jitaccess.store.tables import (
@@ -80,6 +80,8 @@ from jitaccess.store.turnstile import Turnstile
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Base)
 Found = TypeVar("Found")
+Lock = tuple[type[Base], str] | Matching
+"""A row to lock, by class and key, or those that answer a question."""
 BATCH_LIMIT = 64
 """Writers that may share one commit on SQLite; bounds how long the first of them waits."""
 WAL_PAGES = "wal_autocheckpoint=4000"
@@ -213,14 +215,31 @@ class _Statements:
 
         return self._get(("insert", shape.name), build)
 
-    def select(self, shape: _Shape, *, lock: bool = False) -> Prepared:
+    def select(self, shape: _Shape) -> Prepared:
         """Select every column of the row with key `row_key`."""
 
         def build() -> Prepared:
-            statement = select(*shape.read).where(shape.table.c[shape.key] == bindparam("row_key"))
-            return Prepared(statement.with_for_update() if lock else statement, self.dialect)
+            return Prepared(select(*shape.read).where(shape.table.c[shape.key] == bindparam("row_key")), self.dialect)
 
-        return self._get(("select", shape.name, lock), build)
+        return self._get(("select", shape.name), build)
+
+    def lock(self, shape: _Shape) -> Prepared:
+        """Lock the row with key `row_key`. Nothing of it is read: what counts is read afterwards."""
+
+        def build() -> Prepared:
+            key = shape.table.c[shape.key]
+            return Prepared(select(key).where(key == bindparam("row_key")).with_for_update(), self.dialect)
+
+        return self._get(("lock", shape.name), build)
+
+    def lock_found(self, question: Find[Any], shape: _Shape) -> Prepared:
+        """Lock the rows that answer a question."""
+
+        def build() -> Prepared:
+            statement = question.statement.with_only_columns(shape.table.c[shape.key]).with_for_update()
+            return Prepared(statement, self.dialect)
+
+        return self._get(("lock", question), build)
 
     def update(
         self, shape: _Shape, names: tuple[str, ...], where: tuple[str, ...], absent: tuple[str, ...] = ()
@@ -346,6 +365,8 @@ class View:
         """Return the ORM session of this view, made at its first use."""
         self._settle()
         if self._session is None:
+            if not self._connection.in_transaction():
+                self._connection.begin()  # by SQLAlchemy's own book: a session that finds none open would end ours with itself
             self._session = Session(
                 self._connection, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only"
             )
@@ -585,10 +606,31 @@ class View:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A write that a server has not been sent yet."""
+
+    statement: Prepared
+    rows: Sequence[Mapping[str, object]]
+    table: str
+    counted: bool = False
+    """Whether it is a change of one row that must still be as it was read: CONFLICT where it is not."""
+
+
 class Tx(View):
     """One transaction: reads, sealed writes and the events that tell of them."""
 
-    __slots__ = ("_changed", "_events", "_if_undone", "_mine", "_queue", "_queued", "_register_touched", "actor")
+    __slots__ = (
+        "_changed",
+        "_counted",
+        "_events",
+        "_if_undone",
+        "_mine",
+        "_queue",
+        "_queued",
+        "_register_touched",
+        "actor",
+    )
 
     def __init__(self, database: "Database", connection: Connection, now: datetime, actor: Actor) -> None:
         super().__init__(database, connection, now)
@@ -597,9 +639,11 @@ class Tx(View):
         self._changed: set[str] = set()
         self._mine: set[tuple[type[Base], str]] = set()
         """Rows that this transaction wrote first: nobody else can see or change them before it ends."""
-        self._queue: list[tuple[Prepared, Sequence[Mapping[str, object]]]] = []
+        self._queue: list[_Waiting] = []
         self._queued: set[str] = set()
-        """Inserts that a server has not been sent yet, and their tables."""
+        """Writes that a server has not been sent yet, and their tables."""
+        self._counted: list[tuple[Cursor, str]] = []
+        """Where the answers to changes just sent stand, and their tables."""
         self._register_touched = False
         self._if_undone: list[Callable[[Tx], object]] = []
 
@@ -690,18 +734,32 @@ class Tx(View):
         if self._database.sqlite:
             statement.run_many(self._cursor, rows)
         else:
-            self._queue.append((statement, rows))
-            self._queued.add(shape.name)
+            self._wait(_Waiting(statement, rows, shape.name))
+
+    def _wait(self, write: "_Waiting") -> None:
+        self._queue.append(write)
+        self._queued.add(write.table)
 
     def _settle(self) -> None:
         if self._queue:
-            with self._pipeline():
+            with self._together():
                 self._send()
+
+    def _end(self) -> None:
+        """Send a server what waits, and commit: in one message where no answer has to be looked at before the commit."""
+        connection = self._server
+        if self._queue and not any(write.counted for write in self._queue):
+            with connection.pipeline():
+                self._send()
+                connection.commit()
+            return
+        self._settle()
+        connection.commit()
 
     def _ask(self, question: Prepared, values: Mapping[str, object], tables: frozenset[str]) -> Sequence[Sequence[Any]]:
         if self._queued.isdisjoint(tables):
             return question.rows(self._cursor, values)
-        with self._pipeline():
+        with self._together():
             self._send()
             question.run(self._cursor, values)
         found: Sequence[Sequence[Any]] = self._cursor.fetchall()
@@ -709,24 +767,42 @@ class Tx(View):
 
     def _run(self, statement: Prepared, values: Mapping[str, object]) -> int:
         """Run a change; return how many rows were touched."""
-        if not self._queue:
-            return statement.run(self._cursor, values)
-        with self._pipeline():
-            self._send()
-            statement.run(self._cursor, values)
-        return self._cursor.rowcount
+        self._settle()
+        return statement.run(self._cursor, values)
 
-    def _pipeline(self) -> AbstractContextManager[object]:
-        """Let what a server is sent go out in one message, and its answers come back in one; in this process there is nothing to save."""
+    def _change(self, statement: Prepared, values: Mapping[str, object], table: str) -> None:
+        """Change exactly one row: at once where the database is in this process, else with what waits. Raises CONFLICT."""
         if self._database.sqlite:
-            return nullcontext()
-        return cast("psycopg.Connection[Any]", self._connection.connection.dbapi_connection).pipeline()
+            if statement.run(self._cursor, values) != 1:
+                raise _changed_meanwhile(table)
+        else:
+            self._wait(_Waiting(statement, [values], table, counted=True))
+
+    @property
+    def _server(self) -> "psycopg.Connection[Any]":
+        """Return the driver's connection to a server."""
+        return cast("psycopg.Connection[Any]", self._connection.connection.dbapi_connection)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Let what a server is sent go out in one message and its answers come back in one; then look whether all changes took place."""
+        self._counted = []
+        with self._server.pipeline():
+            yield
+        for cursor, table in self._counted:
+            if cursor.rowcount != 1:
+                raise _changed_meanwhile(table)
 
     def _send(self) -> None:
         queue, self._queue = self._queue, []
         self._queued.clear()
-        for statement, rows in queue:
-            statement.run_many(self._cursor, rows)
+        for write in queue:
+            if write.counted:
+                cursor = cast(Raw, self._server).cursor()  # an answer of its own
+                self._counted.append((cursor, write.table))
+                write.statement.run(cursor, write.rows[0])
+            else:
+                write.statement.run_many(self._cursor, write.rows)
 
     def update(
         self,
@@ -736,7 +812,10 @@ class Tx(View):
         expect: Mapping[str, object] | None = None,
         **values: object,
     ) -> None:
-        """Change columns of one row; raises CONFLICT unless it still is what was read (version, and `expect`)."""
+        """Change columns of one row; raises CONFLICT unless it still is what was read (version, and `expect`).
+
+        A server may be asked at the next read of that table or at the end only, and refuses then: the transaction is undone all the same.
+        """
         shape = _shape(type(row))
         wanted = dict(expect or {})
         full = self._new_values(shape, row, event, values)
@@ -748,8 +827,7 @@ class Tx(View):
         where = tuple(name for name, value in wanted.items() if value is not None)
         absent = tuple(name for name, value in wanted.items() if value is None)
         statement = self._database.statements.update(shape, tuple(full), where, absent)
-        if self._run(statement, parameters) != 1:
-            raise _changed_meanwhile(shape.name)
+        self._change(statement, parameters, shape.name)
         self._take_over(row, full)
 
     def update_many(self, changes: Sequence[tuple[Base, PendingEvent | None, Mapping[str, object]]]) -> None:
@@ -827,8 +905,7 @@ class Tx(View):
         names = tuple(name for name in full if name != shape.key)
         statement = self._database.statements.update(shape, names, ())
         parameters: dict[str, object] = {f"new_{name}": full[name] for name in names}
-        if self._run(statement, parameters | {"row_key": key}) != 1:
-            raise _changed_meanwhile(shape.name)
+        self._change(statement, parameters | {"row_key": key}, shape.name)
         self._take_over(row, full)
 
     def _take_over(self, row: Base, values: Mapping[str, object]) -> None:
@@ -927,7 +1004,7 @@ class Tx(View):
             )
         statements = self._database.statements
         if self._register_touched:
-            self._run(statements.raise_register_version, {"row_key": 1, "step": 1})
+            self._change(statements.raise_register_version, {"row_key": 1, "step": 1}, RegisterVersion.__tablename__)
         self._write(_shape(Event), events)
         rewritten = [
             {"row_table": table, "row_key": key, "version": version}
@@ -1021,6 +1098,8 @@ class Database:
         self._write_connection: Connection | None = None
         self._readers: list[Connection] = []
         """Connections that no view uses now (SQLite)."""
+        self._writers: list[Connection] = []
+        """Connections that no transaction uses now, the last used one last (a server)."""
         self._pool_size = pool_size
         self._lock_file: IO[bytes] | None = None
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
@@ -1053,6 +1132,8 @@ class Database:
             self._undo_write()
         while self._readers:
             self._readers.pop().close()
+        while self._writers:
+            self._writers.pop().close()
         self.engine.dispose()
         self._write_engine.dispose()
 
@@ -1147,12 +1228,12 @@ class Database:
     # -- writing
 
     @contextmanager
-    def begin(self, actor: Actor, *, lock: Sequence[tuple[type[Base], str]] = ()) -> Iterator[Tx]:
+    def begin(self, actor: Actor, *, lock: Sequence[Lock] = ()) -> Iterator[Tx]:
         """Give a transaction; leaving it commits rows and events together, an exception undoes all of it (but see `Tx.if_undone`).
 
-        `lock` names rows (class, key) to lock first; the clock is read after they are held, so that waiting never lets an
-        approval land past its expiry. Raises CONFLICT (a unique key, a lost race), INVALID (a value that no database takes)
-        and UNAVAILABLE (the store cannot commit). A transaction inside another of the same thread is a defect: RuntimeError.
+        `lock` names rows to lock first, by class and key or by a question; the clock is read after they are held, so that waiting
+        never lets an approval land past its expiry. Raises CONFLICT (a unique key, a lost race), INVALID (a value that no database
+        takes) and UNAVAILABLE (the store cannot commit). A transaction inside another of the same thread is a defect: RuntimeError.
         """
         if getattr(self._inside, "tx", False):
             raise RuntimeError("a transaction was opened inside another one of the same thread")
@@ -1198,8 +1279,8 @@ class Database:
             self._turnstile.leave()
 
     @contextmanager
-    def _begin_server(self, actor: Actor, lock: Sequence[tuple[type[Base], str]]) -> Iterator[Tx]:
-        with self._place(), self._opened_engine.connect() as connection:
+    def _begin_server(self, actor: Actor, lock: Sequence[Lock]) -> Iterator[Tx]:
+        with self._place(), self._writing() as connection:
             tx: Tx | None = None
             try:
                 version = self._open_server(connection, "BEGIN", lock)
@@ -1207,10 +1288,9 @@ class Database:
                 tx._version = version
                 yield tx
                 tx._finish(None)
-                tx._settle()
-                tx._close()
                 self._probe("before-commit")
-                connection.commit()
+                tx._end()
+                tx._close()
             except self._failed as error:
                 self._forget_if_lost(connection, error)
                 raise
@@ -1219,24 +1299,58 @@ class Database:
                     tx._close()
         self._probe("after-commit")
 
-    def _open_server(self, connection: Connection, begin: str, lock: Sequence[tuple[type[Base], str]] = ()) -> int:
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give a server's connection for one transaction, the one that was used last: its server process knows the statements.
+
+        They are kept outside the pool, whose bookkeeping costs more than a statement. What is still open when it comes back is undone.
+        """
+        try:
+            connection = self._writers.pop()
+        except IndexError:
+            connection = self._opened_engine.connect()
+        try:
+            yield connection
+        finally:
+            self._take_back(connection)
+
+    def _take_back(self, connection: Connection) -> None:
+        try:
+            if not connection.invalidated:
+                if connection.in_transaction():  # by SQLAlchemy's own book
+                    connection.rollback()
+                cast("psycopg.Connection[Any]", connection.connection.dbapi_connection).rollback()
+        except self._failed:
+            connection.invalidate()
+        if connection.invalidated:
+            connection.close()
+        else:
+            self._writers.append(connection)
+
+    def _open_server(self, connection: Connection, begin: str, lock: Sequence[Lock] = ()) -> int:
         """Begin on a server, lock rows, then ask the register's version, all in one message; return the version."""
-        connection.begin()
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
-        # In one order everywhere, so that two transactions never wait for each other.
-        locks = sorted(lock, key=lambda pair: (pair[0].__tablename__, pair[1]))
-        asked: list[tuple[Prepared, object]] = [
-            (self.statements.select(_shape(model), lock=True), key) for model, key in locks
-        ]
-        asked.append((self.statements.register_version, 1))
+        asked = [*self._locks(lock), (self.statements.register_version, {"row_key": 1})]
         # Several statements in one message take no parameters: the driver quotes the values into the text.
         with psycopg.ClientCursor(raw) as cursor:
-            texts = [cursor.mogrify(one.sql, one.parameters({"row_key": key})) for one, key in asked]
+            texts = [cursor.mogrify(one.sql, one.parameters(values)) for one, values in asked]
             cursor.execute("; ".join([begin, *texts]).encode())
             while cursor.nextset():
                 pass
             found = cursor.fetchall()
         return int(found[0][0]) if found else 0
+
+    def _locks(self, lock: Sequence[Lock]) -> list[tuple[Prepared, Mapping[str, object]]]:
+        """Return the statements that lock rows: by key in one order everywhere, so that two transactions never wait for each other."""
+        keys: list[tuple[str, str, type[Base]]] = []
+        asked: list[tuple[Prepared, Mapping[str, object]]] = []
+        for one in lock:
+            if isinstance(one, Matching):
+                asked.append((self.statements.lock_found(one.question, _shape(one.question.model)), one.values))
+            else:
+                keys.append((one[0].__tablename__, one[1], one[0]))
+        keys.sort(key=lambda named: named[:2])
+        return [*[(self.statements.lock(_shape(model)), {"row_key": key}) for _, key, model in keys], *asked]
 
     def _forget_if_lost(self, connection: Connection, error: BaseException) -> None:
         """Drop all pooled connections when the server went away: the next caller gets a fresh one."""
@@ -1244,7 +1358,14 @@ class Database:
         dialect = self.engine.dialect
         if isinstance(cause, self._driver_error) and dialect.is_disconnect(cast(Any, cause), None, None):
             connection.invalidate()
+            self._drop_writers()
             self.engine.dispose()
+
+    def _drop_writers(self) -> None:
+        while self._writers:
+            connection = self._writers.pop()
+            connection.invalidate()
+            connection.close()
 
     @contextmanager
     def _begin_sqlite(self, actor: Actor) -> Iterator[Tx]:

@@ -4,7 +4,8 @@ A `Find` is a select over one class with named parameters (`bindparam`), written
 the driver and checks the seal of every row that comes out, exactly as for any other select; it is only cheaper to ask.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, Table, or_
@@ -26,6 +27,14 @@ class Find(Generic[Row]):
         self.model = model
         self.statement = statement
         self.tables = _tables_of(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The rows that answer a question about these values."""
+
+    question: Find[Any]
+    values: Mapping[str, object]
 
 
 class Joined:
