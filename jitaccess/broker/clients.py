@@ -19,7 +19,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, digest_b64u
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.refusal import TokenRefused
-from jitaccess.store.db import Tx, View
+from jitaccess.store.db import Database, Tx, View
 from jitaccess.store.ids import hash_secret, new_secret
 from jitaccess.store.tables import Client
 from jitaccess.told import told
@@ -68,6 +68,12 @@ class ClientFacts:
 def registered(view: View) -> Mapping[str, ClientFacts]:
     """Return the active clients by id; cached by the register's version."""
     return view.cached("clients", _read)
+
+
+def remembered(db: Database, client_id: str) -> ClientFacts | None:
+    """Return a client as this process last read it, which need not be as it is now: for what is worth trying, never for a right."""
+    known = db.made.get("clients")
+    return cast("Mapping[str, ClientFacts]", known[1]).get(client_id) if known is not None else None
 
 
 def proxied(view: View) -> Mapping[str, ClientFacts]:

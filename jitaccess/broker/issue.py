@@ -140,13 +140,31 @@ def evidence(view: View, broker: Broker, grant: Grant) -> Evidence | Refused:
     signature, and the row against its statement; the approvers' rights of now; the quorum · 8 the grant within the signed bounds,
     as long as the smallest duration that was signed.
     """
-    refused = _runs(view, grant) or held(view, broker, grant.target) or _grant_held(view, grant)  # 1, 2
+    refused = _open(view, broker, grant)  # 1, 2
     if refused is not None:
         return refused
     rests_on = view.joined(RESTS_ON, request_id=grant.request_id)
     if not rests_on:
         return _differs("request")
-    request, passkey, closed = rests_on[0]
+    return _rests(view, broker, grant, *rests_on[0])
+
+
+def evidence_of(
+    view: View, broker: Broker, grant: Grant, request: AccessRequest, passkey: Passkey | None, closed: int
+) -> Evidence | Refused:
+    """As `evidence`, for a caller that read the request, the passkey that filed it and `votes.CLOSED` with the grant."""
+    return _open(view, broker, grant) or _rests(view, broker, grant, request, passkey, closed)
+
+
+def _open(view: View, broker: Broker, grant: Grant) -> Refused | None:
+    """1, 2."""
+    return _runs(view, grant) or held(view, broker, grant.target) or _grant_held(view, grant)
+
+
+def _rests(
+    view: View, broker: Broker, grant: Grant, request: AccessRequest, passkey: Passkey | None, closed: int
+) -> Evidence | Refused:
+    """3 to 8."""
     refused = may_act(
         view, person_id=grant.person_id, account_id=grant.account_id, passkey_id=request.filing_passkey_id
     )  # 3

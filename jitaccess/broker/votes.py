@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from jitaccess.domain.approval import ApprovalTerms
 from jitaccess.domain.events import EventType
@@ -13,7 +13,7 @@ from jitaccess.policy.evaluate import CredentialClass
 from jitaccess.proof.quorum import Vote
 from jitaccess.store.db import View
 from jitaccess.store.find import Count, Find, one_of
-from jitaccess.store.tables import Approval, Event, Passkey
+from jitaccess.store.tables import AccessRequest, Approval, Event, Passkey
 
 VOTES = Find(
     Approval,
@@ -33,13 +33,13 @@ CLOSING = (
 """What ends a request, or the grant that came of it, for good."""
 
 
-def _told_of(types: tuple[str, ...]) -> Select[*tuple[int, ...]]:
-    return select(func.count()).where(Event.request_id == bindparam("request_id"), one_of(Event.type, types))
+def _told_of(request_id: ColumnElement[str], types: tuple[str, ...]) -> Select[*tuple[int, ...]]:
+    return select(func.count()).where(Event.request_id == request_id, one_of(Event.type, types))
 
 
-CLOSED = _told_of(CLOSING).scalar_subquery()
-"""How often the log knows a request as refused, withdrawn, over or vetoed, whatever the rows say now (ADR 40)."""
-DECIDED = Count(_told_of((*CLOSING, EventType.REQUEST_APPROVED.value)))
+CLOSED = _told_of(AccessRequest.__table__.c.id, CLOSING).correlate(AccessRequest).scalar_subquery()
+"""How often the log knows the request of a statement as refused, withdrawn, over or vetoed, whatever the rows say now (ADR 40)."""
+DECIDED = Count(_told_of(bindparam("request_id"), (*CLOSING, EventType.REQUEST_APPROVED.value)))
 
 
 def decided_by_log(view: View, request_id: str) -> Refused | None:

@@ -66,6 +66,8 @@ MAX_QUERY_CHARS = 24 * 1024
 """An authorization request as it stands in an address: each character of it may take three."""
 JWKS_MAX_AGE_S = 60
 """A retired key may be taken for so long after a cache gave it, beside what a verifier keeps by itself (300 s in the SDK)."""
+FAILED = "jitaccess.failed"
+"""In the WSGI environment: the error of an act that was done before the application saw it, and that must not be done again."""
 _OAUTH_ERRORS = {
     Kind.GONE: (400, "invalid_grant"),
     Kind.CONFLICT: (400, "invalid_grant"),
@@ -164,6 +166,8 @@ class Endpoints:
         @without_cookie
         def view() -> BaseResponse:
             try:
+                if FAILED in request.environ:
+                    raise request.environ[FAILED]
                 form = _form()
                 try:
                     return act(form)

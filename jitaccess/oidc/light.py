@@ -1,9 +1,10 @@
 """What do targets and proxies ask at each of their own requests, and how is that answered with the least around it? (docs/adr/0061)
 
-Introspection and forward-auth are asked many times as often as everything else together, so a plain question that gets a plain
-answer is answered here, straight from the WSGI environment. Whatever is not plain (another form of the question, a client that is not one,
-nobody who goes through, any error) goes on to the application as if nothing had been asked: it decides anew, refuses and finds the words.
-So this door decides nothing by itself: it asks the same verbs, and can only give less than the application.
+Introspection and forward-auth are asked many times as often as everything else together, and a renewal is the most frequent act. So a plain
+question that gets a plain answer, and the plain renewal of a good refresh token, are answered here, straight from the WSGI environment.
+Whatever is not plain (another form of the question, a client that is not one, nobody who goes through, any error) goes on to the
+application as if nothing had been asked: it decides anew, refuses and finds the words. So this door decides nothing by itself: it asks the
+same verbs, and can only give less than the application.
 """
 
 import json
@@ -21,8 +22,9 @@ from jitaccess.broker.verify import introspect
 from jitaccess.domain.forwarded import HEADERS
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import ClientRefused, authenticate
-from jitaccess.oidc.endpoints import MAX_FIELD_CHARS, MAX_FORM_BYTES
+from jitaccess.oidc.endpoints import FAILED, MAX_FIELD_CHARS, MAX_FORM_BYTES
 from jitaccess.oidc.forward_auth import METHODS, ForwardAuth, said
+from jitaccess.oidc.renewing import plain, renew
 from jitaccess.web.doors import METERED, common_headers
 from jitaccess.web.limits import Meter, client_address
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
-INTROSPECT, FORWARD_AUTH = "/oidc/introspect", "/forward-auth/"
+INTROSPECT, TOKEN, FORWARD_AUTH = "/oidc/introspect", "/oidc/token", "/forward-auth/"
 FORM = "application/x-www-form-urlencoded"
 FIELDS = frozenset({"token", "token_type_hint"})
 """What a plain question says; a client's assertion is a form of its own."""
@@ -69,7 +71,7 @@ class LightDoor:
         client_id = path.removeprefix(FORWARD_AUTH)
         proxied = client_id != path
         # Exactly the two routes: whatever else lies below is no program's, and the application counts it by its own measures.
-        mine = "/" not in client_id if proxied else path == INTROSPECT
+        mine = "/" not in client_id if proxied else path in (INTROSPECT, TOKEN)
         taken = environ["REQUEST_METHOD"] in (METHODS if proxied else ("POST",))
         if not (mine and client_id and taken) or environ.get("HTTP_HOST", "").lower() != self._host:
             return None
@@ -78,7 +80,9 @@ class LightDoor:
             if self._programs.wait_s(client_address(self._broker, asking), self._broker.clock.monotonic()):
                 return None  # nothing was taken: the application says for how long to wait
             environ[METERED] = True
-            return self._passage(asking, client_id) if proxied else self._introspection(environ)
+            if proxied:
+                return self._passage(asking, client_id)
+            return self._renewal(environ) if path == TOKEN else self._introspection(environ)
         except (JitError, ClientRefused):  # a broken seal was alarmed
             return None
         except Exception:  # a declared boundary: whatever it was, the application decides anew
@@ -88,7 +92,7 @@ class LightDoor:
     def _introspection(self, environ: "WSGIEnvironment") -> Answer | None:
         """Answer RFC 7662 to a client with a secret; `endpoints.Endpoints.introspect` is the whole of it."""
         form = _form(environ)
-        if form is None:
+        if form is None or "token" not in form or not form.keys() <= FIELDS:
             return None
         proof = Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))
         with self._broker.read() as view:
@@ -96,6 +100,23 @@ class LightDoor:
             said_of = introspect(view, self._broker, client.id, form["token"])
         body = json.dumps(said_of, sort_keys=True, separators=(",", ":")) + "\n"
         return [("Content-Type", "application/json")], body.encode()
+
+    def _renewal(self, environ: "WSGIEnvironment") -> Answer | None:
+        """Renew a good refresh token; `endpoints.Endpoints.token` is the whole of it."""
+        secret = plain(_form(environ) or {})
+        if secret is None:
+            return None
+        try:
+            said_of = renew(self._broker, Authorization.from_header(environ.get("HTTP_AUTHORIZATION")), secret)
+        except JitError as error:
+            environ[FAILED] = (
+                error  # it may have been kept, so it is not done a second time: the application finds the words
+            )
+            return None
+        if said_of is None:
+            return None
+        body = json.dumps(said_of, sort_keys=True)
+        return [("Content-Type", "application/json"), ("Pragma", "no-cache")], body.encode()
 
     def _passage(self, asking: Request, client_id: str) -> Answer | None:
         """Let a browser through; `forward_auth.ForwardAuth.check` is the whole of it."""
@@ -117,5 +138,5 @@ def _form(environ: "WSGIEnvironment") -> dict[str, str] | None:
     except ValueError:
         return None
     found = dict(pairs)
-    plain = all(len(value) <= MAX_FIELD_CHARS and value.isascii() and value.isprintable() for value in found.values())
-    return found if plain and len(found) == len(pairs) and "token" in found and found.keys() <= FIELDS else None
+    clean = all(len(value) <= MAX_FIELD_CHARS and value.isascii() and value.isprintable() for value in found.values())
+    return found if clean and len(found) == len(pairs) else None

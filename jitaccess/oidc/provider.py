@@ -103,6 +103,57 @@ class Redeemed:
     refreshed: bool
 
 
+def sign_in_behind(row: AuthorizationCode | Token) -> SignIn:
+    """Return how the person signed in from whom a code or token comes."""
+    return SignIn(row.auth_at, row.acr, tuple(cast("list[str]", row.amr)))
+
+
+def issue(tx: Tx, broker: Broker, client_id: str, user: Redeemed, scope: str, status: StatusRef | None) -> Issued:
+    """Make the tokens of what was redeemed in this very Tx."""
+    return mint(
+        tx,
+        broker,
+        found=user.found,
+        lease=user.lease,
+        client_id=client_id,
+        family=user.family,
+        scope=scope,
+        sign_in=user.sign_in,
+        passkey_id=user.passkey_id,
+        session_id=user.session_id,
+        refreshed=user.refreshed,
+        status=status,
+    )
+
+
+def said(view: View, broker: Broker, client_id: str, user: Redeemed, issued: Issued) -> dict[str, Any]:
+    """Return the fields of one answer (RFC 6749 section 5.1)."""
+    answer: dict[str, Any] = {
+        "token_type": "Bearer",
+        "access_token": issued.access.text,
+        "expires_in": to_epoch_s(issued.access.expires_at) - to_epoch_s(view.now),
+        "refresh_token": issued.refresh,
+        "scope": issued.scope,
+        "authorization_details": [dict(issued.details)],
+    }
+    scopes = issued.scope.split()
+    if "openid" in scopes:
+        person = user.found.grant.person_id
+        answer["id_token"] = mint_id(
+            broker.keyring.token_key(),
+            issuer=broker.site.origin,
+            client_id=client_id,
+            person_id=person,
+            name=register(view).persons[person].name if "profile" in scopes else None,
+            sid=user.family,
+            nonce=user.nonce,
+            access_token=issued.access.text,
+            sign_in=user.sign_in,
+            now=view.now,
+        )
+    return answer
+
+
 class StoredRequest(OAuth2Request):  # type: ignore[misc] # Authlib has no types
     """An authorization request as it was validated and kept with the challenge."""
 
@@ -229,45 +280,8 @@ class Provider(AuthorizationServer):  # type: ignore[misc] # Authlib has no type
         """Make the tokens of one answer (RFC 6749 section 5.1)."""
         if user is None:
             raise InvalidGrantError("Nothing stands behind this.")
-        issued = mint(
-            self.tx,
-            self.broker,
-            found=user.found,
-            lease=user.lease,
-            client_id=client.client_id,
-            family=user.family,
-            scope=scope or "",
-            sign_in=user.sign_in,
-            passkey_id=user.passkey_id,
-            session_id=user.session_id,
-            refreshed=user.refreshed,
-            status=self._status,
-        )
-        self.issued = issued
-        answer: dict[str, Any] = {
-            "token_type": "Bearer",
-            "access_token": issued.access.text,
-            "expires_in": to_epoch_s(issued.access.expires_at) - to_epoch_s(self.view.now),
-            "refresh_token": issued.refresh,
-            "scope": issued.scope,
-            "authorization_details": [dict(issued.details)],
-        }
-        scopes = issued.scope.split()
-        if "openid" in scopes:
-            person = user.found.grant.person_id
-            answer["id_token"] = mint_id(
-                self.broker.keyring.token_key(),
-                issuer=self.broker.site.origin,
-                client_id=client.client_id,
-                person_id=person,
-                name=register(self.view).persons[person].name if "profile" in scopes else None,
-                sid=user.family,
-                nonce=user.nonce,
-                access_token=issued.access.text,
-                sign_in=user.sign_in,
-                now=self.view.now,
-            )
-        return answer
+        self.issued = issue(self.tx, self.broker, client.client_id, user, scope or "", self._status)
+        return said(self.view, self.broker, client.client_id, user, self.issued)
 
     def redeem(
         self,
@@ -394,7 +408,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
             row.grant_id,
             family=row.family,
             session_id=row.session_id,
-            sign_in=SignIn(row.auth_at, row.acr, tuple(cast("list[str]", row.amr))),
+            sign_in=sign_in_behind(row),
             passkey_id=row.passkey_id,
             nonce=row.nonce,
             client=self.request.client.facts,
@@ -436,7 +450,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # Authlib has no ty
             row.grant_id,
             family=row.family,
             session_id=row.session_id,
-            sign_in=SignIn(row.auth_at, row.acr, tuple(cast("list[str]", row.amr))),
+            sign_in=sign_in_behind(row),
             passkey_id=row.passkey_id,
             nonce=None,
             client=self.request.client.facts,

@@ -1,5 +1,7 @@
 """Does the light door say what the application says, and leave everything that is not plain to it?"""
 
+import base64
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -7,8 +9,10 @@ from typing import Any
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from jitaccess.errors import JitError, Kind
 from jitaccess.oidc.light import LightDoor
 from jitaccess.settings import Limits
+from jitaccess.store.db import Database
 from jitaccess.web.doors import METERED
 from tests.oidc.conftest import Treasury, open_treasury
 from tests.support.world import ORIGIN, World
@@ -159,3 +163,125 @@ def test_what_is_no_programs_question_is_counted_as_everybody_elses(
     # Nor does a word in the environment of another view take its measure away.
     told = door.open("/sign-in", base_url=ORIGIN, environ_overrides={METERED: True})
     assert told.status_code == 429
+
+
+def unverified(token: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return found
+
+
+def renewal(treasury: Treasury, token: str, **changes: Any) -> dict[str, Any]:
+    """Return a plain renewal, changed."""
+    data = f"grant_type=refresh_token&refresh_token={token}"
+    return question(treasury, "", path="/oidc/token", data=data) | changes
+
+
+@pytest.mark.covers("R39", "R40")
+def test_a_plain_renewal_is_made_as_the_application_makes_it(any_treasury: Treasury) -> None:
+    first = any_treasury.tokens(any_treasury.grant())
+    mine = light(any_treasury, **renewal(any_treasury, first["refresh_token"]))
+    whole = Client(door_of(any_treasury).inner).open(**renewal(any_treasury, mine.json["refresh_token"]))
+    assert mine.status_code == whole.status_code == 200
+    told, known = any_treasury.events("token.refreshed"), {"iat", "nbf", "exp", "jti", "at_hash", "status"}
+    assert len(told) == 2
+    assert {**told[0], "body": None, "subject": None}.keys() == {**told[1], "body": None, "subject": None}.keys()
+    assert [one["body"]["family"] for one in told] == [told[0]["body"]["family"]] * 2
+    assert [one["actor"] for one in told] == [told[0]["actor"]] * 2
+    assert list(mine.json) == list(whole.json)
+    for name in ("access_token", "id_token"):
+        one, other = (unverified(answer.json[name]) for answer in (mine, whole))
+        assert {k: v for k, v in one.items() if k not in known} == {k: v for k, v in other.items() if k not in known}
+        assert one.keys() == other.keys()
+    for name in ("token_type", "expires_in", "scope", "authorization_details"):
+        assert mine.json[name] == whole.json[name]
+    differing = {"Content-Security-Policy", "Content-Length", "Vary"}  # no page, so no nonce and no language
+    assert {k: v for k, v in mine.headers if k not in differing} == {
+        k: v for k, v in whole.headers if k not in differing
+    }
+    # Each spends the other's: the first one, used again, ends what came of it.
+    assert any_treasury.introspect(whole.json["access_token"])["active"] is True
+    assert any_treasury.refresh(first["refresh_token"]).json["error"] == "invalid_grant"
+    assert any_treasury.introspect(whole.json["access_token"])["active"] is False
+    assert len(any_treasury.events("token.reused")) == 1
+
+
+@pytest.mark.covers("R39", "R40")
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"method": "GET"}, 405),
+        ({"headers": {}}, 401),
+        ({"headers": {"Authorization": "Basic eDp5"}}, 401),
+        ({"base_url": "http://other.example"}, 400),
+        ({"data": "grant_type=refresh_token&refresh_token=unknown"}, 400),
+        ({"data": "grant_type=refresh_token"}, 400),
+        ({"data": "grant_type=password&refresh_token=GOOD"}, 400),
+        ({"data": "grant_type=refresh_token&refresh_token=GOOD&refresh_token=GOOD"}, 400),
+        ({"data": "grant_type=refresh_token&refresh_token=GOOD&scope=admin"}, 400),
+        ({"data": "grant_type=refresh_token&refresh_token=GOOD&resource=https://other.example"}, 400),
+        ({"data": "grant_type=refresh_token&refresh_token=GOOD&client_id=nobody"}, 401),
+        ({"data": "grant_type=refresh_token&refresh_token=GOOD&client_secret=x"}, 400),
+    ],
+)
+def test_a_renewal_that_is_not_plain_is_the_applications(
+    treasury: Treasury, changes: dict[str, Any], status: int
+) -> None:
+    good = treasury.tokens(treasury.grant())["refresh_token"]
+    asked = renewal(treasury, good) | changes
+    asked["data"] = asked["data"].replace("GOOD", good)
+    mine, whole = both(treasury, **asked)
+    assert mine.status_code == whole.status_code == status
+    assert mine.data == whole.data or mine.mimetype == "text/html"
+    with pytest.raises(AssertionError, match="went on"):
+        light(treasury, **asked)
+    assert treasury.refresh(good).status_code == 200, "nothing of it was kept"
+
+
+@pytest.mark.covers("R12", "R40", "R63")
+def test_a_renewal_that_is_refused_is_refused_and_told_once(any_treasury: Treasury) -> None:
+    """Whatever stands in the way: the door's own look leaves nothing behind, and the application records one refusal."""
+    world = any_treasury.world
+    token = any_treasury.tokens(any_treasury.grant())["refresh_token"]
+    world.hold("arta")
+    assert any_treasury.refresh(token).json["error"] == "invalid_grant"
+    assert len(any_treasury.events("issue.refused")) + len(any_treasury.events("token.refused")) == 1
+    assert not any_treasury.events("token.refreshed")
+
+
+@pytest.mark.covers("R40", "R63", "R71")
+@pytest.mark.parametrize("table", ["token", "lease", "access_grant", "passkey"])
+def test_nothing_is_renewed_under_a_row_that_somebody_changed(any_treasury: Treasury, table: str) -> None:
+    token = any_treasury.tokens(any_treasury.grant())["refresh_token"]
+    token = any_treasury.refresh(token).json["refresh_token"]  # what stands behind it is known by now
+    any_treasury.world.sql(f"UPDATE {table} SET created_at = created_at + 1")
+    assert any_treasury.refresh(token).status_code != 200
+    assert any_treasury.events("seal.broken")
+    assert len(any_treasury.events("token.refreshed")) == 1
+
+
+@pytest.mark.covers("R40", "R63")
+@pytest.mark.parametrize("moment", ["before-commit", "after-commit"])
+def test_a_renewal_that_the_store_may_have_kept_is_not_tried_a_second_time(world: World, moment: str) -> None:
+    """The second try would find the token spent and end the family for a theft that never was."""
+    failing: list[str] = []
+
+    def probe(reached: str) -> None:
+        if reached in failing:
+            failing.clear()
+            raise JitError(Kind.UNAVAILABLE, "the store went away")
+
+    known = world.broker
+    db = Database(known.settings.store.url, known.clock, known.keyring.seals, probe=probe)
+    world.broker = replace(known, db=db)
+    try:
+        treasury = open_treasury(world)
+        treasury.sign_in("arta")
+        token = treasury.refresh(treasury.tokens(treasury.grant())["refresh_token"]).json["refresh_token"]
+        failing.append(moment)
+        assert treasury.refresh(token).status_code == 503
+        assert not failing
+        assert len(treasury.events("token.refreshed")) - 1 == (moment == "after-commit")
+        assert not treasury.events("token.reused")
+    finally:
+        world.broker = known
+        db.close()
