@@ -204,6 +204,28 @@ def test_what_the_test_of_a_target_tries_finds_nothing_at_the_shipped_configurat
     assert house.application.log == []
 
 
+@pytest.mark.covers("R41")
+def test_a_configuration_whose_client_id_is_not_filled_in_answers_403_to_everybody(
+    house: House, tmp_path: Path
+) -> None:
+    """What the test of a target takes for a door that is dead, from the real servers."""
+    broker = house.stage.settings.server.port
+    bare = start_proxy(
+        house.proxy.name,
+        tmp_path,
+        port=free_port(),
+        client_id="CLIENT_ID",
+        broker=broker,
+        application=house.application.port,
+    )
+    try:
+        with Line(bare) as line:
+            assert line.ask("/")[0] == 403
+    finally:
+        bare.stop()
+    assert house.application.log == []
+
+
 @pytest.mark.covers("R44")
 def test_an_ambiguous_path_reaches_nobody_even_with_access(house: House, cookie: str) -> None:
     for target in (*AMBIGUOUS, *knocks.AMBIGUOUS):
