@@ -19,7 +19,7 @@ from jitaccess.broker.context import Broker, advance, subject_of
 from jitaccess.broker.grants import create_grant, held
 from jitaccess.broker.hold import HoldKind, place
 from jitaccess.broker.request import redecide
-from jitaccess.broker.votes import as_votes, decided_by_log, strong_enough, votes_of, votes_on
+from jitaccess.broker.votes import as_votes, decided_by_log, intact_votes_on, strong_enough, votes_of
 from jitaccess.clock import from_epoch_us, to_epoch_s, to_epoch_us
 from jitaccess.domain.approval import (
     LEAST_REFUSERS,
@@ -262,16 +262,35 @@ def inbox(view: View, broker: Broker, current: Current) -> list[AccessRequest]:
     return [found.request for found in waiting_for(view, current.person.id)]
 
 
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """What waits for a person."""
+
+    waiting: tuple[Waiting, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Requests that may concern the person and of which a record does not carry its seal: nobody can sign them, and they stop no other."""
+
+
 def waiting_for(view: View, person_id: str) -> list[Waiting]:
-    """Return what waits for a person; a few queries, however many requests wait, and whole rows only of what may concern the person."""
+    """Return what waits for a person, those asked about first, then the most urgent."""
+    return list(inbox_of(view, person_id).waiting)
+
+
+def inbox_of(view: View, person_id: str) -> Inbox:
+    """Return what waits for a person; a few queries, however many requests wait, and whole rows only of what may concern the person.
+
+    A request of which any record is damaged is left out, named and alarmed.
+    """
     pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
     lent = deputies.standing_in(view, person_id)
-    terms = _concerning(view, pending, frozenset({person_id, *(one.delegator_id for one in lent)}))
+    terms, unreadable = _concerning(view, pending, frozenset({person_id, *(one.delegator_id for one in lent)}))
     if not terms:
-        return []
+        return Inbox(damaged=tuple(sorted(unreadable)))
     requests = view.all(select(AccessRequest).where(AccessRequest.id.in_(terms)).order_by(AccessRequest.approve_by))
-    votes = votes_on(view, list(terms))
-    read = _Read(asking.asked_on(view, [key for key, found in terms.items() if asking.narrowed(found)]), lent)
+    votes, of_votes = intact_votes_on(view, list(terms))
+    asked, of_asking = asking.asked_on(view, [key for key, found in terms.items() if asking.narrowed(found)])
+    damaged = unreadable | of_votes | of_asking
+    read = _Read(asked, lent)
     told = set(
         view.rows(
             select(Outbox.subject_id).where(Outbox.person_id == person_id, Outbox.kind == "approval_wanted")
@@ -280,31 +299,40 @@ def waiting_for(view: View, person_id: str) -> list[Waiting]:
     )  # fmt: skip
     found: list[Waiting] = []
     for request in requests:
+        if request.id in damaged:
+            continue
         given = as_votes(votes.get(request.id, ()))
         steps, deputation = _seat(view, request, terms[request.id], person_id, given, read)
         if steps:
             found.append(Waiting(request, steps, request.id in told, deputation))
-    return sorted(found, key=lambda waiting: not waiting.asked)
+    return Inbox(tuple(sorted(found, key=lambda waiting: not waiting.asked)), tuple(sorted(damaged)))
 
 
 def _concerning(
     view: View, pending: Sequence[ColumnElement[bool]], persons: frozenset[str]
-) -> Mapping[str, ApprovalTerms]:
-    """Return id -> approval terms of the pending requests that name any of these persons for any step, escalated to or not.
+) -> tuple[Mapping[str, ApprovalTerms], frozenset[str]]:
+    """Return id -> approval terms of the pending requests that name any of these persons for any step, escalated to or not; and the
+    requests whose terms cannot be read, alarmed: nobody knows whom they concern.
 
     Requests for the same right carry the same terms, letter for letter: they are read once.
     """
     known: dict[str, ApprovalTerms | None] = {}
     found: dict[str, ApprovalTerms] = {}
+    unreadable: set[str] = set()
     for key, text in view.rows(select(AccessRequest.id, type_coerce(AccessRequest.terms, Text)).where(*pending)):
         if text not in known:
-            approval = Terms.from_document(json.loads(text)).approval
+            try:
+                approval = Terms.from_document(json.loads(text)).approval
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                unreadable.add(key)
+                view.broken(AccessRequest, key)
+                continue
             names = approval is not None and not named(approval, register=register(view)).isdisjoint(persons)
             known[text] = approval if names else None
         wanted = known[text]
         if wanted is not None:
             found[key] = wanted
-    return found
+    return found, frozenset(unreadable)
 
 
 def begin_approval(

@@ -109,14 +109,19 @@ def asked_of(view: View, request_id: str) -> list[Asked]:
     return view.all(select(Asked).where(Asked.request_id == request_id).order_by(Asked.asked_at, Asked.id))
 
 
-def asked_on(view: View, request_ids: Sequence[str]) -> Mapping[str, Sequence[Asked]]:
-    """Return the same for several requests in one read: request id -> in order; raises SEAL_BROKEN."""
+def asked_on(view: View, request_ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Asked]], frozenset[str]]:
+    """Return the same for several requests in one read: request id -> in order; and the requests of which a row does not carry its
+    seal: those are alarmed."""
     found: dict[str, list[Asked]] = {}
+    damaged: set[str] = set()
     if request_ids:
         wanted = select(Asked).where(Asked.request_id.in_(request_ids)).order_by(Asked.asked_at, Asked.id)
-        for row in view.all(wanted):
-            found.setdefault(row.request_id, []).append(row)
-    return found
+        for row in view.unchecked_all(wanted):
+            if view.whole(row):
+                found.setdefault(row.request_id, []).append(row)
+            else:
+                damaged.add(row.request_id)
+    return found, frozenset(damaged)
 
 
 def by_step(asked: Sequence[Asked]) -> Mapping[str, frozenset[str]]:

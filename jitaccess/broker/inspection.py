@@ -63,6 +63,8 @@ class Said:
     """False for a refusal that still waits for its signature; it counts all the same."""
     max_duration_s: int | None = None
     """The shorter time that this approver signed; None where it is what was asked for."""
+    set_id: str | None = None
+    """The set of approvals with which it was signed; None for one that was signed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Line:
     revoked_at: datetime | None = None
     """When the last credential was read back as gone."""
     vetoes: tuple[Stopped, ...] = ()
+    extends: str | None = None
+    """The access that this request continues."""
 
 
 def lines(view: View, wanted: Filter, *, before: str = "", most: int = PAGE) -> list[Line]:
@@ -130,7 +134,7 @@ def _columns() -> Select[*tuple[Any, ...]]:
     return select(
         AccessRequest.id, AccessRequest.created_at, AccessRequest.person_id, AccessRequest.target, AccessRequest.entitlement,
         AccessRequest.inputs, AccessRequest.duration_s, AccessRequest.reason, AccessRequest.state, AccessRequest.decided_at,
-        AccessRequest.policy_digest, Grant.id.label("grant_id"), Grant.state.label("grant_state"), Grant.starts_at,
+        AccessRequest.policy_digest, AccessRequest.extends, Grant.id.label("grant_id"), Grant.state.label("grant_state"), Grant.starts_at,
         Grant.ends_at, Grant.ended_at, Grant.cause,
     )  # fmt: skip
 
@@ -165,16 +169,16 @@ def _said(view: View, rows: Sequence[Any]) -> dict[str, list[Said]]:
     given = (
         select(
             Approval.request_id, Approval.step, Approval.person_id, Approval.verdict, Approval.deputy_of,
-            Approval.signed_at, Approval.statement,
+            Approval.signed_at, Approval.statement, Approval.set_id,
         )
         .where(Approval.request_id.in_(list(asked)), Approval.lost_at.is_(None))
         .order_by(Approval.given_at, Approval.id)
     )  # fmt: skip
     found: dict[str, list[Said]] = {}
-    for key, step, person, verdict, deputy_of, signed_at, statement in view.rows(given):
+    for key, step, person, verdict, deputy_of, signed_at, statement, set_id in view.rows(given):
         signed_s = int(json.loads(statement)["max_duration_s"]) if statement is not None else asked[key]
         shorter = signed_s if signed_s < asked[key] else None
-        found.setdefault(key, []).append(Said(step, person, verdict, deputy_of, signed_at is not None, shorter))
+        found.setdefault(key, []).append(Said(step, person, verdict, deputy_of, signed_at is not None, shorter, set_id))
     return found
 
 
@@ -207,7 +211,7 @@ def _completed(view: View, rows: Sequence[Any]) -> list[Line]:
             row.id, row.created_at, row.person_id, row.target, row.entitlement, row.inputs, row.duration_s, row.reason or "",
             row.state, row.decided_at, row.policy_digest, tuple(votes.get(row.id, ())), row.grant_id, row.grant_state,
             row.starts_at, row.ends_at, row.ended_at, row.cause, gone.get(row.grant_id or ""),
-            tuple(stopped.get(row.grant_id or "", ())),
+            tuple(stopped.get(row.grant_id or "", ())), row.extends,
         )
         for row in rows
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from markupsafe import Markup
+from sqlalchemy import func, select
 
 from jitaccess.broker import pace
 from jitaccess.broker.comments import comments_of
@@ -26,6 +27,7 @@ from jitaccess.store.db import View
 from jitaccess.store.tables import (
     AccessRequest,
     Account,
+    Approval,
     Deputation,
     Grant,
     Outbox,
@@ -251,7 +253,41 @@ def _approval_wanted(desk: Desk) -> Letter | None:
         facts.append((voice.said("Why"), visible_lines(request.reason or "")))
     subject = voice.said("%(name)s asks for %(what)s (%(duration)s)", name=name, what=what, duration=duration)
     button = voice.said("Look at it and sign, or refuse")
-    return Letter(subject, tuple(facts), desk.page(f"/approvals/{request.id}"), button, brief=brief)
+    again = _lost_before(desk, request)
+    return Letter(subject, tuple(facts), desk.page(f"/approvals/{request.id}"), button, again, brief)
+
+
+def _approval_lost(desk: Desk) -> Letter | None:
+    """Tell who asked that a signature does not count any more; moot once the request is decided or signed anew."""
+    request, voice = desk.request(), desk.voice
+    if request is None or request.state != RequestState.PENDING or desk.view.now >= request.approve_by:
+        return None
+    what = desk.what(request.target, request.entitlement)
+    facts = [
+        (voice.said("What"), what),
+        *desk.inputs(request),
+        (voice.said("How long"), duration_text(request.duration_s)),
+    ]
+    brief = ((voice.said("Answer until"), voice.time(request.approve_by)),)
+    if desk.reader is None:
+        facts.insert(0, (voice.said("Who"), desk.name_of(request.person_id)))
+    note = voice.said(
+        "Somebody who had signed it may not sign any more, or not with that passkey. "
+        "Whoever can sign now was asked again; you need not do anything."
+    )
+    subject = voice.said("A signature on your request does not count any more: %(what)s", what=what)
+    page = desk.page(f"/requests/{request.id}")
+    return Letter(subject, (*facts, *brief), page, voice.said("Look at the request"), note, brief)
+
+
+def _lost_before(desk: Desk, request: AccessRequest) -> str:
+    """Return why a request is asked about again, where a signature on it was lost."""
+    lost = desk.view.scalar(
+        select(func.count()).where(Approval.request_id == request.id, Approval.lost_at.is_not(None))
+    )
+    return (
+        desk.voice.said("A signature that it had does not count any more, so it is asked about anew.") if lost else ""
+    )
 
 
 def _request_decided(desk: Desk) -> Letter | None:
@@ -485,6 +521,7 @@ def _recovery(desk: Desk) -> Letter:
 _LETTERS: Mapping[str, Callable[[Desk], Letter | None]] = {
     Notice.APPROVAL_WANTED: _approval_wanted,
     Notice.REQUEST_DECIDED: _request_decided,
+    Notice.APPROVAL_LOST: _approval_lost,
     Notice.GRANT_READY: lambda desk: _about_grant(desk, _ready),
     Notice.GRANT_SCHEDULED: lambda desk: _about_grant(desk, _scheduled),
     Notice.GRANT_ENDING: lambda desk: _about_grant(desk, _ending),

@@ -17,8 +17,10 @@ from jitaccess.broker.votes import as_votes, strong_enough, votes_of
 from jitaccess.domain.approval import tally
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
+from jitaccess.domain.notices import Notice
 from jitaccess.domain.values import SYSTEM, Refused
 from jitaccess.errors import JitError, Kind
+from jitaccess.identity.enrolment import tell
 from jitaccess.identity.people import may_act, new_until, register
 from jitaccess.policy.evaluate import Terms
 from jitaccess.proof.statements import Verdict
@@ -81,6 +83,7 @@ def drop(tx: Tx, broker: Broker, request: AccessRequest) -> int:
         )
         tx.update(vote, event, expect={"lost_at": None}, lost_at=tx.now)
     if gone:
+        tell(tx, Notice.APPROVAL_LOST, request.person_id, request.id)
         tx.touch_register()  # what was counted of the days before, pictures among it, counted these
         ask_again(tx, broker, request, as_votes(votes_of(tx, request.id)), {vote.step for vote, _ in gone})
     return len(gone)

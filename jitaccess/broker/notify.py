@@ -119,7 +119,7 @@ def _quiet(wanted: Preferences) -> tuple[int, int] | None:
 
 def _of_use_until(view: View, row: Outbox) -> datetime | None:
     """Return from when on a notice is of no use any more, or None where that does not depend on time."""
-    if row.kind == Notice.APPROVAL_WANTED:
+    if row.kind in (Notice.APPROVAL_WANTED, Notice.APPROVAL_LOST):
         request = view.unchecked_get(AccessRequest, row.subject_id)
         return request.approve_by if request is not None else None
     if row.kind in (Notice.GRANT_READY, Notice.GRANT_SCHEDULED):

@@ -75,6 +75,20 @@ def votes_on(view: View, request_ids: Sequence[str]) -> dict[str, list[Approval]
     return found
 
 
+def intact_votes_on(view: View, request_ids: Sequence[str]) -> tuple[dict[str, list[Approval]], frozenset[str]]:
+    """Return the same, and the requests of which a verdict does not carry its seal: those are alarmed, and nothing of them counts."""
+    found: dict[str, list[Approval]] = {}
+    damaged: set[str] = set()
+    if request_ids:
+        given = select(Approval).where(Approval.request_id.in_(request_ids), Approval.lost_at.is_(None))
+        for vote in view.unchecked_all(given.order_by(Approval.given_at, Approval.id)):
+            if view.whole(vote):
+                found.setdefault(vote.request_id, []).append(vote)
+            else:
+                damaged.add(vote.request_id)
+    return {key: votes for key, votes in found.items() if key not in damaged}, frozenset(damaged)
+
+
 def as_votes(approvals: Sequence[Approval]) -> list[Vote]:
     """Return verdicts as the quorum counts them."""
     return [Vote(found.person_id, found.institution, found.step, found.verdict, found.deputy_of) for found in approvals]

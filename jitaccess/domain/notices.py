@@ -13,6 +13,7 @@ class Notice(StrEnum):
 
     APPROVAL_WANTED = "approval_wanted"
     REQUEST_DECIDED = "request_decided"
+    APPROVAL_LOST = "approval_lost"
     GRANT_READY = "grant_ready"
     GRANT_SCHEDULED = "grant_scheduled"
     GRANT_ENDING = "grant_ending"

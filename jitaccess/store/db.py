@@ -455,9 +455,12 @@ class View:
         """Say whether a row is intact; one that is not is alarmed when the view ends."""
         if self.intact(row):
             return True
-        shape = _shape(type(row))
-        self._broken.append((shape.name, str(row.__dict__[shape.key])))
+        self.broken(type(row), str(row.__dict__[_shape(type(row)).key]))
         return False
+
+    def broken(self, model: type[Base], key: str) -> None:
+        """Alarm, when the view ends, a row that cannot be what the broker wrote."""
+        self._broken.append((_shape(model).name, key))
 
     def blocked(self, model: type[Base]) -> frozenset[str]:
         """Return the keys of rows of a class that contradict the log, as of the last check; of rows that are gone as well."""

@@ -38,10 +38,11 @@ def blueprint(broker: Broker) -> Blueprint:
     pages = Blueprint("approving", __name__)
 
     @pages.get("/approvals")
-    def inbox() -> str:
+    def waiting() -> str:
         me = current()
         with broker.read() as view:
-            found = approve.waiting_for(view, me.person.id)
+            inbox = approve.inbox_of(view, me.person.id)
+            found = inbox.waiting
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active_or_none(view)
         targets = policies.targets if policies is not None else {}
@@ -49,6 +50,7 @@ def blueprint(broker: Broker) -> Blueprint:
             "approvals.html",
             together=min(len(approval_set.signable(found)), MAX_SET),
             rows=[waiting.request for waiting in found],
+            damaged=len(inbox.damaged),
             asked={waiting.request.id for waiting in found if waiting.asked},
             names=names,
             targets=targets,

@@ -50,6 +50,8 @@ COLUMN_WORDS: Mapping[str, str] = {
     "credentials_gone": told("credentials gone"),
     "policy": told("policy digest"),
     "vetoes": told("vetoes"),
+    "extends": told("continues the access"),
+    "sets": told("signed together in"),
 }
 """The heads of the CSV columns, for readers; JSON keeps the codes, for machines."""
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
@@ -58,6 +60,7 @@ _BEGINS = re.compile(r"""([,;\t\r\n"])(?= *[=+\-@|])""")
 COLUMNS = (
     "request", "filed", "person", "person_id", "target", "entitlement", "inputs", "duration_s", "reason", "state",
     "decided", "verdicts", "grant", "grant_state", "opened", "ends", "ended", "cause", "credentials_gone", "policy", "vetoes",
+    "extends", "sets",
 )  # fmt: skip
 MOMENTS = ("filed", "decided", "opened", "ends", "ended", "credentials_gone")
 """The columns that hold a time in words; after `COLUMNS` the same once more as ISO 8601, for whoever sorts and reckons."""
@@ -149,6 +152,8 @@ def cells(line: Line, names: Mapping[str, str]) -> tuple[str, ...]:
         at(line.revoked_at),
         line.policy_digest,
         "; ".join(_veto(stopped, names) for stopped in line.vetoes),
+        line.extends or "",
+        "; ".join(dict.fromkeys(said.set_id for said in line.approvals if said.set_id is not None)),
         *(
             _iso(moment)
             for moment in (
@@ -185,6 +190,7 @@ def document(line: Line, names: Mapping[str, str]) -> dict[str, JsonValue]:
                 "deputy_of": said.deputy_of,
                 "signed": said.signed,
                 "max_duration_s": said.max_duration_s,
+                "set": said.set_id,
             }
             for said in line.approvals
         ],
@@ -200,6 +206,7 @@ def document(line: Line, names: Mapping[str, str]) -> dict[str, JsonValue]:
         "cause": line.cause,
         "credentials_gone_at": at(line.revoked_at),
         "policy_digest": line.policy_digest,
+        "extends": line.extends,
     }
 
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 from flask import Flask
 
 from jitaccess.broker.because import detail, sentence
+from jitaccess.broker.channels import MAIL
 from jitaccess.broker.clients import AuthMethod
 from jitaccess.broker.compare import What
 from jitaccess.broker.endings import Why
@@ -308,6 +309,50 @@ def why(found: Why) -> str:
     return str(WHYS[found])
 
 
+BROKE = lazy_gettext("the connection broke")
+UNDELIVERED: Mapping[str, str] = {
+    "bad_address": lazy_gettext("its address is none that can be called"),
+    "not_https": lazy_gettext("its address is not protected: it has to begin with https"),
+    "unknown_host": lazy_gettext("there is no machine of that name"),
+    "gaierror": lazy_gettext("there is no machine of that name"),
+    "address_not_allowed": lazy_gettext("the broker's settings do not let it call this address"),
+    "no_root_ca": lazy_gettext("the broker's file of trusted certificates cannot be read"),
+    "no_such_client": lazy_gettext("the system is no longer registered for this"),
+    "too_slow": lazy_gettext("it answers too slowly"),
+    "TimeoutError": lazy_gettext("it does not answer in time"),
+    "ConnectionRefusedError": lazy_gettext("nothing answers there"),
+    "ConnectionResetError": BROKE,
+    "ConnectionAbortedError": BROKE,
+    "BrokenPipeError": BROKE,
+    "RemoteDisconnected": BROKE,
+    "IncompleteRead": BROKE,
+    "SMTPServerDisconnected": BROKE,
+    "SSLError": lazy_gettext("no protected connection could be made"),
+    "SSLCertVerificationError": lazy_gettext("its certificate is not one that the broker trusts"),
+    "SMTPConnectError": lazy_gettext("the mail server does not take the connection"),
+    "SMTPAuthenticationError": lazy_gettext("the mail server does not take the broker's password"),
+    "SMTPSenderRefused": lazy_gettext("the mail server does not take letters from this sender"),
+    "SMTPRecipientsRefused": lazy_gettext("the mail server does not know the reader's address"),
+    "SMTPDataError": lazy_gettext("the mail server does not take this letter"),
+    "SMTPNotSupportedError": lazy_gettext("the mail server cannot do what is needed for this letter"),
+    "PermissionError": lazy_gettext("the broker may not write there"),
+    "GatewayRefused": lazy_gettext("the gateway does not take it"),
+}
+"""Why a notice did not arrive, by the code that is kept of it."""
+
+
+def undelivered(code: str | None) -> str:
+    """Return why a notice did not arrive; a code without words of its own stands beside, for technicians."""
+    if code is not None and code.startswith("status_"):
+        return gettext("it answered with the error %(number)s", number=code.removeprefix("status_"))
+    return str(UNDELIVERED.get(code or "", gettext("it failed in a way that the broker does not know")))
+
+
+def channel(name: str) -> str:
+    """Return what a way of sending notices is called: mail, or as the settings name it."""
+    return gettext("Mail") if name == MAIL else name
+
+
 def account(code: str | None) -> str:
     """Return what is wrong with an account on a system; one that was handled already may have nothing wrong any more."""
     return str(ACCOUNTS[What(code)]) if code in {what.value for what in What} else code or ""
@@ -374,6 +419,8 @@ def install(app: Flask) -> None:
     app.add_template_filter(finding, "finding")
     app.add_template_filter(acted, "acted")
     app.add_template_filter(why, "why")
+    app.add_template_filter(undelivered, "undelivered")
+    app.add_template_filter(channel, "channel")
     app.add_template_filter(field, "field")
     app.add_template_filter(difference, "difference")
     app.add_template_filter(reason, "reason")

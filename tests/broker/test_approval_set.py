@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from jitaccess.broker import approval_set, approve, logview, request
+from jitaccess.broker import approval_set, approve, inspection, logview, request
 from jitaccess.broker.approval_set import SetCeremony
 from jitaccess.broker.approve import Approved
+from jitaccess.broker.inspection import Filter
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.broker.revoke import hand_back
 from jitaccess.domain.lifecycle import RequestState
@@ -16,7 +17,7 @@ from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import b64u_decode, b64u_encode, sha256_b64u
 from jitaccess.proof.statements import ApprovalSetStatement, ApprovalStatement, Purpose
-from jitaccess.store.tables import AccessRequest, Approval, Challenge, Event, Grant
+from jitaccess.store.tables import AccessRequest, Approval, ApprovalSet, Challenge, Event, Grant
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
 
@@ -260,3 +261,14 @@ def test_the_evidence_of_one_request_holds_the_set(world: World) -> None:
     listed = ApprovalSetStatement.parse(b64u_decode(evidence["set_statement_b64u"])).approvals
     assert sha256_b64u(single) in listed
     assert kept is not None
+
+
+def test_what_is_taken_along_says_with_which_set_a_request_was_signed(world: World) -> None:
+    ids = two(world)
+    signed(world, "blerim", ids)
+    world.approved("drita", ids[0])
+    with world.broker.read() as view:
+        [set_id] = view.rows(select(ApprovalSet.id)).scalars().all()
+        found = {line.request_id: line for line in inspection.lines(view, Filter())}
+    assert [(said.step, said.set_id) for said in found[ids[0]].approvals] == [("line", set_id), ("owner", None)]
+    assert [said.set_id for said in found[ids[1]].approvals] == [set_id]

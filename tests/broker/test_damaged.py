@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from jitaccess.audit.register import RegisterCheck
-from jitaccess.broker import hold, restore
+from jitaccess.broker import approve, hold, restore
 from jitaccess.broker.health import Finding, Level, findings
 from jitaccess.broker.hold import HoldKind
 from jitaccess.domain.events import EventType
@@ -229,3 +229,34 @@ def test_the_comparison_finds_a_seal_that_does_not_hold_under_content_that_does(
     assert check.check() == (("person", jelena),)
     with world.broker.read() as view:
         assert [one.key for one in restore.noted(view)] == [jelena]
+
+
+@pytest.mark.covers("R63", "R71")
+@pytest.mark.parametrize(
+    "change",
+    ["approval SET institution = 'x' WHERE request_id = :id", "access_request SET terms = '{' WHERE id = :id"],
+)
+def test_one_damaged_request_leaves_the_others_in_the_inbox_and_is_alarmed(world: World, change: str) -> None:
+    hurt = world.filed(entitlement="releaser").request.id
+    well = world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5}).request.id
+    for key in (hurt, well):
+        world.approved("blerim", key)
+    world.sql(f"UPDATE {change}", id=hurt)
+    for _ in range(2):
+        with world.broker.read() as view:
+            found = approve.inbox_of(view, world.person("drita"))
+        assert ([one.request.id for one in found.waiting], found.damaged) == ([well], (hurt,))
+    with world.broker.read() as view:
+        assert len(view.all(select(Event).where(Event.type == "seal.broken"))) == 1
+        assert approve.inbox_of(view, world.person("arta")).waiting == ()
+    assert world.approved("drita", well).grant is not None
+    with pytest.raises((JitError, ValueError)):
+        world.approve("drita", hurt)
+
+
+def test_whom_a_damaged_request_does_not_concern_hears_nothing_of_it(world: World) -> None:
+    hurt = world.filed(entitlement="releaser").request.id
+    world.approved("blerim", hurt)
+    world.sql("UPDATE approval SET institution = 'x' WHERE request_id = :id", id=hurt)
+    with world.broker.read() as view:
+        assert approve.inbox_of(view, world.person("jelena")).damaged == ()

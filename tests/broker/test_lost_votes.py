@@ -1,18 +1,20 @@
 """A vote lasts as long as the right behind it, until the request is decided (ADR 0062); on both databases."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
-from jitaccess.broker import approve, hold, logview
+from jitaccess.broker import approve, hold, logview, notify
 from jitaccess.broker.approve import Approved
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.values import LOCAL, Refused
-from jitaccess.identity import people
+from jitaccess.identity import people, preferences
+from jitaccess.language import Language
 from jitaccess.proof.canonical import b64u_decode
 from jitaccess.proof.statements import ApprovalStatement
-from jitaccess.store.tables import AccessRequest, Approval, Event, Outbox, Person
+from jitaccess.store.tables import AccessRequest, Account, Approval, Event, Outbox, Person
 from tests.broker.test_asking import bodies, keys_of, lot, more_heads, told
+from tests.broker.test_dead_passkey import removed
 from tests.broker.test_deputies import lending, named, opening
 from tests.support.policy_swap import Rules, swap
 from tests.support.world import World
@@ -196,3 +198,63 @@ def test_a_lost_vote_made_to_count_again_in_the_database_is_refused(world: World
         world.approve("drita", filed.request.id)
     with world.broker.read() as view:
         assert view.require(AccessRequest, filed.request.id).state == RequestState.PENDING
+
+
+def ended_account(world: World, key: str) -> None:
+    with world.broker.begin(LOCAL) as tx:
+        event = tx.record(EventType.PERSON_CHANGED, subject={"person": world.person(key)})
+        tx.update(tx.require(Account, world.seeded.accounts[key]), event, status="ended")
+
+
+@pytest.mark.parametrize("end", ["account", "group"])
+def test_a_lost_vote_is_told_to_who_asked_and_to_who_can_sign_now_in_three_languages(world: World, end: str) -> None:
+    more_heads(world, "milan")
+    filed = world.filed(entitlement="releaser")
+    world.approved("blerim", filed.request.id)
+    assert told_of(world, "approval_lost") == []
+    if end == "account":
+        ended_account(world, "blerim")
+    else:
+        left(world, "blerim", "treasury-heads")
+    world.sweep()
+    world.sweep()
+    assert [step for step, _ in lost(world)] == ["line"]
+    assert [row.person_id for row in told_of(world, "approval_lost")] == [world.person("arta")], "once"
+    wanted = [row for row in told_of(world, "approval_wanted") if row.person_id == world.person("milan")]
+    assert len(wanted) == 2, "at filing, and again"
+    [mine] = told_of(world, "approval_lost")
+    for language, (lost_words, again_words) in WORDS.items():
+        for key in ("arta", "milan"):
+            with world.broker.begin(LOCAL) as tx:
+                preferences.change(tx, world.person(key), language=language.value)
+        with world.broker.read() as view:
+            letter, again = (notify.render(view, world.broker, row) or "" for row in (mine, wanted[-1]))
+        assert lost_words in letter
+        assert f"/requests/{filed.request.id}" in letter
+        assert again_words in again
+    world.approved("milan", filed.request.id)
+    world.approved("drita", filed.request.id)
+    with world.broker.read() as view:
+        assert notify.render(view, world.broker, mine) is None, "moot: the request is decided"
+
+
+def test_a_request_that_ends_with_the_passkey_of_who_signed_it_is_told_as_decided(world: World) -> None:
+    filed = world.filed(entitlement="releaser")
+    world.approved("blerim", filed.request.id)
+    removed(world, world.current("blerim").passkey.id)
+    world.sweep()
+    assert [row.person_id for row in told_of(world, "request_decided")] == [world.person("arta")]
+    assert told_of(world, "approval_lost") == []
+
+
+WORDS = {
+    Language.EN: ("A signature on your request does not count any more", "so it is asked about anew"),
+    Language.SQ: ("Një nënshkrim në kërkesën tuaj nuk vlen më", "prandaj pyetet përsëri"),
+    Language.SR: ("Jedan potpis na vašem zahtevu više ne važi", "zato se pita ponovo"),
+}
+
+
+def told_of(world: World, kind: str) -> list[Outbox]:
+    with world.broker.read() as view:
+        wanted = select(Outbox).where(Outbox.kind == kind, or_(Outbox.channel.is_(None), Outbox.channel == "mail"))
+        return view.all(wanted.order_by(Outbox.id))

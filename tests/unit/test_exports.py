@@ -27,10 +27,11 @@ LINE = Line(
     decided_at=None,
     policy_digest="d",
     approvals=(
-        Said("line", "p2", "approve", deputy_of="p3", max_duration_s=300),
+        Said("line", "p2", "approve", deputy_of="p3", max_duration_s=300, set_id="s1"),
         Said("owner", "p4", "deny", signed=False),
     ),
     vetoes=(Stopped("p4", False),),
+    extends="g0",
 )
 
 
@@ -93,6 +94,7 @@ def test_a_request_is_told_whole_in_csv_and_json() -> None:
         "line: Blerim approve (in the place of p3, shortened to 5 min); owner: p4 deny (not signed)"
     )
     assert cells["vetoes"] == "p4 (not signed)"
+    assert (cells["extends"], cells["sets"]) == ("g0", "s1")
     assert cells["decided"] == cells["decided_iso"] == cells["grant"] == ""
     assert exports.as_csv(columns, [tuple(cells.values())]).count("'=HYPERLINK") == 1
     document = exports.document(LINE, {"p1": "Arta"})
@@ -103,6 +105,8 @@ def test_a_request_is_told_whole_in_csv_and_json() -> None:
         ("p3", True, 300),
         (None, False, None),
     ]
+    assert document["extends"] == "g0"
+    assert [one["set"] for one in document["verdicts"]] == ["s1", None]
     assert document["vetoes"] == [{"person_id": "p4", "person": None, "signed": False}]
 
 

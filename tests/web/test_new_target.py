@@ -323,3 +323,11 @@ def test_whatever_is_written_is_read_back_as_it_was(value: object) -> None:
 
 def test_the_page_still_tells_of_the_folder(site: Site) -> None:
     assert "# one more system" in unescape(site.as_("agim").get("/new-target").text)
+
+
+def test_people_choose_kinds_and_groups_by_their_names(site: Site) -> None:
+    page = BeautifulSoup(site.as_("agim").get("/new-target").text, "html.parser")
+    for name in ("kind", "group", "signers"):
+        for option in page.select(f"select[name={name}] option"):
+            assert option.get_text() not in ("", option["value"]), option
+    assert "Treasury" in page.select("select[name=group]")[0].get_text()

@@ -5,6 +5,7 @@ from bs4 import BeautifulSoup
 from sqlalchemy import select
 
 from jitaccess.broker import notify
+from jitaccess.broker.channels import channels
 from jitaccess.identity import preferences
 from jitaccess.language import Language
 from jitaccess.store.tables import Outbox
@@ -44,7 +45,7 @@ def test_the_state_of_channels_is_for_administrators(site: Site) -> None:
     notify.send_due(site.world.broker)
     assert site.as_("arta").get("/notices").status_code == 403
     html = site.as_("agim").get("/notices").text
-    assert "mail" in html
+    assert ">Mail<" in html
     assert site.form("/notices/mail/try-again").status_code == 303
     assert site.form("/notices/pigeon/try-again").status_code == 404
     assert site.as_("arta").form("/notices/mail/try-again").status_code == 403
@@ -92,3 +93,26 @@ def test_every_zone_that_is_offered_has_a_name_in_every_language(site: Site, lan
     assert set(shown) == set(ZONE_WORDS)
     assert all(": UTC" in str(words) and "/" not in str(words) for words in shown.values())
     assert len(set(shown.values())) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("SMTPServerDisconnected", "the connection broke"),
+        ("status_503", "it answered with the error 503"),
+        ("unknown_host", "there is no machine of that name"),
+        ("SomethingNew", "it failed in a way that the broker does not know"),
+    ],
+)
+def test_why_a_notice_did_not_arrive_is_said_in_words_and_the_code_is_for_technicians(
+    site: Site, code: str, words: str
+) -> None:
+    site.world.filed(entitlement="releaser")
+    notify.divide(site.world.broker, channels(site.world.broker.settings))
+    site.world.sql("UPDATE outbox SET attempts = 3, last_error = :code", code=code)
+    page = BeautifulSoup(site.as_("agim").get("/notices").text, "html.parser")
+    technical = page.select_one("td details")
+    assert technical is not None
+    assert code in technical.extract().get_text()
+    assert words in page.get_text()
+    assert code not in page.get_text()
