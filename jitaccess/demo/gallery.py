@@ -169,6 +169,19 @@ def _client_checked(seat: Seat) -> None:
     seat.page.locator('form[data-ceremony="/api/changes"]').wait_for()
 
 
+def _system_checked(seat: Seat) -> None:
+    for name, text in (
+        ("id", "land-registry"),
+        ("name_en", "Land registry"),
+        ("audience", "https://land.example"),
+        ("right1_id", "viewer"),
+        ("right1_en", "Look at parcels"),
+    ):
+        seat.page.fill(f"#n-{name}", text)
+    seat.page.locator('form[action="/new-target"] button').click()
+    seat.page.locator("[data-written]").wait_for()
+
+
 def _unfolded(seat: Seat) -> None:
     seat.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
 
@@ -231,6 +244,7 @@ SCENES: tuple[Scene, ...] = (
     Scene("agim", "targets/treasury/join", _unfolded, "join-unfolded"),
     Scene("agim", "targets/treasury/join", _client_checked, "client-check"),
     Scene("agim", "new-target"),
+    Scene("agim", "new-target", _system_checked, "new-target-check"),
     Scene("agim", "new-target/{policy}/treasury", name="new-target-proposed"),
     Scene("agim", "holds"),
     Scene("agim", "board"),

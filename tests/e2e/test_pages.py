@@ -40,7 +40,6 @@ CALLBACK = "http://127.0.0.1:8001/callback"
 ORDERS = (("TR-000418", 4_200_000), ("TR-000419", 1), ("TR-000431", 950_000))
 LEFT_OUT = {
     "_closing.html": "an access whose end was brought forward, shown for a minute",
-    "join_new_check.html": "a system just before it is proposed: tests/e2e/test_joining.py",
     "_scheduled.html": "an access that begins later",
     "oidc_stronger.html": "an application that asks for a passkey of another class: tests/oidc",
 }
