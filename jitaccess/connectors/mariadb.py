@@ -71,7 +71,7 @@ KEEP_IDLE = 4
 CHUNK = 100
 """Accounts a call."""
 DAY_S = 86_400
-SCRIPT = 4
+SCRIPT = 5
 """Which edition of mariadb.sql this file speaks to."""
 NOTHING_MADE = 31_001
 NOT_READY = 31_004
@@ -587,6 +587,22 @@ _PRIVILEGES = (
 )
 """Bits of `access` in mysql.global_priv, lowest first (sql/privilege.h); a bit beyond them is shown by its number."""
 _ALL = 2**64 - 1
+_HARMLESS = frozenset(
+    (
+        "SELECT",
+        "PROCESS",
+        "REFERENCES",
+        "SHOW DATABASES",
+        "CREATE TEMPORARY TABLES",
+        "EXECUTE",
+        "BINLOG MONITOR",
+        "SHOW VIEW",
+        "DELETE HISTORY",
+        "SLAVE MONITOR",
+        "SHOW CREATE ROUTINE",
+    )
+)
+"""What is lent also on everything of the server: with it nobody makes, changes, locks or stops what ends accounts."""
 _SPELT = {
     "GRANT": "GRANT OPTION",
     "CREATE TMP TABLE": "CREATE TEMPORARY TABLES",
@@ -644,12 +660,24 @@ class _Seen:
     sessions: Mapping[str, int]
     strays: dict[str, set[str]]
     """Lease's name without an account -> what still runs as it."""
+    against: Mapping[str, str | None]
+    """Lent role -> why it is not lent, a line each."""
 
     def without_row(self) -> set[str]:
         """Return who can act, or does, without being written down; also whoever came or went while this was looked at."""
         users = {one.user for one in self.principals.values()}
         unknown = {_part(user) for user in self.sessions if user not in users}
-        return unknown | {one.label for one in self.principals.values() if one.in_memory}
+        return unknown | self.missing() | {one.label for one in self.principals.values() if one.in_memory}
+
+    def missing(self) -> set[str]:
+        """Return the leases whose accounts somebody dropped or gave another name."""
+        users = {one.user for one in self.principals.values() if not one.is_role}
+        return {name for name, row in self.leases.items() if row["print"] and not row["ended"] and name not in users}
+
+    def bearers(self, name: str) -> list[str]:
+        """Return which accounts have the password that a lease was born with."""
+        born = self.leases[name]["print"]
+        return sorted(one.label for one in self.principals.values() if born and one.row["verifier"] == born)
 
     def broker(self, config: MariadbConfig) -> _Principal | None:
         return self.principals.get((config.user, config.user_host))
@@ -659,7 +687,8 @@ class _Seen:
         return str(self.server.get("tick_wrong", "the procedures are of another version"))
 
     def accounts(self) -> dict[str, Account]:
-        found = {one.label: self._account(one) for one in self.principals.values()}
+        born = {row["print"]: name for name, row in self.leases.items() if row["print"]}
+        found = {one.label: self._account(one, born) for one in self.principals.values()}
         for name, things in self.strays.items():
             found[name] = Account(name, enabled=False, owns=frozenset(things))
         users = {one.user for one in self.principals.values()}
@@ -667,9 +696,19 @@ class _Seen:
             if user not in users:
                 owns = frozenset(self.strays.get(user, ()))
                 found[_part(user)] = Account(_part(user), frozenset({NO_ACCOUNT}), sessions=count, owns=owns)
+        for name in self.missing():
+            moved = self.bearers(name)
+            right = f"renamed to {', '.join(moved)}" if moved else "dropped by hand"
+            found[name] = Account(
+                name,
+                frozenset({right}),
+                self.sessions.get(name, 0),
+                enabled=False,
+                owns=frozenset(self.strays.get(name, ())),
+            )
         return found
 
-    def _account(self, one: _Principal) -> Account:
+    def _account(self, one: _Principal, born: Mapping[str, str]) -> Account:
         lease = self.leases.get(one.user) if one.label == one.user else None
         end = None
         # Without the EVENT or without the days nothing of the end is enforced: then it has none.
@@ -683,6 +722,8 @@ class _Seen:
         rights = set(one.rights)
         if lease is not None and not lease["ended"] and lease["print"] != one.row["verifier"]:
             rights.add("password changed by hand")
+        if (other := born.get(one.row["verifier"], one.label)) != one.label:
+            rights.add(f"has the password of {other}")
         enabled = not one.is_role and not one.row["locked"]
         sessions = self.sessions.get(one.user, 0)
         return Account(one.label, frozenset(rights), sessions, enabled, end, str(one.row["print"]), frozenset(one.owns))
@@ -698,14 +739,17 @@ def _look(connection: Connection) -> _Seen:
     again.principals = {
         key: one for key, one in again.principals.items() if not (one.in_memory and one.label in passing)
     }
+    again.leases = {name: row for name, row in again.leases.items() if name not in again.missing() & passing}
     again.sessions = {user: count for user, count in again.sessions.items() if _part(user) not in passing}
     return again
 
 
 def _look_once(connection: Connection) -> _Seen:
     # The last sets are not there yet where the procedures are of an earlier version, which is told by itself.
-    sets = [*_call(connection, "look"), [], []][:12]
-    server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things, memory, places = sets
+    sets = [*_call(connection, "look"), [], [], []][:13]
+    (
+        server, accounts, dbs, tables, routines, members, proxies, leases, sessions, things, memory, places, against,
+    ) = sets  # fmt: skip
     accounts = [*accounts, *_in_memory(accounts, memory)]
     principals: dict[tuple[str, str], _Principal] = {}
     for row in accounts:
@@ -735,7 +779,8 @@ def _look_once(connection: Connection) -> _Seen:
             one_.rights.add(f"PROXY of {_part(row['Proxied_user'])}@{_part(row['Proxied_host'])}")
     strays = _add_things(principals, things)
     counts = {str(row["user"]): int(row["sessions"]) for row in sessions}
-    return _Seen(server[0], principals, {str(row["account"]): row for row in leases}, counts, strays)
+    lent = {str(row["role"]): row["against"] for row in against}
+    return _Seen(server[0], principals, {str(row["account"]): row for row in leases}, counts, strays, lent)
 
 
 def _in_memory(accounts: Sequence[Row], memory: Sequence[Row]) -> Iterator[Row]:
@@ -857,26 +902,6 @@ def _add_things(principals: Mapping[tuple[str, str], _Principal], things: Sequen
     return strays
 
 
-_MIGHTY = frozenset(
-    f"{word} on *.*"
-    for word in (
-        "ALL PRIVILEGES",
-        "SUPER",
-        "CREATE USER",
-        "SET USER",
-        "FILE",
-        "SHUTDOWN",
-        "RELOAD",
-        "PROCESS",
-        "CONNECTION ADMIN",
-        "FEDERATED ADMIN",
-        "READ ONLY ADMIN",
-        "BINLOG ADMIN",
-        "BINLOG REPLAY",
-        "REPLICATION SLAVE ADMIN",
-        "REPLICATION MASTER ADMIN",
-    )
-)
 _CLOSED = ("mysql", "jitaccess", "sys", "performance_schema")
 _CALLS = frozenset(
     f"EXECUTE on procedure jitaccess.{name}" for name in ("make", "bury", "cut", "clean", "look", "disable")
@@ -933,7 +958,9 @@ def _own_findings(seen: _Seen, config: MariadbConfig) -> Iterator[str]:
 
 
 def _role_findings(seen: _Seen, role: str) -> Iterator[str]:
-    """Yield what of a role, or of the roles that it holds, would let a lease outlive itself."""
+    """Yield why a role is not lent, which its procedure decides anew for each lease, and what else it reaches."""
+    for line in str(seen.against.get(role) or "").splitlines():
+        yield f"too mighty: {role} is not lent, since it has a right that outlives a lease or beats its end: {line}"
     todo, done = [role], set[str]()
     while todo:
         name = todo.pop()
@@ -947,11 +974,10 @@ def _role_findings(seen: _Seen, role: str) -> Iterator[str]:
             word, _, place = right.partition(" on ")
             if right.startswith("member of "):
                 todo += [held] if held not in done else []
-            if right in _MIGHTY or word in ("GRANT", "GRANT OPTION") or right.endswith(" with admin option"):
-                yield f"too mighty: a lease of {role} could give itself or others rights that outlive it: {right}"
-            elif right.startswith("runs "):
+            if right.startswith("runs "):
                 continue  # told beside the role itself
-            elif place.endswith("*.*") or place.strip("'").partition(".")[0].strip("'") in _CLOSED:
+            closed = place.endswith("*.*") or place.strip("'").partition(".")[0].strip("'") in _CLOSED
+            if closed and word in _HARMLESS:
                 yield f"too mighty: a lease of {role} reaches the server's own tables: {right}"
             elif place.endswith(".*") and "_" in place.replace("\\_", "").replace("\\\\_", ""):
                 yield f"note: in {right} of {name} the _ stands for any character; write \\_"
@@ -986,6 +1012,10 @@ def setup(config: MariadbConfig | None) -> str:
         "secured": "" if config.tls == "none" else " REQUIRE SSL",
         "secret": config.secret,
         "version": str(SCRIPT),
+        "harmless": str(sum(1 << bit for bit, word in enumerate(_PRIVILEGES) if word in _HARMLESS)),
+        "privileges": ", ".join(
+            _text(word) for word in (*_PRIVILEGES, *map("privilege {}".format, range(len(_PRIVILEGES), 64)))
+        ),
     }
     text = files(__package__).joinpath("mariadb.sql").read_text()
     parts["expire"] = _text(_print_of(text, "PROCEDURE jitaccess.expire() SQL SECURITY DEFINER"))

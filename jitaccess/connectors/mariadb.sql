@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS jitaccess.leftover (
   body LONGTEXT NULL COMMENT 'what it did, for whoever wants to make it anew',
   dropped_at DATETIME(6) NOT NULL COMMENT 'UTC'
 ) ENGINE = InnoDB;
+CREATE TABLE IF NOT EXISTS jitaccess.alias (
+  account VARCHAR(80) NOT NULL,
+  name VARCHAR(255) NOT NULL COMMENT 'what somebody had renamed the account to: sessions go on under that name',
+  PRIMARY KEY (account, name)
+) ENGINE = InnoDB;
 CREATE TABLE IF NOT EXISTS jitaccess.spared (
   user VARCHAR(255) NOT NULL COMMENT 'never locked, whatever the broker asks; add your own',
   PRIMARY KEY (user)
@@ -40,6 +45,13 @@ INSERT IGNORE INTO jitaccess.spared VALUES ('root'), ('mariadb.sys'), (<<keeper_
   (SUBSTRING_INDEX(CURRENT_USER(), '@', 1));
 
 DELIMITER //
+
+-- Accounts of leases that somebody gave another name: they have the password that a lease was born with, and the lease has none.
+CREATE OR REPLACE DEFINER = <<keeper>> SQL SECURITY DEFINER VIEW jitaccess.renamed AS
+SELECT l.account, l.ended OR l.ends_at <= UTC_TIMESTAMP(6) AS due, g.User AS user, g.Host AS host
+FROM jitaccess.lease l JOIN mysql.global_priv g ON l.print = SHA2(JSON_VALUE(g.Priv, '$.authentication_string'), 256)
+WHERE l.print <> '' AND g.User NOT IN (SELECT s.user FROM jitaccess.spared s)
+  AND l.account NOT IN (SELECT o.User FROM mysql.global_priv o WHERE JSON_VALUE(o.Priv, '$.is_role') IS NULL) //
 
 CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.ident(name VARCHAR(255) CHARACTER SET utf8mb4)
 RETURNS TEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER
@@ -109,6 +121,50 @@ RETURN (SELECT CONCAT(LOWER(thing.kind), ' ', thing.db, '.', thing.name) FROM (
     UNION ALL SELECT 'view', TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE jitaccess.theirs(DEFINER, '', role_)
   ) thing LIMIT 1) //
 
+-- What of a role, of the roles that it holds and of PUBLIC outlives a lease or beats its end, a line each; NULL when nothing
+-- does. On *.* and on the server's own databases only what reads is lent; nothing that can be handed on is, anywhere.
+CREATE OR REPLACE DEFINER = <<keeper>> FUNCTION jitaccess.against(role_ VARCHAR(255) CHARACTER SET utf8mb4)
+RETURNS LONGTEXT CHARACTER SET utf8mb4 READS SQL DATA SQL SECURITY DEFINER
+RETURN (
+  WITH RECURSIVE reach (name) AS (
+    SELECT CONVERT(role_ USING utf8mb3) COLLATE utf8mb3_bin UNION SELECT 'PUBLIC'
+    UNION SELECT m.Role FROM mysql.roles_mapping m JOIN reach ON m.User = reach.name AND m.Host = ''
+  ),
+  closed (name) AS (SELECT 'mysql' UNION ALL SELECT 'jitaccess' UNION ALL SELECT 'sys' UNION ALL SELECT 'performance_schema'),
+  far (name, words, place) AS (
+    SELECT r.name, MAKE_SET(CAST(COALESCE(JSON_VALUE(g.Priv, '$.access'), '0') AS UNSIGNED) & ~<<harmless>>, <<privileges>>), '*.*'
+    FROM mysql.global_priv g JOIN reach r ON g.User = r.name AND g.Host = '' WHERE JSON_VALUE(g.Priv, '$.is_role') IS NOT NULL
+    UNION ALL
+    SELECT r.name, CONCAT_WS(',', IF(d.Grant_priv = 'Y', 'GRANT OPTION', NULL), IF(EXISTS (SELECT 1 FROM closed c WHERE c.name LIKE d.Db),
+      NULLIF(CONCAT_WS(',', IF(d.Insert_priv = 'Y', 'INSERT', NULL), IF(d.Update_priv = 'Y', 'UPDATE', NULL), IF(d.Delete_priv = 'Y', 'DELETE', NULL),
+        IF(d.Create_priv = 'Y', 'CREATE', NULL), IF(d.Drop_priv = 'Y', 'DROP', NULL), IF(d.Index_priv = 'Y', 'INDEX', NULL),
+        IF(d.Alter_priv = 'Y', 'ALTER', NULL), IF(d.Lock_tables_priv = 'Y', 'LOCK TABLES', NULL),
+        IF(d.Create_view_priv = 'Y', 'CREATE VIEW', NULL), IF(d.Create_routine_priv = 'Y', 'CREATE ROUTINE', NULL),
+        IF(d.Alter_routine_priv = 'Y', 'ALTER ROUTINE', NULL), IF(d.Event_priv = 'Y', 'EVENT', NULL), IF(d.Trigger_priv = 'Y', 'TRIGGER', NULL)), ''), NULL)),
+      CONCAT(d.Db, '.*')
+    FROM mysql.db d JOIN reach r ON d.User = r.name AND d.Host = ''
+    UNION ALL
+    SELECT r.name, CONCAT_WS(',', IF(FIND_IN_SET('Grant', t.Table_priv), 'GRANT OPTION', NULL), IF(t.Db IN (SELECT c.name FROM closed c), NULLIF(TRIM(BOTH ',' FROM
+      REGEXP_REPLACE(CONCAT_WS(',', UPPER(t.Table_priv), NULLIF(UPPER(t.Column_priv), '')), '(?<![^,])(SELECT|REFERENCES|SHOW VIEW|GRANT|DELETE VERSIONING ROWS)(,|$)', '')), ''), NULL)),
+      CONCAT(t.Db, '.', t.Table_name)
+    FROM mysql.tables_priv t JOIN reach r ON t.User = r.name AND t.Host = ''
+    UNION ALL
+    SELECT r.name, CONCAT_WS(',', IF(FIND_IN_SET('Grant', p.Proc_priv), 'GRANT OPTION', NULL),
+      IF(p.Db IN (SELECT c.name FROM closed c) AND FIND_IN_SET('Alter Routine', p.Proc_priv), 'ALTER ROUTINE', NULL)),
+      CONCAT(LOWER(p.Routine_type), ' ', p.Db, '.', p.Routine_name)
+    FROM mysql.procs_priv p JOIN reach r ON p.User = r.name AND p.Host = ''
+  )
+  SELECT GROUP_CONCAT(line ORDER BY line SEPARATOR '\n') FROM (
+    SELECT CONCAT(REPLACE(words, ',', ', '), ' on ', place, IF(name = role_, '', CONCAT(' through ', name))) AS line FROM far WHERE words <> ''
+    UNION ALL
+    SELECT CONCAT('member of ', m.Role, ' with admin option', IF(r.name = role_, '', CONCAT(' through ', r.name)))
+    FROM mysql.roles_mapping m JOIN reach r ON m.User = r.name AND m.Host = '' WHERE m.Admin_option = 'Y'
+    UNION ALL
+    SELECT CONCAT('PROXY of ', x.Proxied_user, IF(r.name = role_, '', CONCAT(' through ', r.name)))
+    FROM mysql.proxies_priv x JOIN reach r ON x.User = r.name AND x.Host = ''
+  ) lines_
+) //
+
 -- End the sessions of these accounts; left_: how many there were. Inside somebody's routine a session goes by the name of the routine's
 -- definer in the process list; performance_schema goes on to show who logged in. events: end the threads of events too.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.hunt(
@@ -125,6 +181,13 @@ BEGIN
     SELECT t.PROCESSLIST_ID FROM performance_schema.threads t JOIN information_schema.PROCESSLIST p ON p.ID = t.PROCESSLIST_ID
     WHERE FIND_IN_SET(t.PROCESSLIST_USER, names)
       OR (events AND t.NAME = 'thread/sql/event_worker' AND p.USER <> <<keeper_text>>)
+  ) DO
+    SET left_ = left_ + 1;
+    CALL jitaccess.run(CONCAT('KILL HARD CONNECTION ', one.id));
+  END FOR;
+  FOR one IN ( -- what came in under another name; apart, since a session that is ended by now may have kept this table locked
+    SELECT p.ID AS id FROM information_schema.PROCESSLIST p LEFT JOIN performance_schema.threads t ON t.PROCESSLIST_ID = p.ID
+    WHERE EXISTS (SELECT 1 FROM jitaccess.alias a WHERE FIND_IN_SET(a.account, names) AND BINARY a.name IN (BINARY p.USER, BINARY t.PROCESSLIST_USER))
   ) DO
     SET left_ = left_ + 1;
     CALL jitaccess.run(CONCAT('KILL HARD CONNECTION ', one.id));
@@ -216,30 +279,40 @@ RETURN (SELECT COUNT(*) FROM mysql.event WHERE jitaccess.theirs(definer, names, 
   + (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE jitaccess.theirs(DEFINER, names, roles))
   + (SELECT COUNT(*) FROM information_schema.VIEWS WHERE jitaccess.theirs(DEFINER, names, roles)) //
 
--- Runs every second, also without the broker: locks what has ended, and ends its sessions. It does nothing that is not due.
+-- Runs every second, also without the broker: ends the sessions of what has ended, and locks it. It does nothing that is not due.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.expire() SQL SECURITY DEFINER
 BEGIN
   DECLARE act TEXT CHARACTER SET utf8mb4;
-  DECLARE due TEXT CHARACTER SET utf8mb4 DEFAULT '';
+  DECLARE round INT DEFAULT 0;
   DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; -- one account that cannot be locked keeps no other open
-  FOR one IN (
-    SELECT g.User, g.Host, JSON_VALUE(g.Priv, '$.account_locked') AS locked FROM jitaccess.lease l
-    JOIN mysql.global_priv g ON g.User = l.account WHERE l.ended OR l.ends_at <= UTC_TIMESTAMP(6)
-  ) DO
-    IF COALESCE(one.locked, '0') NOT IN ('1', 'true') THEN
-      SET act = CONCAT('ALTER USER IF EXISTS ', jitaccess.who(one.User, one.Host), ' ACCOUNT LOCK');
-      EXECUTE IMMEDIATE act;
-    END IF;
-    SET due = CONCAT_WS(',', NULLIF(due, ''), one.User);
-  END FOR;
-  IF due <> '' THEN
-    FOR one IN (
-      SELECT ID AS id FROM information_schema.PROCESSLIST WHERE FIND_IN_SET(USER, due)
-      UNION SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE FIND_IN_SET(PROCESSLIST_USER, due)
-    ) DO
-      SET act = CONCAT('KILL HARD CONNECTION ', one.id);
-      EXECUTE IMMEDIATE act;
-    END FOR;
+  SET SESSION lock_wait_timeout = 1;
+  IF EXISTS (SELECT 1 FROM jitaccess.lease l WHERE l.ended OR l.ends_at <= UTC_TIMESTAMP(6)) THEN
+    WHILE round < 2 DO -- sessions first, since one of them may keep the tables of rights locked; and who came in meanwhile
+      FOR one IN (
+        WITH due (name) AS (SELECT BINARY l.account FROM jitaccess.lease l WHERE l.ended OR l.ends_at <= UTC_TIMESTAMP(6))
+        SELECT ID AS id FROM information_schema.PROCESSLIST WHERE BINARY USER IN (SELECT name FROM due)
+        UNION SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE BINARY PROCESSLIST_USER IN (SELECT name FROM due)
+      ) DO
+        SET act = CONCAT('KILL HARD CONNECTION ', one.id);
+        EXECUTE IMMEDIATE act;
+      END FOR;
+      IF round = 0 THEN
+        FOR one IN (
+          SELECT g.User AS user, g.Host AS host FROM jitaccess.lease l JOIN mysql.global_priv g ON g.User = l.account
+          WHERE (l.ended OR l.ends_at <= UTC_TIMESTAMP(6)) AND COALESCE(JSON_VALUE(g.Priv, '$.account_locked'), '0') NOT IN ('1', 'true')
+        ) DO
+          SET act = CONCAT('ALTER USER IF EXISTS ', jitaccess.who(one.user, one.host), ' ACCOUNT LOCK');
+          EXECUTE IMMEDIATE act;
+        END FOR;
+        FOR one IN (SELECT user, host FROM jitaccess.renamed WHERE due) DO
+          SET act = CONCAT('ALTER USER IF EXISTS ', jitaccess.who(one.user, one.host), ' ACCOUNT LOCK');
+          EXECUTE IMMEDIATE act;
+          SET act = CONCAT('KILL HARD USER ', jitaccess.who(one.user, one.host));
+          EXECUTE IMMEDIATE act;
+        END FOR;
+      END IF;
+      SET round = round + 1;
+    END WHILE;
   END IF;
 END //
 
@@ -316,6 +389,11 @@ BEGIN
       SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = said;
     END IF;
   END IF;
+  SET said = SUBSTRING_INDEX(jitaccess.against(role_), '\n', 1);
+  IF said IS NOT NULL THEN
+    SET said = LEFT(CONCAT('the role ', role_, ' is not lent: it has a right that outlives a lease or beats its end: ', said), 400);
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31004, MESSAGE_TEXT = said;
+  END IF;
   INSERT INTO jitaccess.lease (account, ends_at, print, role) VALUES (account, ends, SHA2(verifier, 256), role_);
   SET taken = TRUE;
   CALL jitaccess.run(CONCAT(
@@ -344,19 +422,52 @@ BEGIN
     ' IDENTIFIED VIA mysql_native_password USING ''invalid'' ACCOUNT LOCK'));
 END //
 
--- End login and sessions of these accounts, at whatever host they are; tell which of them are there.
+-- Lock these accounts, and take back what somebody renamed; busy: something kept a table locked for a second, and the rest was not tried.
+CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.shut(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, OUT busy BOOLEAN)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE CONTINUE HANDLER FOR 1205 SET busy = TRUE;
+  CALL jitaccess.guard_names(names);
+  SET busy = FALSE;
+  SET STATEMENT lock_wait_timeout = 1, innodb_lock_wait_timeout = 1 FOR UPDATE jitaccess.lease SET ended = TRUE WHERE FIND_IN_SET(account, names);
+  IF NOT busy THEN
+    FOR one IN (SELECT account, user, host FROM jitaccess.renamed WHERE FIND_IN_SET(account, names)) DO
+      IF NOT busy THEN
+        SET STATEMENT lock_wait_timeout = 1 FOR INSERT IGNORE INTO jitaccess.alias VALUES (one.account, one.user);
+      END IF;
+      IF NOT busy THEN -- the other name is written down: sessions go on under it
+        CALL jitaccess.run(CONCAT('SET STATEMENT lock_wait_timeout = 1 FOR RENAME USER ', jitaccess.who(one.user, one.host),
+          ' TO ', jitaccess.who(one.account, one.host)));
+      END IF;
+    END FOR;
+    FOR one IN (
+      SELECT User, Host FROM mysql.global_priv WHERE FIND_IN_SET(User, names) AND JSON_VALUE(Priv, '$.is_role') IS NULL
+    ) DO
+      IF NOT busy THEN
+        CALL jitaccess.run(CONCAT('SET STATEMENT lock_wait_timeout = 1 FOR ALTER USER IF EXISTS ', jitaccess.who(one.User, one.Host),
+          ' IDENTIFIED VIA mysql_native_password USING ''invalid'' ACCOUNT LOCK'));
+      END IF;
+    END FOR;
+  END IF;
+END //
+
+-- End login and sessions of these accounts, at whatever host they are; tell which of them are there. Sessions first: one of them may keep
+-- the tables of rights locked (FLUSH TABLES WITH READ LOCK), and would outwait the broker.
 CREATE OR REPLACE DEFINER = <<keeper>> PROCEDURE jitaccess.cut(names TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin) SQL SECURITY DEFINER
 BEGIN
-  DECLARE open_, gone INT DEFAULT 0;
-  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT jitaccess.given(names);
+  DECLARE open_, gone, tries, left_ INT DEFAULT 0;
+  DECLARE busy BOOLEAN DEFAULT TRUE;
+  DECLARE roles TEXT CHARACTER SET utf8mb4 DEFAULT '';
   CALL jitaccess.guard_names(names);
-  UPDATE jitaccess.lease SET ended = TRUE WHERE FIND_IN_SET(account, names);
-  FOR one IN (
-    SELECT User, Host FROM mysql.global_priv WHERE FIND_IN_SET(User, names) AND JSON_VALUE(Priv, '$.is_role') IS NULL
-  ) DO
-    CALL jitaccess.run(CONCAT('ALTER USER IF EXISTS ', jitaccess.who(one.User, one.Host),
-      ' IDENTIFIED VIA mysql_native_password USING ''invalid'' ACCOUNT LOCK'));
-  END FOR;
+  WHILE busy AND tries < 6 DO
+    CALL jitaccess.hunt(names, '', FALSE, left_);
+    CALL jitaccess.shut(names, busy);
+    SET tries = tries + 1;
+  END WHILE;
+  IF busy THEN
+    SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'an account cannot be locked: somebody else keeps the tables of rights locked';
+  END IF;
+  SET roles = jitaccess.given(names);
   CALL jitaccess.forget_events(names, roles, gone);
   CALL jitaccess.hunt_all(names, roles, gone > 0);
   SELECT COUNT(*) INTO open_ FROM mysql.global_priv
@@ -388,6 +499,7 @@ BEGIN
     SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31003, MESSAGE_TEXT = 'something of the account is still there';
   END IF;
   DELETE FROM jitaccess.lease WHERE FIND_IN_SET(account, names);
+  DELETE FROM jitaccess.alias WHERE FIND_IN_SET(account, names);
   SELECT account, COUNT(*) AS left_ FROM jitaccess.leftover WHERE FIND_IN_SET(account, names) GROUP BY account;
 END //
 
@@ -427,6 +539,8 @@ BEGIN
     SUBSTRING(GRANTEE, CHAR_LENGTH(jitaccess.holder(GRANTEE)) + 5, CHAR_LENGTH(GRANTEE) - CHAR_LENGTH(jitaccess.holder(GRANTEE)) - 5) AS host,
     TABLE_SCHEMA AS place, PRIVILEGE_TYPE AS privilege, IS_GRANTABLE = 'YES' AS grantable
   FROM information_schema.SCHEMA_PRIVILEGES;
+  SELECT Role AS role, jitaccess.against(Role) AS against FROM mysql.roles_mapping
+  WHERE User = <<keeper_text>> AND Host = 'localhost' AND Admin_option = 'Y';
 END //
 
 -- Optional: lock an account that nothing explains (see jitaccess.spared). Without it the broker says what you have to run.

@@ -158,6 +158,108 @@ def test_prepared_transactions_are_rolled_back_where_that_is_allowed_and_counted
             cursor.execute("XA ROLLBACK 'it''s'")
 
 
+@pytest.mark.covers("R50", "R51")
+@pytest.mark.parametrize(
+    "hold",
+    [
+        "FLUSH TABLES WITH READ LOCK",
+        "LOCK TABLES mysql.global_priv WRITE",
+        "LOCK TABLES jitaccess.lease WRITE, jitaccess.alias WRITE",
+    ],
+)
+def test_a_session_that_keeps_the_tables_of_rights_locked_ends_first(
+    bench: Any, connector: Connector, hold: str
+) -> None:
+    effect, credential = born(bench, connector)
+    mighty = "RELOAD, LOCK TABLES, SELECT, INSERT ON *.*"
+    bench.server.run(f"GRANT {mighty} TO app_write")  # somebody raises the role while it is lent
+    try:
+        with bench.login(credential) as session:
+            session.run(hold)
+            proof = connector.cut([effect])[effect.name]
+            assert not session.alive()
+    finally:
+        bench.server.run(f"REVOKE {mighty} FROM app_write")
+    assert (proof["login"], proof["sessions"]) == ("locked", 0)
+    with pytest.raises(LoginRefused), bench.login(credential):
+        pass
+    connector.clean([effect])
+
+
+@pytest.mark.covers("R49")
+def test_the_server_ends_a_session_that_keeps_the_tables_of_rights_locked_by_itself(
+    bench: Any, connector: Connector
+) -> None:
+    effect, credential = born(bench, connector, lasts=timedelta(seconds=2))
+    bench.server.run("GRANT LOCK TABLES, SELECT, INSERT ON *.* TO app_write")
+    with bench.login(credential) as session:
+        session.run("LOCK TABLES mysql.global_priv WRITE, app.thing READ")
+        await_(lambda: not session.alive())
+    await_(lambda: not bench.can_log_in(effect.name))
+    bench.server.run("REVOKE LOCK TABLES, SELECT, INSERT ON *.* FROM app_write")
+    end(connector, effect)
+
+
+@pytest.mark.covers("R50", "R51", "R57")
+@pytest.mark.parametrize("name", ["backup_svc", "odd, `name"])
+def test_an_account_that_was_given_another_name_is_found_and_ended_under_it(
+    bench: Any, connector: Connector, name: str
+) -> None:
+    known = connector.observe().accounts
+    spec = spec_of(bench)
+    effect = connector.plan(spec)
+    credential = connector.apply(effect, soon())
+    other = replace(credential, command=credential.command.replace(f"--user={effect.name}", f"'--user={name}'"))
+    with bench.login(credential) as before:
+        quoted = name.replace("`", "``")
+        bench.server.run(f"RENAME USER `{effect.name}`@`%` TO `{quoted}`@`%`")
+        with bench.login(other) as after:
+            seen = connector.observe()
+            explained = {effect.name: connector.expects(effect, spec.ends_at)}
+            remembered = {key: Remembered(one.rights, one.fingerprint, gone=False) for key, one in known.items()}
+            found = compare(seen, explained=explained, ending={}, excepted={}, known=remembered, enforced=True)
+            (stranger,) = [one for one in found if f"has the password of {effect.name}" in one.extra]
+            assert stranger.what is What.NEW
+            (missing,) = [one for one in found if one.account == effect.name]
+            assert (missing.what, missing.extra) == (What.RAISED, (f"renamed to {stranger.account}",))
+            proof = connector.cut([effect])[effect.name]
+            assert not before.alive()
+            assert not after.alive()
+    assert (proof["login"], proof["sessions"]) == ("locked", 0)
+    for one in (credential, other):
+        with pytest.raises(LoginRefused), bench.login(one):
+            pass
+    connector.clean([effect])
+    assert bench.accounts() <= {"'PUBLIC'@%"}
+    assert bench.server.run("SELECT * FROM jitaccess.alias") == []
+
+
+@pytest.mark.covers("R49")
+def test_the_server_ends_by_itself_what_was_given_another_name(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector, lasts=timedelta(seconds=2))
+    other = replace(credential, command=credential.command.replace(effect.name, "backup_svc"))
+    with bench.login(credential) as before:
+        bench.server.run(f"RENAME USER `{effect.name}`@`%` TO backup_svc@`%`")
+        with bench.login(other) as after:
+            await_(lambda: not before.alive() and not after.alive())
+    assert not bench.can_log_in("backup_svc")
+    end(connector, effect)
+    assert bench.accounts() <= {"'PUBLIC'@%"}
+
+
+@pytest.mark.covers("R57")
+def test_a_live_lease_whose_account_was_dropped_is_a_finding_until_it_ends(bench: Any, connector: Connector) -> None:
+    spec = spec_of(bench)
+    effect = connector.plan(spec)
+    connector.apply(effect, soon())
+    bench.server.run(f"DROP USER `{effect.name}`@`%`")
+    extra = connector.observe().accounts[effect.name].rights - connector.expects(effect, spec.ends_at).rights
+    assert extra == {"dropped by hand"}
+    assert connector.cut([effect])[effect.name]["login"] == "absent"
+    connector.clean([effect])
+    assert effect.name not in connector.observe().accounts
+
+
 # ---------------------------------------------------------------- what is left behind
 
 
@@ -277,6 +379,69 @@ def test_a_role_that_something_of_the_owners_runs_as_is_not_lent_and_nothing_of_
         bench.server.run(f"DROP {gone}")  # it is still there
     effect, _ = born(bench, connector)
     end(connector, effect)
+
+
+@pytest.mark.covers("R50", "R54")
+@pytest.mark.parametrize(
+    ("given", "said", "holder"),
+    [
+        ("RELOAD ON *.*", "RELOAD on *.*", "app_write"),
+        ("CONNECTION ADMIN, SELECT ON *.*", "CONNECTION ADMIN on *.*", "deep_role"),
+        ("SUPER, SET USER ON *.*", "SUPER, SET USER on *.*", "PUBLIC"),
+        ("READ ONLY ADMIN ON *.*", "READ ONLY ADMIN on *.*", "app_write"),
+        ("EVENT, TRIGGER, CREATE ROUTINE ON *.*", "CREATE ROUTINE, EVENT, TRIGGER on *.*", "deep_role"),
+        ("LOCK TABLES ON *.*", "LOCK TABLES on *.*", "PUBLIC"),
+        ("ALL ON *.*", "INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD", "app_write"),
+        ("ALL ON `jitaccess`.*", "INSERT, UPDATE, DELETE", "deep_role"),
+        ("INSERT, SELECT ON `m%`.*", "INSERT on m%.*", "PUBLIC"),
+        ("DELETE ON jitaccess.lease", "DELETE on jitaccess.lease", "app_write"),
+        ("SELECT, UPDATE (Priv) ON mysql.global_priv", "UPDATE on mysql.global_priv", "deep_role"),
+        ("ALTER ROUTINE ON PROCEDURE jitaccess.cut", "ALTER ROUTINE on procedure jitaccess.cut", "PUBLIC"),
+        ("SELECT ON app.* TO {} WITH GRANT OPTION", "GRANT OPTION on app.*", "app_write"),
+        ("SELECT ON app.thing TO {} WITH GRANT OPTION", "GRANT OPTION on app.thing", "deep_role"),
+    ],
+)
+def test_a_role_with_which_a_lease_outlives_or_beats_an_end_is_not_lent(
+    bench: Any, connector: Connector, given: str, said: str, holder: str
+) -> None:
+    grant = given if "{}" in given else f"{given} TO {{}}"
+    own = grant.format(holder)
+    revoke = grant.partition(" TO ")[0]
+    bench.server.run("CREATE ROLE inner_role", "CREATE ROLE deep_role", "GRANT deep_role TO inner_role")
+    bench.server.run("GRANT inner_role TO app_write", f"GRANT {own}")
+    try:
+        through = "" if holder == "app_write" else f" through {holder}"
+        with pytest.raises(NotReady, match="app_write is not lent") as refused:
+            born(bench, connector)
+        (line,) = [line for line in connector.probe() if "outlives a lease or beats its end" in line]
+        for text in (str(refused.value), line):
+            assert said in text
+        assert line.endswith(through)
+    finally:
+        if holder != "deep_role":
+            bench.server.run(f"REVOKE {revoke} FROM {holder}")
+            if "GRANT OPTION" in given:
+                bench.server.run(f"REVOKE GRANT OPTION ON {revoke.partition(' ON ')[2]} FROM {holder}")
+        bench.server.run("DROP ROLE deep_role", "DROP ROLE inner_role")
+    assert bench.accounts() <= {"'PUBLIC'@%"}
+
+
+@pytest.mark.covers("R54")
+def test_a_role_that_reads_the_whole_server_is_lent(bench: Any, connector: Connector) -> None:
+    reads = "SELECT, PROCESS, EXECUTE, SHOW DATABASES, SHOW VIEW, CREATE TEMPORARY TABLES ON *.*"
+    bench.server.run("CREATE ROLE onlooker", f"GRANT {reads} TO onlooker", "GRANT SELECT ON mysql.* TO onlooker")
+    bench.server.run("GRANT onlooker TO app_write")
+    effect, _ = born(bench, connector)
+    end(connector, effect)
+    bench.server.run("DROP ROLE onlooker")
+
+
+@pytest.mark.covers("R54")
+def test_a_role_that_may_hand_on_what_it_holds_is_not_lent(bench: Any, connector: Connector) -> None:
+    bench.server.run("CREATE ROLE held", "GRANT held TO app_write WITH ADMIN OPTION")
+    with pytest.raises(NotReady, match="member of held with admin option"):
+        born(bench, connector)
+    bench.server.run("DROP ROLE held")
 
 
 @pytest.mark.covers("R50")
@@ -674,7 +839,7 @@ def test_a_broker_or_a_role_that_is_too_mighty_says_so(bench: Any, connector: Co
     for wanted in (
         "too mighty: ''@10.0.0.1 lets anybody in",
         "too mighty: jit_broker@% has SELECT on app.*",
-        "too mighty: a lease of app_write could give itself or others rights that outlive it: SUPER on *.*",
+        "too mighty: app_write is not lent, since it has a right that outlives a lease or beats its end: SUPER on *.* through inner_role",
         "too mighty: a lease of app_write reaches the server's own tables: SELECT on mysql.*",
         "note: in SELECT on app_prod.* of app_write the _ stands for any character",
         "too mighty: jit_keeper@localhost must be there and locked",
