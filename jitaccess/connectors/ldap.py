@@ -89,6 +89,8 @@ TRIED = 16_654
 EXPIRES = "entryExpireTimestamp"
 SHOWING = ("labeledURI", "memberURL")
 """Attributes whose URLs the overlays dynlist and dyngroup turn into members."""
+NOT_THERE = " is not there"
+"""Under this name a guarded group is found that the directory does not show, as an account that nothing explains."""
 NOBODY = ""
 """The empty name: a group must have a member (RFC 4519 section 3.5), and nobody can be this one."""
 _USER_CLASSES = {"cn": "organizationalRole", "uid": "account"}
@@ -521,20 +523,42 @@ class LdapConnector:
                 by_group[group].append(effect)
         for group, ending in by_group.items():
             for effect in ending:
-                for member in self._names(line, effect):
+                names = self._names(line, effect)
+                for member in names or [self._place(effect)[1]]:
                     with self._turn():
                         self._take_out(line, group, member, effect)
                     if line.holds(group, self._config.member, member):
                         raise CallFailed("still_a_member")
+                if not names:
+                    self._nobody_unknown(line, group)
                 proofs[effect.name] = {"membership": "absent"}
         return proofs
 
     def _names(self, line: Line, effect: Effect) -> list[str]:
-        """Return the name that was made a member, and the one that its entry has now, should it have been renamed."""
-        member, uuid = self._place(effect)[1], effect.detail.get("uuid")
-        what = f"(entryUUID={escape_filter_chars(str(uuid))})"
-        found = line.find(self._config.people.base, what, SUBTREE) if uuid else []
-        return [member, *(dn for dn, _ in found if plain(dn) != plain(member))]
+        """Return the name that was made a member, and those that its entry has now; nothing where the entry is not found anywhere.
+
+        It may have been renamed or moved, and the group with it: it is looked for by what never changes, in all that the server holds.
+        """
+        member, uuid = self._place(effect)[1], str(effect.detail.get("uuid") or "")
+        if not uuid:
+            return [member]
+        if uuid in (line.read(member, "entryUUID") or {}).get("entryUUID", []):
+            return [member]
+        everywhere = (line.read("", "namingContexts") or {}).get("namingContexts", [])
+        what = f"(entryUUID={escape_filter_chars(uuid)})"
+        for base in (self._config.people.base, *everywhere):
+            with suppress(LDAPNoSuchObjectResult):
+                found = [dn for dn, _ in line.find(base, what, SUBTREE)]
+                if found:
+                    return [member, *found]
+        return []
+
+    def _nobody_unknown(self, line: Line, group: str) -> None:
+        """Raise CallFailed while a group has a member whose entry the broker cannot see: it may be the one that is not found."""
+        members = (line.read(group, self._config.member) or {}).get(self._config.member, [])
+        for member in members:
+            if member != NOBODY and not (line.read(member, "entryUUID") or {}).get("entryUUID"):
+                raise CallFailed("still_unknown_member")
 
     def _take_out(self, line: Line, group: str, member: str, effect: Effect | None = None) -> None:
         try:
@@ -612,8 +636,9 @@ class LdapConnector:
         found: dict[str, tuple[Account, _Where]] = {}
         for group in self._groups.values():
             entry = line.read(group, self._config.member, *SHOWING)
-            if entry is None:
-                raise RuntimeError("a guarded group is not there")
+            if entry is None:  # deleted, or hidden from the broker: the others are looked at all the same
+                found[f"{plain(group)}{NOT_THERE}"] = Account(f"{plain(group)}{NOT_THERE}"), _Where(group)
+                continue
             for member in entry.get(self._config.member, []):
                 if member != NOBODY:
                     name = membership(member, group)
@@ -647,6 +672,10 @@ class LdapConnector:
 
     def quarantine(self, account: str, *, remove: bool) -> Quarantined:
         """Take a membership away, or an entry of the container, and look again; a membership can be locked in no other way."""
+        if account.endswith(NOT_THERE):
+            return Quarantined(
+                False, "make the group anew, let the broker read it, or take its entitlements out of the policy"
+            )
         with self._line() as line:
             where = self._there(line).get(account, (None, None))[1]
             if is_own_account(account):
@@ -855,6 +884,8 @@ def _access(config: LdapConfig, groups: Sequence[str]) -> str:
         rules.append(f'to dn.children="{config.leases}" attrs=entryTtl {by} manage by * break')
     rules.append(f'to dn.base="{config.leases}" attrs=entry,children {by} write by * break')
     rules.append(f'to dn.children="{config.leases}" {by} write by * break')
+    if not config.dynamic:  # who is moved elsewhere while a lease lives is found by the entryUUID, wherever that is
+        rules.append(f"to attrs=entry,entryUUID {by} read by * break")
     lines = [
         f"{PARTS} As administrator of the server's configuration, for instance: ldapmodify -Y EXTERNAL -H ldapi:/// -f THIS-PART",
         "# Put the number of your database in place of {1}. A database without any access line lets everybody read: such a one",

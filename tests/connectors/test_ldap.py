@@ -1,6 +1,7 @@
 """LDAP: whose membership it is, what was there before, overlapping leases, changes that come too late, and what nobody signed for."""
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -449,6 +450,75 @@ def test_a_person_who_was_renamed_is_taken_out_under_the_new_name_too(bench: Any
     assert bench.accounts() == before
     line.delete(renamed)
     line.unbind()
+
+
+@pytest.mark.covers("R50", "R51")
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_person_who_was_moved_elsewhere_is_taken_out_under_the_name_that_they_have_there(
+    bench: Any, renamed: bool
+) -> None:
+    connector = open_connector(bench)
+    before = bench.accounts()
+    effect = connector.plan(spec_of(bench))
+    connector.apply(effect, soon())
+    member = str(effect.detail["member"])
+    first = "uid=elsewhere" if renamed else re.match(r"(?:\\.|[^,])+", member)[0]  # type: ignore[index]
+    line = bench.owner()
+    line.add("ou=contractors,dc=bench", ["organizationalUnit"], {"ou": "contractors"})
+    line.modify_dn(member, first, new_superior="ou=contractors,dc=bench")
+    moved = f"{first},ou=contractors,dc=bench"
+    if not bench.config()["dynamic"]:  # as the overlay refint does
+        line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [member]), (ldap3.MODIFY_ADD, [moved])]})
+    assert connector.cut([effect])[effect.name]["membership"] == "absent"
+    connector.clean([effect])
+    assert {plain(member), plain(moved)}.isdisjoint({plain(one) for one in bench.members()})
+    assert bench.accounts() == before
+    line.delete(moved)
+    line.delete("ou=contractors,dc=bench")
+    line.unbind()
+
+
+@pytest.mark.covers("R51")
+def test_who_is_nowhere_to_be_found_is_not_said_to_be_out_while_the_group_has_a_member_that_nobody_sees(
+    bench: Any,
+) -> None:
+    if bench.config()["dynamic"]:
+        return  # the lease's own entry is emptied, whoever is in it
+    connector = open_connector(bench)
+    before = bench.accounts()
+    effect = connector.plan(spec_of(bench))
+    connector.apply(effect, soon())
+    member = str(effect.detail["member"])
+    hidden = "uid=hidden,ou=nowhere,dc=bench"
+    line = bench.owner()
+    line.delete(member)
+    line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [member]), (ldap3.MODIFY_ADD, [hidden])]})
+    with pytest.raises(CallFailed, match="still_unknown_member"):
+        connector.cut([effect])
+    line.modify(group_of(bench), {"member": [(ldap3.MODIFY_DELETE, [hidden])]})
+    assert connector.cut([effect])[effect.name]["membership"] == "absent"
+    connector.clean([effect])
+    assert bench.accounts() == before
+    line.unbind()
+
+
+@pytest.mark.covers("R57")
+def test_a_guarded_group_that_was_deleted_is_a_finding_and_the_others_are_looked_at_all_the_same(bench: Any) -> None:
+    small = "cn=small,ou=groups,dc=bench"
+    line = bench.owner()
+    line.add(small, ["groupOfNames"], {"cn": "small", "member": ["uid=founder,ou=people,dc=bench"]})
+    meant = {"admin": {"group": group_of(bench)}, "small": {"group": small}}
+    connector = open_connector(bench, {**bench.config(), "entitlements": meant})
+    gone = f"{small} is not there"
+    assert gone not in connector.observe().accounts
+    line.delete(small)
+    line.unbind()
+    stray = bench.stray()
+    assert {gone, stray} <= connector.observe().accounts.keys()
+    told = connector.quarantine(gone, remove=True)
+    assert (told.done, told.statement.partition(",")[0]) == (False, "make the group anew")
+    assert connector.quarantine(stray, remove=True).done
+    connector.close()
 
 
 @pytest.mark.covers("R58")
