@@ -75,6 +75,8 @@ RECORD = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,20})-([0-9]{1,20})")
 """What the record of a login is called: the process of its sshd, when that was started, the certificate's serial."""
 SCOPE = re.compile(r"/(session-[^/\s]+\.scope)(?:/|$)", re.M)
 """The control group that systemd-logind puts each session into."""
+LOGIND = Path("/run/systemd/sessions")
+"""Is there where systemd-logind keeps login sessions; sshd tells it of them through PAM."""
 KEY = re.compile(r"(?:^|\s)(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+\s+([A-Za-z0-9+/=]{40,})")
 MAX_LINE = 20_000
 MAX_KEYS = 4 * 1024 * 1024
@@ -392,6 +394,7 @@ class Host:
             "number": self.obeyed,
             "logins": counted(logins),
             "clock_off_s": round(self.off_s, 1),
+            "sole": sorted(self.config["sole"])[:200],
         }
         seen = self.looker.seen()
         strange = [f"no record of a login: {name}"[:300] for name in self.strange[:50]]
@@ -558,15 +561,18 @@ def look(config: dict) -> dict:
     wrong: set[str] = set()
     authorities: set[str] = set()
     patterns: set[str] = set()
+    pam = bool(config["principals"])
     for account in config["principals"]:
         asked = ["-T", "-f", config["sshd_config"], "-C", f"user={account},host=jitaccess,addr=127.0.0.1"]
         program = [config["sshd"], *asked]
         done = subprocess.run(program, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - the owner's words
         if done.returncode != 0:
             wrong.add("sshd -T fails")
+            pam = False
             continue
         lines = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
         wrong |= deviations(config, lines)
+        pam = pam and lines.get("usepam") == "yes"
         patterns |= set(lines.get("authorizedkeysfile", "none").split())
         for line in text_of(Path(lines.get("trustedusercakeys", "none"))).split("\n"):
             if len(line.split()) > 1:
@@ -580,6 +586,7 @@ def look(config: dict) -> dict:
         "authorities": sorted(authorities)[: MAX_TOLD // 5],
         "keys": keys[:MAX_TOLD],
         "principals": config["principals"],
+        "logind": pam and LOGIND.is_dir(),
     }
 
 
@@ -670,7 +677,7 @@ class Looker:
 
     def blank(self, why: str) -> dict:
         """Return that nothing could be seen."""
-        return {"wrong": [why], "authorities": [], "keys": [], "principals": self.config["principals"]}
+        return {"wrong": [why], "authorities": [], "keys": [], "principals": self.config["principals"], "logind": False}
 
     def run(self) -> None:
         """Look once."""

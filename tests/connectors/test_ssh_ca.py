@@ -24,6 +24,7 @@ from jitaccess.connectors.contract import Connector, Credential, Effect, LeaseSp
 from jitaccess.connectors.ssh_ca import certificate, krl
 from jitaccess.connectors.ssh_ca.authority import key_of, public_line
 from jitaccess.connectors.ssh_ca.connector import BULLETIN, serial_of
+from jitaccess.connectors.ssh_ca.reports import Said
 from jitaccess.connectors.ssh_ca.wire import blob_of_line, fingerprint, line_of, sign, string
 from jitaccess.store.ids import new_id, new_secret
 from tests.support.bench import LoginRefused, end, open_connector, refused, soon
@@ -384,17 +385,42 @@ def test_what_runs_on_under_an_account_without_other_use_is_ended(bench: SshBenc
     restart(bench)
     try:
         effect, credential = born(bench, connector)
+        bench.wait_for(lambda: bench.account in heard(bench).sole, "the host has said so")
         with bench.login(credential) as session:
             leaves = "(setsid nohup sh -c 'echo $$ >left; exec sleep 600' >/dev/null 2>&1 &)"
             session.run(f"cd; {leaves}; while ! [ -s left ]; do sleep 0.05; done; cat left")
             left = int((bench.place / "home" / "left").read_text())
             assert running(left)
-            connector.cut([effect])
+            proof = connector.cut([effect])[effect.name]
+        assert proof["sessions_seen"] == {bench.host: "account"}
         bench.wait_for(lambda: not running(left), "it is ended")
         connector.clean([effect])
     finally:
         settings.write_text(json.dumps(bench.helper_config))
         restart(bench)
+
+
+@pytest.mark.covers("R50", "R51")
+def test_without_logind_the_proof_says_that_only_the_login_is_known_to_be_over(
+    bench: SshBench, connector: Connector
+) -> None:
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        leaves = "(setsid nohup sh -c 'echo $$ >left; exec sleep 600' >/dev/null 2>&1 &)"
+        session.run(f"cd; rm -f left; {leaves}; while ! [ -s left ]; do sleep 0.05; done; cat left")
+        left = int((bench.place / "home" / "left").read_text())
+        proof = connector.cut([effect])[effect.name]
+    by_logind = Path("/run/systemd/sessions").is_dir() and heard(bench).logind
+    assert (proof["sessions"], proof["sessions_seen"]) == (0, {bench.host: "logind" if by_logind else "login"})
+    assert running(left) is not by_logind, "the proof says what is so"
+    assert connector.clean([effect])[effect.name]["sessions_seen"] == proof["sessions_seen"]
+    if running(left):
+        os.kill(left, signal.SIGKILL)
+
+
+def heard(bench: SshBench) -> Said:
+    """Return what the host said last."""
+    return Said.model_validate(json.loads(bench.board.read().reports[bench.host].text))
 
 
 def running(pid: int) -> bool:

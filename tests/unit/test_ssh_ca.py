@@ -42,6 +42,7 @@ from jitaccess.connectors.ssh_ca.authority import (
 )
 from jitaccess.connectors.ssh_ca.config import SshCaConfig
 from jitaccess.connectors.ssh_ca.connector import serial_of
+from jitaccess.connectors.ssh_ca.reports import Said
 from jitaccess.connectors.ssh_ca.wire import blob_of, blob_of_line, fingerprint, line_of, sign, string, verify
 from jitaccess.store.ids import new_id, new_secret
 from tests.support.sources import ROOT
@@ -519,3 +520,34 @@ def test_a_host_refuses_a_configuration_that_would_be_unsafe(tmp_path: Any, foun
     file.write_text(HELPER.json.dumps(found))
     with pytest.raises(SystemExit):
         HELPER.load(str(file))
+
+
+@pytest.mark.covers("R50", "R51")
+@pytest.mark.parametrize(
+    ("more", "reach"),
+    [
+        ({}, "login"),
+        ({"logind": True}, "logind"),
+        ({"logind": True, "sole": ["ops"]}, "account"),
+        ({"sole": ["other"]}, "login"),
+        ({"sole": ["ops"], "others": True}, "login"),
+    ],
+)
+def test_what_is_known_to_be_over_is_never_more_than_the_host_says(more: dict[str, Any], reach: str) -> None:
+    other = {"account": "ops", "serial": "7", "key_id": f"jit-{'1' * 26}", "ends": 1, "count": 1}
+    said: dict[str, Any] = {
+        "v": 1,
+        "target": "hosts",
+        "host": "db1",
+        "sequence": 1,
+        "nonce": "n" * 16,
+        "number": 1,
+        "logins": [other] if more.get("others") else [],
+        "clock_off_s": 0.0,
+        "wrong": [],
+        "authorities": [],
+        "keys": [],
+        "principals": {},
+        **{key: value for key, value in more.items() if key != "others"},
+    }
+    assert Said.model_validate(said).reach("ops") == reach

@@ -83,6 +83,8 @@ class _Confirmed:
 
     by: Mapping[str, str]
     """Host -> hex SHA-256 of its report."""
+    reach: Mapping[str, str]
+    """Host -> how far what it calls a session reaches."""
     missing: tuple[str, ...]
 
 
@@ -155,7 +157,7 @@ class SshCaConnector:
         # Hosts take nothing that is not announced: before this it opens nothing, and after the deadline it is not announced.
         number = self._board.post({name: (entry, _at(before) + KEPT_AFTER)}, only_before=deadline)
         hosts = [host for host in self._config.hosts if host.name in cast("list[str]", detail["hosts"])]
-        late = self._wait(number, {"": {host.name for host in hosts}}, ANNOUNCE_LIMIT_S)[""].missing
+        late = self._wait(number, {"": ("", {host.name for host in hosts})}, ANNOUNCE_LIMIT_S)[""].missing
         return _credential(effect, line, hosts, late, self._known_hosts(hosts))
 
     def _known_hosts(self, hosts: Sequence[SshHost]) -> str:
@@ -192,7 +194,11 @@ class SshCaConnector:
     def _end(self, effects: Sequence[Effect]) -> tuple[int, Mapping[str, _Confirmed]]:
         everywhere = [host.name for host in self._config.hosts]
         concerned = {
-            _own(effect.name): {*cast("list[str]", effect.detail.get("hosts", everywhere))} for effect in effects
+            _own(effect.name): (
+                str(effect.detail.get("account", "")),
+                {*cast("list[str]", effect.detail.get("hosts", everywhere))},
+            )
+            for effect in effects
         }
         posted = self._board.read()
         ended = {
@@ -211,19 +217,22 @@ class SshCaConnector:
             raise Unreachable(f"not confirmed by {', '.join(missing[:5])}")
         return found
 
-    def _wait(self, number: int, concerned: Mapping[str, set[str]], limit_s: float) -> Mapping[str, _Confirmed]:
+    def _wait(
+        self, number: int, concerned: Mapping[str, tuple[str, set[str]]], limit_s: float
+    ) -> Mapping[str, _Confirmed]:
         """Wait until hosts obey a bulletin and have no session of these certificates; not for silent ones.
 
-        `concerned`: certificate's name -> hosts; an empty name stands for none in particular.
+        `concerned`: certificate's name -> account and hosts; an empty name stands for none in particular.
         """
         found: dict[str, _Confirmed] = {}
         for _ in range(int(limit_s / LOOK_AGAIN_S)):
             heard = self._reader.heard(self._board.read())
             there = {host: {login.key_id for login in one.said.logins} for host, one in heard.items()}
-            for name, hosts in concerned.items():
+            for name, (account, hosts) in concerned.items():
                 obeying = (host for host in hosts if host in heard and heard[host].said.number >= number)
                 by = {host: heard[host].digest for host in obeying if name not in there[host]}
-                found[name] = _Confirmed(by, tuple(sorted(hosts - by.keys())))
+                reach = {host: heard[host].said.reach(account) for host in by}
+                found[name] = _Confirmed(by, reach, tuple(sorted(hosts - by.keys())))
             missing = {host for one in found.values() for host in one.missing}
             if not any(heard[host].fresh for host in missing if host in heard):
                 break
@@ -311,7 +320,7 @@ class SshCaConnector:
         if key is None or key["key"] in {fingerprint(blob_of_line(line)) for line in trusted}:
             return Quarantined(False, _what_to_do(account))
         number = self._board.post({f"{_KEY_ENTRY}{key['key']}": ({"state": REFUSED, "key": key["key"]}, None)})
-        self._proven(self._wait(number, {"": {key["host"]}}, CONFIRM_LIMIT_S))
+        self._proven(self._wait(number, {"": ("", {key["host"]})}, CONFIRM_LIMIT_S))
         done = f"on {key['host']}: take the key {key['key']} out of the authorized keys of {key['account']}, and end its sessions"
         return Quarantined(True, done)
 
@@ -386,7 +395,7 @@ class SshCaConnector:
             self._board.post({ENTRY: ({**before.to_json(), "next": following}, None)})
         number = self._board.read().number
         everywhere = {host.name for host in self._config.hosts}
-        if missing := self._wait(number, {"": everywhere}, CONFIRM_LIMIT_S)[""].missing:
+        if missing := self._wait(number, {"": ("", everywhere)}, CONFIRM_LIMIT_S)[""].missing:
             raise Unreachable(f"the new authority is not trusted yet by {', '.join(missing[:5])}")
         posted = self._board.read()
         ends = [cast(int, entry["ends"]) for entry in posted.entries.values() if entry.get("state") == LIVE]
@@ -460,7 +469,10 @@ def _ended_entry(effect: Effect) -> tuple[Mapping[str, JsonValue], datetime | No
 
 
 def _proofs(confirmed: Mapping[str, _Confirmed], proof: Mapping[str, JsonValue], number: int) -> Proofs:
-    return {name: {**proof, "number": number, "hosts": dict(one.by)} for name, one in confirmed.items()}
+    return {
+        name: {**proof, "number": number, "hosts": dict(one.by), "sessions_seen": dict(one.reach)}
+        for name, one in confirmed.items()
+    }
 
 
 def _certificates(posted: Posted, heard: Mapping[str, Heard]) -> list[Account]:

@@ -64,6 +64,16 @@ class Said(_Part):
     authorities: Annotated[list[Short], Field(max_length=200)]
     keys: Annotated[list[AccountKey], Field(max_length=2_000)]
     principals: Annotated[dict[Short, list[Short]], Field(max_length=200)]
+    logind: bool = False
+    """Whether login sessions are those of systemd-logind, so that what left its sshd is ended too; an older program does not say."""
+    sole: Annotated[list[Short], Field(max_length=200)] = []
+    """Accounts of which everything is ended that runs without a live login."""
+
+    def reach(self, account: str) -> str:
+        """Return what of this account is known to be over when no session is reported: see docs/reference/targets.md."""
+        if account in self.sole and not any(login.account == account for login in self.logins):
+            return "account"
+        return "logind" if self.logind else "login"
 
 
 @dataclass(frozen=True, slots=True)
