@@ -33,6 +33,8 @@ class What(StrEnum):
     """It has rights beyond those that are explained."""
     KEY_CHANGED = "key_changed"
     """What proves its owner was changed."""
+    MISSING = "missing"
+    """It is a live lease's, and is not there, or under another name: its rights may go on where nobody looks for them."""
     EXPIRY = "expiry"
     """Its end on the target lies after the lease's, or was taken away."""
 
@@ -111,8 +113,9 @@ def compare(
 ) -> Sequence[Finding]:
     """Return what is wrong, by account.
 
-    `explained`: by live leases; `ending`: by leases that are being taken away, whose accounts may be there, with no more rights than they
-    had, but are the revoker's matter; `enforced`: whether the target keeps the end of an account, so that a missing one is a finding;
+    `explained`: by live leases, with the number of those whose account must be there; `ending`: by leases that are being taken away, whose
+    accounts may be there, with no more rights than they had, but are the revoker's matter; `enforced`: whether the target keeps the end
+    of an account, so that a missing one is a finding;
     `first`: whether the target was never looked at before; `named`: roles that the signed configuration of the target lends, which may
     come later than the first look.
     """
@@ -135,7 +138,17 @@ def compare(
             finding = _unexplained(account, known.get(name), settled=settled, helper=name in seen.helpers)
         if finding is not None:
             found.append(finding)
-    return found
+    there = {one.account for one in found}
+    return [*found, *(one for one in _missing(seen, explained) if one.account not in there)]
+
+
+def _missing(seen: Inventory, explained: Mapping[str, Account]) -> Iterable[Finding]:
+    """Say of which lease the account that was made for it is not there under its name; and what it is called now, if it is there at all."""
+    for name, expected in sorted(explained.items()):
+        account = seen.accounts.get(name)
+        if expected.number and (account is None or account.number not in ("", expected.number)):
+            now = (one.name for one in seen.accounts.values() if one.number == expected.number)
+            yield Finding(name, What.MISSING, tuple(sorted(f"now {other}" for other in now)))
 
 
 def _beyond(account: Account, expected: Account) -> Finding | None:

@@ -44,7 +44,7 @@ _SIGNS: Sequence[tuple[Why, re.Pattern[str]]] = tuple(
     for why, signs in (
         (Why.RECORD, r"seal_broken"),
         (Why.SETTINGS, rf"{_SETTINGS} | CallFailed\ (bad_address|no_root_ca|not_https|address_not_allowed)"),
-        (Why.OWNER, r"CallFailed\ (superuser|prepared|definer):.*"),
+        (Why.OWNER, r"CallFailed\ (superuser|prepared|definer|defaults|renamed):.*"),
         (Why.STILL_THERE, r"no_proof | CallFailed\ (still_\w+|sessions_left|name_not_taken|not_made_but_there)"),
         (Why.NEEDED, r"CallFailed\ would_lose.* | \w+\ (2BP01|55006) | LDAPNotAllowedOn\w+"),
         (

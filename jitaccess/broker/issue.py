@@ -634,10 +634,11 @@ def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused
         log.warning("apply of lease %s is uncertain (%s)", lease.id, type(error).__name__)
         _settle(broker, current, lease.id, LeaseState.REVOKING)
         return Refused(Kind.UNAVAILABLE, "target_uncertain", "The target did not answer. What it made is removed.")
-    if _settle(broker, current, lease.id, LeaseState.ACTIVE):
+    if _settle(broker, current, lease.id, LeaseState.ACTIVE, credential.handle):
         return Opened(lease, opened.evidence, credential)
     # The grant ended meanwhile and may have been cut before this was born: the loser removes what it made. A crash here leaves
     # the lease ended and the name buried (design.md section 6, late births); reconcile removes what is left.
+    effect = replace(effect, detail={**effect.detail, **credential.handle})
     try:
         connector.cut([effect])
         connector.clean([effect])
@@ -646,8 +647,10 @@ def _apply(broker: Broker, current: Current, opened: Opened) -> Opened | Refused
     return Refused(Kind.GONE, "grant_ended", "This access has ended. Ask for it anew.")
 
 
-def _settle(broker: Broker, current: Current, lease_id: str, to: LeaseState) -> bool:
-    """Move an ISSUING lease on; False when somebody ended it first."""
+def _settle(
+    broker: Broker, current: Current, lease_id: str, to: LeaseState, handle: Mapping[str, JsonValue] | None = None
+) -> bool:
+    """Move an ISSUING lease on; False when somebody ended it first. `handle`: what the target knows the effect by, beside its name."""
     with broker.begin(current.actor, lock=[(Lease, lease_id)]) as tx:
         lease = tx.unchecked_get(Lease, lease_id)
         if (
@@ -663,7 +666,9 @@ def _settle(broker: Broker, current: Current, lease_id: str, to: LeaseState) -> 
             case LeaseState.FAILED:
                 advance(tx, lease, to, cause=EndCause.FAILED.value, ended_at=tx.now)
             case _:
-                advance(tx, lease, to, proof={"applied": True})
+                effect = cast("dict[str, JsonValue]", lease.effect)
+                detail = {**cast("dict[str, JsonValue]", effect["detail"]), **(handle or {})}
+                advance(tx, lease, to, proof={"applied": True}, effect={**effect, "detail": detail})
         return True
 
 

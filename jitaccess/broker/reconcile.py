@@ -8,9 +8,9 @@ looked at in a thread of its own: one that hangs delays no other, and one that c
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
 
@@ -70,12 +70,12 @@ class _Known:
     """Accounts that were known, whose records somebody changed or deleted since."""
 
     @classmethod
-    def of(cls, tx: Tx, target: str, seen: Inventory) -> "_Known":
+    def of(cls, tx: Tx, target: str, names: Iterable[str]) -> "_Known":
         """Read it; a record that is not as the log knows it is alarmed, and says nothing."""
         found = tx.unchecked_all(select(TargetAccount).where(TargetAccount.target == target))
         rows = {row.name: row for row in found if tx.whole(row)}
         there = {row.id for row in found}
-        keys = {name: key_of(target, name) for name in seen.accounts if name not in rows}
+        keys = {name: key_of(target, name) for name in names if name not in rows}
         lost = {name for name, key in keys.items() if key in there or tx.known_content(TargetAccount, key) is not None}
         return cls(rows, frozenset(lost))
 
@@ -100,21 +100,36 @@ def look(broker: Broker, target: TargetFacts) -> Looked:
         # A lease that began or ended while the target was being read explains its account all the same.
         after = _leases(tx, connector, target)
         leases = _Leases(
-            {**before.explained, **after.explained},
+            _lasting(before.explained, after.explained),
             {**before.ending, **after.ending},
             {**before.grants, **after.grants},
         )
-        known = _Known.of(tx, target.id, seen)
+        known = _Known.of(tx, target.id, {*seen.accounts, *leases.explained})
         first = last_look(tx, target.id) is None and not known.rows and not known.lost
         findings = _findings(broker, target, seen, leases, known, first=first)
-        fresh = [one for one in findings if _note(tx, target, seen.accounts[one.account], one, known)]
+        fresh = [one for one in findings if _note(tx, target, _seen(seen, one), one, known)]
         _settle_others(tx, target, seen, leases, known, {one.account for one in findings})
         for one in fresh:
             _alarm(tx, target, one)
         _beat(tx, target.id)
     for one in findings:
-        _act(broker, connector, target, one, leases, seen.accounts[one.account])
+        _act(broker, connector, target, one, leases, _seen(seen, one))
     return Looked(target.id, seen.coverage, tuple(findings), len(fresh))
+
+
+def _lasting(before: Mapping[str, Account], after: Mapping[str, Account]) -> dict[str, Account]:
+    """Return what leases explain that were live before the look or after it; only of those that were both the account must be there."""
+    both = {**before, **after}
+    for name in both.keys() - {
+        name for name in before.keys() & after.keys() if before[name].number == after[name].number
+    }:
+        both[name] = replace(both[name], number="")
+    return both
+
+
+def _seen(seen: Inventory, finding: Finding) -> Account:
+    """Return the account that a finding is about; what is missing has nothing, and nobody can log in with it."""
+    return seen.accounts.get(finding.account) or Account(finding.account, enabled=False)
 
 
 def _leases(view: View, connector: Connector, target: TargetFacts) -> _Leases:
@@ -264,7 +279,7 @@ def _settle_others(
         if wanted:
             _remember(tx, target, account, known)
     for name, row in known.rows.items():
-        if name not in seen.accounts and row.gone_at is None:
+        if name not in seen.accounts and row.gone_at is None and name not in found:
             event = tx.record(EventType.ACCOUNT_SETTLED, subject={"target": target.id}, body={"now": "gone"})
             tx.update(row, event, gone_at=tx.now, finding=None, extra=[], statement=None)
 

@@ -222,6 +222,8 @@ class Credential:
     """File name -> text, for what has to be saved (a certificate)."""
     note: str = ""
     """One plain sentence on how to use it: `told`, so that the page can say it in the reader's language."""
+    handle: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What the target knows the account by, beside its name, which somebody may change: joins the effect's `detail`, under its seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,8 @@ class Account:
     """
     owns: frozenset[str] = frozenset()
     """Objects it owns, in the target's own words."""
+    number: str = ""
+    """Which account it is, whatever it is called: what the target gave it at its birth. Empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,14 @@ class FakeConnector:
             if effect.name in self.accounts:
                 raise NotDone("the name is taken")
             right = str(effect.detail.get("entitlement", ""))
-            self.accounts[effect.name] = Account(effect.name, frozenset({right}))
+            number = f"number of {effect.name}"
+            self.accounts[effect.name] = Account(effect.name, frozenset({right}), number=number)
         if fault == "lost_reply":
             raise ConnectionError("the reply was lost")
         secret = Secret(f"secret-of-{effect.name}")
-        return Credential(secret, username=effect.name, command=f"fake {effect.name}", note=self.note)
+        return Credential(
+            secret, username=effect.name, command=f"fake {effect.name}", note=self.note, handle={"number": number}
+        )
 
     def bury(self, effect: Effect) -> None:
         """Take the name."""
@@ -121,7 +124,8 @@ class FakeConnector:
 
     def expects(self, effect: Effect, ends_at: datetime) -> Account:
         """Return the account with its one right."""
-        return Account(effect.name, frozenset({str(effect.detail.get("entitlement", ""))}), expires_at=ends_at)
+        rights = frozenset({str(effect.detail.get("entitlement", ""))})
+        return Account(effect.name, rights, expires_at=ends_at, number=str(effect.detail.get("number", "")))
 
     def observe(self) -> Inventory:
         """List the accounts."""

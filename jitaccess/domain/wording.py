@@ -31,6 +31,7 @@ WORDS: Mapping[str, Told] = {
     "new": told("new, and nothing explains it"),
     "raised": told("has more rights than are explained"),
     "key_changed": told("its password or key was changed"),
+    "missing": told("gone, or called something else now"),
     "expiry": told("its end was moved"),
     "removed": told("removed"),
     "cannot": told("cannot be disabled by the broker"),

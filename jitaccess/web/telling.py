@@ -271,6 +271,9 @@ ACCOUNTS: Mapping[What, str] = {
     What.RESURRECTED: lazy_gettext("An account that was gone is there again."),
     What.RAISED: lazy_gettext("An account has more rights than anything explains."),
     What.KEY_CHANGED: lazy_gettext("The password or key of an account was changed, and not by the broker."),
+    What.MISSING: lazy_gettext(
+        "The account of access that is still open is gone from the system, or is called something else there."
+    ),
     What.EXPIRY: lazy_gettext("The end of an account was moved on the system itself."),
     What.LEFTOVER: lazy_gettext("An account is still there though its access has ended."),
 }

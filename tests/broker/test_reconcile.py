@@ -27,7 +27,7 @@ from jitaccess.clock import to_epoch_us
 from jitaccess.connectors.contract import Account, Inventory, KindConfig, Secret, SecretName
 from jitaccess.connectors.fake import FakeConnector, fake_kind
 from jitaccess.domain.events import EventType
-from jitaccess.domain.lifecycle import EndCause, LeaseState
+from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState
 from jitaccess.domain.values import SYSTEM
 from jitaccess.errors import JitError
 from jitaccess.policy.evaluate import PolicySet, TargetFacts
@@ -177,6 +177,67 @@ def test_no_record_changed_by_sql_makes_more_rights_look_as_if_they_had_always_b
         assert [row.name for row in open_findings(view)] == ["app"]
     del fake.accounts["app"]
     assert whats(look(world.broker, named)) == {}
+
+
+@pytest.mark.covers("R57")
+@pytest.mark.parametrize("called", ["", "backup"])
+def test_the_account_of_live_access_that_is_gone_or_renamed_is_found_until_the_access_ends(
+    world: World, called: str
+) -> None:
+    fake = outside(world)
+    lease = opened(world).lease
+    name = f"jit-{lease.id}"
+    assert whats(look(world.broker, facts(world))) == {}
+    account = fake.accounts.pop(name)
+    if called:
+        fake.accounts[called] = replace(account, name=called)
+    for _ in range(2):
+        looked = look(world.broker, facts(world))
+        assert whats(looked) == {name: What.MISSING} | ({called: What.NEW} if called else {})
+        assert looked.findings[-1].extra == ((f"now {called}",) if called else ())
+    with world.broker.read() as view:
+        assert name in {row.name for row in open_findings(view)}
+    look(world.broker, facts(world, unknown_account="hold"))
+    with world.broker.read() as view:
+        assert [grant.state for grant in view.usable(select(Grant))] == [GrantState.ENDED]
+    world.sweep()
+    assert name not in whats(look(world.broker, facts(world)))
+    with world.broker.read() as view:
+        assert name not in {row.name for row in open_findings(view)}
+
+
+@pytest.mark.covers("R57")
+def test_an_account_that_is_born_or_ends_while_the_target_is_looked_at_is_not_missing(world: World) -> None:
+    fake = outside(world)
+    observe = fake.observe
+
+    def before_its_birth() -> Inventory:
+        fake.observe = observe  # type: ignore[method-assign] # once
+        seen = observe()
+        opened(world)
+        return seen
+
+    fake.observe = before_its_birth  # type: ignore[method-assign] # what happens meanwhile
+    assert whats(look(world.broker, facts(world))) == {}
+
+    def after_its_end() -> Inventory:
+        world.advance(timedelta(seconds=601))
+        world.sweep()
+        return observe()
+
+    fake.observe = after_its_end  # type: ignore[method-assign] # what happens meanwhile
+    assert whats(look(world.broker, facts(world))) == {}
+
+
+@pytest.mark.covers("R57", "R70")
+def test_a_record_of_a_missing_account_changed_by_sql_stops_no_look(world: World) -> None:
+    fake = outside(world)
+    lease = opened(world).lease
+    del fake.accounts[f"jit-{lease.id}"]
+    for statement in ("UPDATE target_account SET rights = '[\"x\"]'", "DELETE FROM target_account"):
+        assert whats(look(world.broker, facts(world))) == {f"jit-{lease.id}": What.MISSING}
+        world.sql(statement)
+    assert whats(look(world.broker, facts(world))) == {f"jit-{lease.id}": What.MISSING}
 
 
 @pytest.mark.parametrize("moved", [timedelta(days=9), -timedelta(minutes=1)])

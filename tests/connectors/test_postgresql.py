@@ -205,6 +205,50 @@ def test_a_prepared_transaction_ends_with_its_person(bench: Any, connector: Conn
     assert effect.name not in bench.accounts()
 
 
+@pytest.mark.covers("R50")
+def test_a_table_that_is_kept_keeps_no_row_of_others(bench: Any, connector: Connector) -> None:
+    with bench.owner() as owner:
+        owner.execute("CREATE TABLE data.pay (id int PRIMARY KEY); INSERT INTO data.pay VALUES (1), (2)")
+        owner.execute("GRANT REFERENCES ON data.pay TO app_write")
+        effect, credential = born(bench, connector)
+        with bench.login(credential) as session:
+            session.connection.execute(
+                "CREATE TABLE data.blocker (id int PRIMARY KEY REFERENCES data.pay); INSERT INTO data.blocker VALUES (1); "
+                "CREATE TABLE data.after (id int REFERENCES data.blocker)"
+            )
+        end(connector, effect)
+        owner.execute("DELETE FROM data.pay WHERE id = 1")
+        place, _ = place_of(owner, "blocker")
+        assert owner.execute(f'SELECT id FROM "{place}".blocker').fetchall() == [(1,)], "the row is kept"
+        look = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND conname ~ '^(after|blocker)_'"
+        assert owner.execute(look).fetchall() == [("after_id_fkey",)], "one between kept tables stays"
+        owner.execute("DROP TABLE data.pay")
+
+
+@pytest.mark.covers("R50", "R54")
+def test_while_an_end_is_not_finished_the_broker_has_nobodys_rights(bench: Any, connector: Connector) -> None:
+    effect, credential = born(bench, connector)
+    with bench.login(credential) as session:
+        session.connection.execute(
+            "CREATE FUNCTION data.twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2'"
+        )
+    note = f"note: jit_broker has the rights of {effect.name}, whose end is not finished"
+    with bench.owner() as owner:
+        owner.execute("CREATE TABLE data.sums (id int, twice int GENERATED ALWAYS AS (data.twice(id)) STORED)")
+        connector.cut([effect])
+        with pytest.raises(CallFailed, match="would_lose"):
+            connector.clean([effect])
+        look = "SELECT pg_has_role('jit_broker', %s, 'USAGE')"
+        assert owner.execute(look, [effect.name]).fetchone() == (False,)
+        assert note not in connector.probe()
+        modern = owner.info.server_version >= 160_000  # from then on a membership may be there without its rights
+        owner.execute(f'GRANT "{effect.name}" TO jit_broker{" WITH INHERIT TRUE" if modern else ""}')
+        assert note in connector.probe()
+        owner.execute("DROP TABLE data.sums")
+    connector.clean([effect])
+    assert effect.name not in bench.accounts()
+
+
 def place_of(owner: Any, table: str) -> tuple[str, str]:
     """Return schema and owner of a table."""
     look = "SELECT relnamespace::regnamespace::text, relowner::regrole::text FROM pg_class WHERE relname = %s"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -27,7 +28,7 @@ from jitaccess.connectors.contract import (
     is_own_account,
 )
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
-from jitaccess.connectors.postgresql.cutting import LockedOut, chunks, lock_out
+from jitaccess.connectors.postgresql.cutting import LockedOut, chunks, lock_out, renamed
 from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, EVERYBODY, FIRING, TIED, Seen, accounts
 from jitaccess.connectors.postgresql.leftovers import Leaver, Left, Work, disarm, keep, left_by, traces
 from jitaccess.connectors.postgresql.lending import disarm_lent
@@ -46,7 +47,7 @@ from jitaccess.connectors.postgresql.lines import (
 )
 from jitaccess.connectors.postgresql.outliving import objections
 from jitaccess.connectors.postgresql.owners import disable, fingerprints
-from jitaccess.connectors.postgresql.prepared import join, prepared_by_lent_roles, roll_back
+from jitaccess.connectors.postgresql.prepared import join, leave, prepared_by_lent_roles, roll_back
 from jitaccess.connectors.postgresql.probe import findings
 from jitaccess.connectors.postgresql.undo import statements
 from jitaccess.connectors.postgresql.verifier import SALT_BYTES, verifier
@@ -120,6 +121,11 @@ def _locked(found: LockedOut, names: Sequence[str]) -> Proofs:
     )
 
 
+def _as_now(effects: Sequence[Effect], moved: Mapping[str, str]) -> list[Effect]:
+    """Return these effects and, once more under the name that the role has now, those whose role was renamed."""
+    return [*effects, *(replace(one, name=moved[one.name]) for one in effects if one.name in moved)]
+
+
 def _print_of(name: str, one: Seen, key: str) -> str:
     """Return which role of this name it is, whether it can log in, and, where the owner lets us see it, what proves its owner."""
     if one.oid == 0 or is_own_account(name):
@@ -185,7 +191,7 @@ class PostgresqlConnector:
         with self._lines.line() as connection:
             self._require_lendable(connection, _lent(effect), set_role=not effect.detail.get("bare"))
             try:
-                run(connection, self._birth(connection, effect, secret, deadline))
+                ((_, number),) = run(connection, self._birth(connection, effect, secret, deadline))
             except psycopg.Error as error:
                 # The server undid all of it, unless it was stopping or the line broke: then nobody knows.
                 if error.sqlstate is None or error.sqlstate.startswith(UNCERTAIN_CLASSES):
@@ -201,6 +207,7 @@ class PostgresqlConnector:
             note=told("Save the file, open a terminal in its folder, and paste the password when psql asks for it.")
             if authority
             else told("Paste the password when psql asks for it."),
+            handle={"number": int(number)},
         )
 
     def _birth(self, connection: Connection, effect: Effect, secret: str, deadline: datetime) -> sql.Composed:
@@ -212,8 +219,9 @@ class PostgresqlConnector:
             "SELECT 1 / (clock_timestamp() BETWEEN {earliest}::timestamptz AND {latest}::timestamptz)::int; "
             "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT "
             "CONNECTION LIMIT {limit} PASSWORD {secret} VALID UNTIL {until}; {grants}; "
-            "SELECT 1 / (clock_timestamp() < {deadline}::timestamptz)::int"
+            "SELECT 1 / (clock_timestamp() < {deadline}::timestamptz)::int, (SELECT oid FROM pg_roles WHERE rolname = {name})"
         ).format(
+            name=sql.Literal(effect.name),
             earliest=stamp(now - CLOCK_OFF),
             latest=stamp(now + CLOCK_OFF),
             role=ident(effect.name),
@@ -264,14 +272,22 @@ class PostgresqlConnector:
     # -- ending
 
     def cut(self, effects: Sequence[Effect]) -> Proofs:
-        """Lock the logins, end the sessions, roll prepared transactions back, read back."""
+        """Lock the logins, end the sessions, roll prepared transactions back, read back; also of a role that was renamed meanwhile."""
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
             found = lock_out(connection, self._lines, names)
+            moved, failed = renamed(connection, effects, found.there)
+            if moved:
+                more = lock_out(connection, self._lines, [*moved.values()])
+                found.prepared |= more.prepared
+                found.there |= {name: more.there[now] for name, now in moved.items() if now in more.there}
+                failed |= {name: more.failed[now] for name, now in moved.items() if now in more.failed}
+            for name, why in failed.items():
+                found.failed.setdefault(name, why)
             proofs = _locked(found, names)
-            held = [effect for effect in effects if effect.name in proofs]
+            held = _as_now([effect for effect in effects if effect.name in proofs], moved)
             lent = self._lent_prepared(connection, held) if found.prepared else {}
-        return {name: {**proof, **lent.get(name, {})} for name, proof in proofs.items()}
+        return {name: {**proof, **lent.get(moved.get(name, name), {})} for name, proof in proofs.items()}
 
     def _lent_prepared(self, connection: Connection, effects: Sequence[Effect]) -> dict[str, dict[str, JsonValue]]:
         """Count transactions that were prepared while the lease lived as a role that it could set; roll them back where that is configured.
@@ -292,10 +308,31 @@ class PostgresqlConnector:
         names = [_own(effect.name) for effect in effects]
         with self._lines.line() as connection:
             there = left_by(connection, names)
-            disarmed, failed = self._disarm(connection, [effect for effect in effects if effect.name in there])
-            rest = [name for name in names if name not in failed]
-            proofs = self._clean(connection, rest, there) if rest else {}
-        return _of_the_rest(failed, {name: {**proof, **disarmed.get(name, {})} for name, proof in proofs.items()})
+            moved, lost = renamed(connection, effects, {name: left.oid for name, left in there.items()})
+            there |= left_by(connection, [*moved.values()]) if moved else {}
+            now = _as_now([effect for effect in effects if effect.name not in lost], moved)
+            proofs: Proofs = {}
+            try:
+                disarmed, failed = self._disarm(connection, [effect for effect in now if effect.name in there])
+                rest = [effect.name for effect in now if effect.name not in failed]
+                proofs = self._clean(connection, rest, there) if rest else {}
+            finally:
+                for name in there.keys() - proofs.keys():
+                    with suppress(psycopg.Error):  # the next attempt joins anew, and `probe` says what stays
+                        leave(connection, name)
+        failed |= lost
+        for name, called in moved.items():  # gone is only who is gone under both names
+            if called not in proofs:
+                failed.setdefault(name, failed.get(called) or CallFailed("renamed"))
+            disarmed.setdefault(name, disarmed.get(called, {}))
+        return _of_the_rest(
+            failed,
+            {
+                name: {**proofs[name], **proofs.get(moved.get(name, name), {}), **disarmed.get(name, {})}
+                for name in names
+                if name in proofs
+            },
+        )
 
     def _disarm(
         self, connection: Connection, effects: Sequence[Effect]
@@ -340,7 +377,8 @@ class PostgresqlConnector:
             join(connection, name)
         for act in (disarm, keep):
             for name, databases in places.items():
-                leaver = Leaver(name, oids[name], self._config.quarantine, f"{name}-{self._around.draw()[:8]}")
+                place = name if is_own_account(name) else f"{ACCOUNT_PREFIX}renamed"
+                leaver = Leaver(name, oids[name], self._config.quarantine, f"{place}-{self._around.draw()[:8]}")
                 for database in sorted({database or self._config.database for database in databases}):
                     work = Work(leaver, lambda: self._around.now() > until)
                     try:
@@ -359,7 +397,7 @@ class PostgresqlConnector:
         """Return the role with its memberships and no other right."""
         words = ("member of", "may set role") if effect.detail.get("set_role") else ("member of",)
         rights = frozenset(f"{word} {role}" for role in _lent(effect) for word in words)
-        return Account(effect.name, rights, expires_at=ends_at)
+        return Account(effect.name, rights, expires_at=ends_at, number=str(effect.detail.get("number", "")))
 
     def observe(self) -> Inventory:
         """List roles with attributes, memberships, sessions, ends, and in which databases they own or may do something."""
@@ -380,6 +418,7 @@ class PostgresqlConnector:
                 one.expires_at,
                 _print_of(name, one, prints.get(name, "")),
                 frozenset(one.owns),
+                str(one.oid or ""),
             )
             for name, one in seen.items()
         }

@@ -6,14 +6,17 @@ once with a short patience; where that fails, each stands alone, and while it wa
 sessions end again. What fails for one role stops nothing for another.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
 
 import psycopg
 from psycopg import sql
 
-from jitaccess.connectors.contract import CallFailed
+from jitaccess.connectors.contract import CallFailed, Effect
 from jitaccess.connectors.postgresql.lines import Connection, Lines, at_once, end_sessions, ending, ident, run
 from jitaccess.connectors.postgresql.owners import disable
 from jitaccess.connectors.postgresql.prepared import ANY_PREPARED, blocking, roll_back, standing
@@ -24,6 +27,7 @@ TOGETHER_MS, ALONE_MS = 250, 1_000
 """How long a lock is waited for: by many at once, and by one."""
 LOOK_AGAIN_S = 0.02
 Failures = dict[str, Exception]
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _ROLES = sql.SQL(
     "SELECT rolname, oid, rolsuper, EXISTS (SELECT FROM pg_prepared_xact()) FROM pg_roles WHERE rolname = ANY(%s)"
 )
@@ -87,6 +91,34 @@ def lock_out(connection: Connection, lines: Lines, names: Sequence[str]) -> Lock
         for name, error in _roll_back_standing(connection, lines, rest).items():
             found.failed.setdefault(name, error)
     return found
+
+
+def renamed(
+    connection: Connection, effects: Iterable[Effect], there: Mapping[str, int]
+) -> tuple[dict[str, str], Failures]:
+    """Return what roles are called now that were born for these effects and are not there under their names; and of whom nobody can tell.
+
+    `there`: roles by name, with their numbers. A number alone may be somebody else's, in a server that was restored from an older backup
+    or a dump: the role is the lease's only where it also has the lease's end. Any other is left alone, and named.
+    """
+    numbers = {
+        int(cast(int, one.detail["number"])): one
+        for one in effects
+        if "number" in one.detail and there.get(one.name) != one.detail["number"]
+    }
+    if not numbers:
+        return {}, {}
+    look = sql.SQL("SELECT oid, rolname, rolvaliduntil FROM pg_roles WHERE oid = ANY(%s)")
+    moved: dict[str, str] = {}
+    failed: Failures = {}
+    for oid, name, until in run(connection, look, [[*numbers]]):
+        effect = numbers[int(oid)]
+        if until == datetime.fromisoformat(str(effect.detail["valid_until"])):
+            moved[effect.name] = str(name)
+        else:
+            said = name if _PLAIN.fullmatch(str(name)) else f"number {oid}"
+            failed[effect.name] = CallFailed(f"renamed: look at the role {said}")
+    return moved, failed
 
 
 def _still_login(oids: Iterable[int]) -> sql.Composed:

@@ -146,13 +146,14 @@ def disarm(work: Work) -> None:
     1. Nothing that the role owns belongs to an extension: what does is not dropped with its owner's things.
     2. Functions of triggers do nothing, others have no rights of the role any more: that waits for no lock on anybody's table.
     3. Nobody has rights on anything of the role.
-    4. Rules and triggers of its tables go.
+    4. Rules and triggers of its tables go, and their foreign keys to tables of others, who could delete nothing any more.
     5. Routines and all other code go, with triggers, policies, defaults and checks of whomever that call them; of views the text is kept.
     """
     work.each(_out_of_extensions(work))  # 1
     work.each(_defused(work), must=False)  # 2
     work.each(_revoked(work))  # 3
     work.each(_rules_and_triggers(work))  # 4
+    work.each(_foreign_keys(work))  # 4
     _drop_code(work)  # 5
 
 
@@ -231,6 +232,16 @@ def _rules_and_triggers(work: Work) -> Iterable[sql.Composable]:
     )
     for kind, name, table in work.look(look):
         yield sql.SQL("DROP {} IF EXISTS {} ON {} CASCADE").format(_said(kind), ident(str(name)), _written(table))
+
+
+def _foreign_keys(work: Work) -> Iterable[sql.Composable]:
+    look = (
+        "SELECT k.conname, c.oid::regclass::text FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid "
+        "JOIN pg_class f ON f.oid = k.confrelid WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relowner = %(leaver)s "
+        "AND f.relowner NOT IN (%(leaver)s, to_regrole(quote_ident(%(keeper)s)))"
+    )
+    for name, table in work.look(look):
+        yield sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(_written(table), ident(str(name)))
 
 
 _CODE = frozenset(

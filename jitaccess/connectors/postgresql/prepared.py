@@ -44,6 +44,11 @@ def join(connection: Connection, name: str) -> None:
     run(connection, sql.SQL("GRANT {} TO CURRENT_USER" + how).format(ident(name)))
 
 
+def leave(connection: Connection, name: str) -> None:
+    """Take that membership back, where the role stays for now: the broker is to have nobody's rights while it waits."""
+    run(connection, sql.SQL("REVOKE {} FROM CURRENT_USER").format(ident(name)))
+
+
 def roll_back(connection: Connection, lines: Lines, account: str, xact: Prepared) -> None:
     """Roll one back, through what this account may set; raises CallFailed with the statement that is left to the server's owner."""
     try:

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from jitaccess.connectors.contract import is_own_account
 from jitaccess.connectors.postgresql.config import PostgresqlConfig
-from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, Seen, accounts, group_of
+from jitaccess.connectors.postgresql.inventory import ATTRIBUTES, TIED, Seen, accounts, group_of
 from jitaccess.connectors.postgresql.lines import PROTOCOL_16, Connection, Lines, run
 from jitaccess.connectors.postgresql.outliving import noted, objections
 from jitaccess.connectors.postgresql.owners import fingerprints, suspicions
@@ -68,6 +68,8 @@ def _own(own: Seen, config: PostgresqlConfig) -> Iterator[str]:
         member = group_of(right)
         if member and member[0] not in needed | config.lent() | {RESERVED} and not is_own_account(member[0]):
             yield f"too mighty: {config.user} is {right}"
+        if member and is_own_account(member[0]) and not right.endswith(TIED):
+            yield f"note: {config.user} has the rights of {member[0]}, whose end is not finished"
         if " on " in right and not right.startswith(("member of ", "CONNECT on database ", *_set_up(config))):
             yield f"too mighty: {config.user} has {right}"
     if own.owns:
