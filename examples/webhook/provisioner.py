@@ -243,6 +243,12 @@ class Door(BaseHTTPRequestHandler):
         """Say nothing: what is logged of a request could be a secret."""
 
 
+class Doorway(ThreadingHTTPServer):
+    """Lets as many wait at the door as the broker sends at once; with the five of the library the others are turned away."""
+
+    request_queue_size = 64
+
+
 def main() -> None:
     """Serve on this machine; with --certificate over TLS."""
     asked = argparse.ArgumentParser(description="A small provisioner for jitaccess.")
@@ -252,7 +258,7 @@ def main() -> None:
     asked.add_argument("--key", type=Path)
     given = asked.parse_args()
     Door.accounts = Accounts(given.state)
-    server = ThreadingHTTPServer(("127.0.0.1", given.port), Door)
+    server = Doorway(("127.0.0.1", given.port), Door)
     if given.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(given.certificate, given.key)

@@ -167,8 +167,8 @@ class Revoker:
                 .limit(self._broker.settings.sweep.batch)
                 .with_for_update(skip_locked=True)
             )
-            for lease in due:
-                tx.update(lease, claimed_by=self._worker, claimed_until=now + CLAIM_FOR)
+            claim = {"claimed_by": self._worker, "claimed_until": now + CLAIM_FOR}
+            tx.update_many([(lease, None, claim) for lease in due])
             return [self._claimed(tx, lease) for lease in due]
 
     def _claimed(self, tx: Tx, lease: Lease) -> Claimed:
@@ -285,8 +285,7 @@ class Revoker:
         """Claim leases of ours anew before a call that takes its time; return which still are ours."""
         with self._broker.begin(SYSTEM) as tx:
             found = self._locked(tx, [lease.lease_id for lease in leases])
-            for lease in found:
-                tx.update(lease, claimed_until=tx.now + CLAIM_FOR)
+            tx.update_many([(lease, None, {"claimed_until": tx.now + CLAIM_FOR}) for lease in found])
             return {lease.id for lease in found}
 
     def _bury(self, connector: Connector, open_: dict[str, Claimed]) -> dict[str, str]:
@@ -356,8 +355,9 @@ class Revoker:
         if not waiting:
             return
         with self._broker.begin(SYSTEM) as tx:
-            for lease in self._locked(tx, list(waiting)):
-                tx.update(lease, next_at=waiting[lease.id], claimed_by=None, claimed_until=None, last_error=None)
+            free: dict[str, object] = {"claimed_by": None, "claimed_until": None, "last_error": None}
+            rows = [(lease, None, {"next_at": waiting[lease.id], **free}) for lease in self._locked(tx, list(waiting))]
+            tx.update_many(rows)
 
     def _put_back(self, failed: Mapping[str, str]) -> None:
         if not failed:
