@@ -178,6 +178,8 @@ def _system_checked(seat: Seat) -> None:
         ("right1_en", "Look at parcels"),
     ):
         seat.page.fill(f"#n-{name}", text)
+    for name in ("group", "signers"):
+        seat.page.select_option(f"#n-{name}", "treasury-staff")
     seat.page.locator('form[action="/new-target"] button').click()
     seat.page.locator("[data-written]").wait_for()
 
