@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,7 +11,10 @@ import pytest
 
 from jitaccess.broker.compare import Finding, What, compare
 from jitaccess.connectors.contract import CallFailed, Connector, Credential, Effect
-from tests.support.bench import LoginRefused, born, end, soon
+from jitaccess.domain.lifecycle import LeaseState
+from tests.support.bench import LoginRefused, await_, born, end, soon
+from tests.support.living import hand_over, lease, living
+from tests.support.world import World
 
 KINDS = ("postgresql",)
 OTHER = "Backup svc"
@@ -56,6 +60,25 @@ def test_a_role_that_was_renamed_ends_under_its_new_name(
     }
     assert not {OTHER, effect.name, beside.name} & bench.accounts()
     assert owner.execute("SELECT 1 FROM pg_roles WHERE oid = %s", [effect.detail["number"]]).fetchone() is None
+
+
+@pytest.fixture
+def world(bench: Any, tmp_path: Path) -> Iterator[World]:
+    """Give a broker that runs by the real clock, with one database as a target."""
+    with living(bench, tmp_path) as world:
+        yield world
+
+
+@pytest.mark.covers("R50", "R51", "T-16")
+def test_the_broker_remembers_which_role_it_made(bench: Any, world: World, owner: psycopg.Connection[Any]) -> None:
+    found = hand_over(world, 3)
+    with bench.login(found.credential) as session:
+        owner.execute(f'ALTER ROLE "{found.credential.username}" RENAME TO "{OTHER}"')
+        await_(lambda: lease(world, found.lease.id).state == LeaseState.REVOKED)
+        assert not session.alive()
+    proof: Any = lease(world, found.lease.id).proof
+    assert (proof["cut"]["login"], proof["clean"]) == ("locked", {"account": "absent"})
+    assert OTHER not in bench.accounts()
 
 
 @pytest.mark.covers("R50", "R51")
