@@ -26,6 +26,7 @@ from jitaccess.broker.clients import ClientFacts, registered
 from jitaccess.broker.context import Broker
 from jitaccess.broker.forwarded import Passage, leave, passage
 from jitaccess.broker.status import reserve
+from jitaccess.broker.verify import BY_SECRET
 from jitaccess.domain.forwarded import APP_COOKIE, HEADERS, Unclear, read_forwarded, unclear_uri
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import actor_of
@@ -151,16 +152,20 @@ class ForwardAuth:
         return answer
 
     def judged(self, asking: Request, client_id: str) -> tuple[Asked | Unclear, Passage | None]:
-        """Read the question and who goes through, in one view; a broken seal was alarmed and lets nobody through."""
+        """Read the question and who goes through, at one moment; a broken seal was alarmed and lets nobody through."""
         asked: Asked | Unclear = Unclear("a broken seal")
+        secret = _cookie(asking, APP_COOKIE)
+
+        def through(view: View) -> Passage | None:
+            nonlocal asked
+            asked = self._read(view, asking, client_id)
+            return None if isinstance(asked, Unclear) else passage(view, self.broker, asked.client, secret)
+
         try:
-            with self.broker.read() as view:
-                asked = self._read(view, asking, client_id)
-                if isinstance(asked, Unclear):
-                    return asked, None
-                return asked, passage(view, self.broker, asked.client, _cookie(asking, APP_COOKIE))
+            found = self.broker.db.at_a_glance(BY_SECRET, through, secret_hash=hash_secret(secret))
         except SealBroken:
-            return asked, None
+            found = None
+        return asked, found
 
     def _asked(self, client_id: str) -> Asked | Unclear:
         with self.broker.read() as view:

@@ -1,4 +1,4 @@
-"""What do targets and proxies ask at each of their own requests, and how is that answered with the least around it? (docs/adr/0061)
+"""What do targets and proxies ask at each of their own requests, and how is that answered with the least around it? (docs/adr/0061, 0067)
 
 Introspection and forward-auth are asked many times as often as everything else together, and a renewal is the most frequent act. So a plain
 question that gets a plain answer, and the plain renewal of a good refresh token, are answered here, straight from the WSGI environment.
@@ -9,7 +9,8 @@ same verbs, and can only give less than the application.
 
 import json
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -18,13 +19,15 @@ from werkzeug.datastructures import Authorization
 from werkzeug.wrappers import Request
 
 from jitaccess.broker.context import Broker
-from jitaccess.broker.verify import introspect
+from jitaccess.broker.verify import BY_JTI, introspect, unverified_jti
 from jitaccess.domain.forwarded import HEADERS
 from jitaccess.errors import JitError
 from jitaccess.oidc.client_auth import ClientRefused, authenticate
 from jitaccess.oidc.endpoints import FAILED, MAX_FIELD_CHARS, MAX_FORM_BYTES
 from jitaccess.oidc.forward_auth import METHODS, ForwardAuth, said
 from jitaccess.oidc.renewing import plain, renew
+from jitaccess.proof.canonical import JsonValue
+from jitaccess.store.db import View
 from jitaccess.web.doors import METERED, common_headers
 from jitaccess.web.limits import Meter, client_address
 
@@ -36,6 +39,8 @@ INTROSPECT, TOKEN, FORWARD_AUTH = "/oidc/introspect", "/oidc/token", "/forward-a
 FORM = "application/x-www-form-urlencoded"
 FIELDS = frozenset({"token", "token_type_hint"})
 """What a plain question says; a client's assertion is a form of its own."""
+TURN_S = 0.05
+"""So long a question waits for its turn; then it is answered all the same."""
 Answer = tuple[list[tuple[str, str]], bytes]
 
 
@@ -49,6 +54,8 @@ class LightDoor:
         self._proxies = proxies
         self._programs = programs
         self._host = urlsplit(broker.site.origin).netloc.lower()
+        self._turn = threading.Lock() if broker.db.sqlite else None
+        """Held by the question that is being answered (ADR 67)."""
         self._headers = [
             *common_headers(broker.site.origin).items(),
             ("Cross-Origin-Resource-Policy", "same-origin"),
@@ -80,30 +87,38 @@ class LightDoor:
             if self._programs.wait_s(client_address(self._broker, asking), self._broker.clock.monotonic()):
                 return None  # nothing was taken: the application says for how long to wait
             environ[METERED] = True
-            if proxied:
-                return self._passage(asking, client_id)
-            return self._renewal(environ) if path == TOKEN else self._introspection(environ)
+            form = None if proxied else _form(environ)
+            if path == TOKEN:
+                return self._renewal(environ, form)
+            if not proxied and (form is None or "token" not in form or not form.keys() <= FIELDS):
+                return None
+            held = self._turn is not None and self._turn.acquire(timeout=TURN_S)
+            try:
+                return self._passage(asking, client_id) if form is None else self._introspection(environ, form)
+            finally:
+                if held and self._turn is not None:
+                    self._turn.release()
         except (JitError, ClientRefused):  # a broken seal was alarmed
             return None
         except Exception:  # a declared boundary: whatever it was, the application decides anew
             log.exception("unexpected error at %s", path)
             return None
 
-    def _introspection(self, environ: "WSGIEnvironment") -> Answer | None:
+    def _introspection(self, environ: "WSGIEnvironment", form: Mapping[str, str]) -> Answer:
         """Answer RFC 7662 to a client with a secret; `endpoints.Endpoints.introspect` is the whole of it."""
-        form = _form(environ)
-        if form is None or "token" not in form or not form.keys() <= FIELDS:
-            return None
         proof = Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))
-        with self._broker.read() as view:
-            client = authenticate(self._broker, form=form, authorization=proof, view=view)
-            said_of = introspect(view, self._broker, client.id, form["token"])
-        body = json.dumps(said_of, sort_keys=True, separators=(",", ":")) + "\n"
-        return [("Content-Type", "application/json")], body.encode()
+        broker, token = self._broker, form["token"]
 
-    def _renewal(self, environ: "WSGIEnvironment") -> Answer | None:
+        def answered(view: View) -> dict[str, JsonValue]:
+            client = authenticate(broker, form=form, authorization=proof, view=view)
+            return introspect(view, broker, client.id, token)
+
+        said_of = broker.db.at_a_glance(BY_JTI, answered, jti=unverified_jti(token))
+        return [("Content-Type", "application/json")], f"{_write(said_of)}\n".encode()
+
+    def _renewal(self, environ: "WSGIEnvironment", form: Mapping[str, str] | None) -> Answer | None:
         """Renew a good refresh token; `endpoints.Endpoints.token` is the whole of it."""
-        secret = plain(_form(environ) or {})
+        secret = plain(form or {})
         if secret is None:
             return None
         try:
@@ -122,6 +137,9 @@ class LightDoor:
         """Let a browser through; `forward_auth.ForwardAuth.check` is the whole of it."""
         _, found = self._proxies.judged(asking, client_id)
         return None if found is None else (list(zip(HEADERS, said(found), strict=True)), b"")
+
+
+_write = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
 def _form(environ: "WSGIEnvironment") -> dict[str, str] | None:

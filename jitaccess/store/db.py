@@ -181,11 +181,23 @@ def _newest(table: Table, key: str) -> ScalarSelect[int]:
 
 _SHAPES: dict[type[Base], _Shape] = {}
 _REGISTER_VERSION = select(RegisterVersion.n).where(RegisterVersion.id == bindparam("row_key"))
+_VERSION_NOW = select(RegisterVersion.n).where(RegisterVersion.id == literal(1)).scalar_subquery()
 _RAISE_REGISTER_VERSION = (
     update(RegisterVersion)
     .where(RegisterVersion.id == bindparam("row_key"))
     .values(n=RegisterVersion.n + bindparam("step", type_=BigInteger))
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """How a joining question is asked."""
+
+    prepared: Prepared
+    glance: Prepared
+    """The same with the register's version as the last column."""
+    places: tuple[tuple[int, Convert], ...]
+    """At which places the further columns stand and what they become."""
 
 
 class _Statements:
@@ -195,7 +207,7 @@ class _Statements:
         self.dialect = dialect
         self._made: dict[object, Prepared] = {}
         self._readings: dict[str, Reading] = {}
-        self._joins: dict[Joined, tuple[Prepared, tuple[tuple[int, Convert], ...]]] = {}
+        self._joins: dict[Joined, _Join] = {}
         self.log = LogStatements(dialect)
         self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, dialect)
         self.register_version = Prepared(_REGISTER_VERSION, dialect)
@@ -283,15 +295,17 @@ class _Statements:
             found = self._readings[shape.name] = Reading(shape.table, self.dialect)
         return found
 
-    def joined(self, question: Joined) -> tuple[Prepared, tuple[tuple[int, Convert], ...]]:
-        """Select the rows that answer a question together, and say at which places its further columns stand and what they become."""
+    def joined(self, question: Joined) -> "_Join":
+        """Select the rows that answer a question together."""
         found = self._joins.get(question)
         if found is None:
-            rows = [column for model in question.models for column in _shape(model).read]
-            statement = question.statement.with_only_columns(*rows, *question.columns, maintain_column_froms=True)
+            columns = [column for model in question.models for column in _shape(model).read] + list(question.columns)
+            statement = question.statement.with_only_columns(*columns, maintain_column_froms=True)
+            glance = question.statement.with_only_columns(*columns, _VERSION_NOW, maintain_column_froms=True)
             converts = [from_driver(column.type, self.dialect) for column in question.columns]
-            places = tuple(enumerate(converts, len(rows)))
-            found = self._joins[question] = (Prepared(statement, self.dialect), places)
+            places = tuple(enumerate(converts, len(columns) - len(converts)))
+            found = _Join(Prepared(statement, self.dialect), Prepared(glance, self.dialect), places)
+            self._joins[question] = found
         return found
 
     def _arrays(
@@ -346,9 +360,12 @@ class View:
     )
 
     def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
-        self._database = database
         self._connection = connection
         self._cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+        self._begin(database, now)
+
+    def _begin(self, database: "Database", now: datetime) -> None:
+        self._database = database
         self._session: Session | None = None
         self._known: dict[tuple[type[Base], str], Base] = {}
         self._trusted: dict[int, Base] = {}
@@ -415,9 +432,9 @@ class View:
     def joined(self, question: Joined, **values: object) -> list[tuple[Any, ...]]:
         """Return the rows that answer a question together, class by class (None for one that an outer join did not find), then its
         further columns; raises SEAL_BROKEN for any of the rows."""
-        prepared, places = self._database.statements.joined(question)
+        join = self._database.statements.joined(question)
         answers: list[tuple[Any, ...]] = []
-        for row in self._ask(prepared, values, question.tables):
+        for row in self._ask(join.prepared, values, question.tables):
             found: list[Any] = []
             at = 0
             for model in question.models:
@@ -426,7 +443,7 @@ class View:
                 at += len(shape.read)
                 there = mine[shape.columns.index(shape.key)] is not None
                 found.append(self._checked(self._one(model, shape, mine)) if there else None)
-            found += [row[place] if convert is None else convert(row[place]) for place, convert in places]
+            found += [row[place] if convert is None else convert(row[place]) for place, convert in join.places]
             answers.append(tuple(found))
         return answers
 
@@ -618,6 +635,33 @@ class _Waiting:
     table: str
     counted: bool = False
     """Whether it is a change of one row that must still be as it was read: CONFLICT where it is not."""
+
+
+class _Beyond(Exception):
+    """More is asked than what a glance holds."""
+
+
+class _Glance(View):
+    """What one statement gave of the rows behind one question, and the register as it was at that moment; it asks for nothing more."""
+
+    __slots__ = ("_asked", "_rows", "_values")
+
+    def __init__(
+        self, database: "Database", asked: Prepared, values: Mapping[str, object], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        self._begin(database, database.now())
+        self._asked = asked
+        self._values = values
+        self._rows = rows
+        self._version = int(rows[0][-1] or 0)
+
+    def _settle(self) -> None:
+        raise _Beyond
+
+    def _ask(self, question: Prepared, values: Mapping[str, object], tables: frozenset[str]) -> Sequence[Sequence[Any]]:
+        if question is not self._asked or values != self._values:
+            raise _Beyond
+        return self._rows
 
 
 class Tx(View):
@@ -1100,12 +1144,13 @@ class Database:
         self._batch: _Batch | None = None
         self._write_connection: Connection | None = None
         self._readers: list[Connection] = []
-        """Connections that no view uses now (SQLite)."""
+        """Connections that no view uses now, the last used one last."""
         self._writers: list[Connection] = []
         """Connections that no transaction uses now, the last used one last (a server)."""
-        self._pool_size = pool_size
         self._lock_file: IO[bytes] | None = None
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
+        # On a server writers have the same pool: what waits for readers must not be missing to them.
+        self._most_readers = pool_size if self.sqlite else max(1, pool_size // 2)
         if self.sqlite:
             path = make_url(url).database
             if not path or path == ":memory:":
@@ -1181,8 +1226,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[View]:
         """Give one consistent read-only view. Raises INVALID (a value that no database takes) and UNAVAILABLE."""
-        try:
-            with self._reader() as connection:
+        with self._read_errors(), self._reader() as connection:
+            view: View | None = None
+            try:
                 version = None
                 if self.sqlite:
                     connection.begin()
@@ -1190,16 +1236,56 @@ class Database:
                     version = self._open_server(connection, _SNAPSHOT)
                 view = View(self, connection, self.now())
                 view._version = version
-                try:
-                    yield view
-                except self._failed as error:
-                    self._forget_if_lost(connection, error)
-                    raise
-                finally:
+                yield view
+            except self._failed as error:
+                self._forget_if_lost(connection, error)
+                raise
+            finally:
+                if view is not None:
                     view._close()
-                met = view._broken
-            for table, key in dict.fromkeys(met):
-                self._alarm(SealBroken(table, key))
+            met = view._broken
+        self._alarm_all(met)
+
+    def at_a_glance(self, question: Joined, act: Callable[[View], Found], **values: object) -> Found:
+        """Return what an act returns that reads the answer to one question, and of the register only what is at hand of its version now.
+
+        That is one statement and so one moment, without a transaction around it. Where the act needs more, or there is no answer, it is
+        done once more in a view as `read` gives it: it may change nothing. Raises as `read`.
+        """
+        with self._read_errors():
+            rows = self._glance(question, values)
+            if rows:
+                view = _Glance(self, self.statements.joined(question).prepared, values, rows)
+                try:
+                    found = act(view)
+                except _Beyond:
+                    pass
+                else:
+                    self._alarm_all(view._broken)
+                    return found
+        with self.read() as whole:
+            return act(whole)
+
+    def _glance(self, question: Joined, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        connection = self._take_reader()
+        try:
+            cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+            try:
+                rows = self.statements.joined(question).glance.rows(cursor, values)
+            finally:
+                cursor.close()
+        except BaseException as error:
+            self._forget_if_lost(connection, error)
+            connection.close()
+            raise
+        self._keep_reader(connection)
+        return rows
+
+    @contextmanager
+    def _read_errors(self) -> Iterator[None]:
+        """Alarm a broken seal, and say in our words what a database says."""
+        try:
+            yield
         except SealBroken as broken:
             self._alarm(broken)
             raise
@@ -1208,25 +1294,47 @@ class Database:
         except self._failed as error:
             raise _unavailable() from error
 
+    def _alarm_all(self, met: Sequence[tuple[str, str]]) -> None:
+        for table, key in dict.fromkeys(met):
+            self._alarm(SealBroken(table, key))
+
     @contextmanager
     def _reader(self) -> Iterator[Connection]:
-        """Give a connection for one view. Those of SQLite are kept: the pool's bookkeeping costs more than a read."""
-        if not self.sqlite:
-            with self._opened_engine.connect() as connection:
-                yield connection
-            return
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self.engine.connect()
+        """Give a connection for one view, and end what was begun on it."""
+        connection = self._take_reader()
+        undo = True
         try:
             yield connection
+            # Nothing was written. On a server the driver prepares every statement anew after a rollback.
+            undo = self.sqlite
         finally:
-            connection.rollback()
-            if connection.invalidated or len(self._readers) >= self._pool_size:
+            try:
+                self._end_view(connection, undo=undo)
+            except BaseException:
                 connection.close()
-            else:
-                self._readers.append(connection)
+                raise
+            self._keep_reader(connection)
+
+    def _end_view(self, connection: Connection, *, undo: bool) -> None:
+        """End what was begun, by SQLAlchemy's own book and on the driver's connection, where `_open_server` began it."""
+        if connection.in_transaction():
+            (connection.rollback if undo else connection.commit)()
+        if not self.sqlite and not connection.invalidated:
+            raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+            (raw.rollback if undo else raw.commit)()
+
+    def _take_reader(self) -> Connection:
+        """Return a connection for reading: the one that was used last, if there is one. A pool's own bookkeeping costs more than a read."""
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return self.engine.connect() if self.sqlite else self._opened_engine.connect()
+
+    def _keep_reader(self, connection: Connection) -> None:
+        if connection.invalidated or len(self._readers) >= self._most_readers:
+            connection.close()
+        else:
+            self._readers.append(connection)
 
     # -- writing
 
@@ -1359,9 +1467,13 @@ class Database:
         """Drop all pooled connections when the server went away: the next caller gets a fresh one."""
         cause = error.__cause__ if isinstance(error, SQLAlchemyError) else error
         dialect = self.engine.dialect
-        if isinstance(cause, self._driver_error) and dialect.is_disconnect(cast(Any, cause), None, None):
+        if connection.closed or connection.invalidated or not isinstance(cause, self._driver_error):
+            return
+        if dialect.is_disconnect(cast(Any, cause), cast(Any, connection.connection.dbapi_connection), None):
             connection.invalidate()
             self._drop_writers()
+            while self._readers:
+                self._readers.pop().close()
             self.engine.dispose()
 
     def _drop_writers(self) -> None:

@@ -3,11 +3,12 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, text
 
 from jitaccess.clock import FrozenClock
 from jitaccess.domain.events import EventType
@@ -16,7 +17,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.store.db import SealBroken, View
 from jitaccess.store.find import Count, Find, Joined, one_of
 from jitaccess.store.seal import Seals
-from jitaccess.store.tables import CheckpointRow, Group, Membership, PolicySetRow
+from jitaccess.store.tables import CheckpointRow, Event, Group, Membership, PolicySetRow
 from tests.support.bare_store import BareStore, create_store
 from tests.support.world import World
 
@@ -248,3 +249,131 @@ def test_a_register_that_never_came_to_be_is_forgotten(tmp_path: Path, clock: Fr
         assert view.cached("names", names) == ["kept"]
     store.close()
     lite.close()
+
+
+def pair(store: BareStore, name: str) -> str:
+    """Make a group with a member; return its id."""
+    group = store.add_group(name)
+    with store.db.begin(SYSTEM) as tx:
+        member = {"group_id": group, "member_kind": "person", "member_id": "p", "status": "active", "since_at": tx.now}
+        tx.insert(Membership, tx.record(EventType.MEMBERSHIP_ADDED), id=f"{group}/p", **member)
+    return group
+
+
+@pytest.mark.covers("R63")
+def test_a_glance_gives_one_answer_and_the_register_at_hand_and_a_view_whatever_else_is_asked(store: BareStore) -> None:
+    group = pair(store, "one")
+    views: list[View] = []
+
+    def act(view: View, *more: str) -> tuple[list[str], list[str]]:
+        views.append(view)
+        known = view.cached("names", names)
+        return [row.id for row, _, _ in view.joined(PAIRS, name="one")], [*known, *more]
+
+    for times in (2, 1, 1):  # the register is read in a whole view first
+        views.clear()
+        assert store.db.at_a_glance(PAIRS, act, name="one") == ([group], ["one"])
+        assert len(views) == times
+    store.add_group("two")
+    assert store.db.at_a_glance(PAIRS, act, name="one") == ([group], ["one", "two"]), "a newer register is read"
+    with store.db.begin(SYSTEM) as tx:
+        tx.update(tx.require(Group, group), tx.record(EventType.GROUP_ADDED), name="uno")
+    assert store.db.at_a_glance(PAIRS, act, name="one") == ([], ["two", "uno"]), "nothing is there: a view says so"
+    with store.db.read() as view:
+        view.cached("names", names)
+    asks: list[Callable[[View], object]] = [
+        names,
+        lambda view: view.session.get(Group, group),
+        lambda view: view.joined(PAIRS, name="one"),
+        lambda view: view.find(NAMED, name="uno"),
+        lambda view: view.count(HOW_MANY, name="uno"),
+        lambda view: view.get(Group, group),
+        lambda view: view.scalar(select(func.count()).select_from(Group)),
+        lambda view: view.logged_holds(),
+    ]
+    for ask in asks:
+        seen: list[View] = []
+        store.db.at_a_glance(PAIRS, lambda view, ask=ask, seen=seen: (seen.append(view), ask(view)), name="uno")
+        assert len(seen) == 2, "what a glance does not hold is never guessed"
+
+
+@pytest.mark.covers("R63", "R71")
+@pytest.mark.parametrize("broken", ["person_group SET created_at", "membership SET since_at"])
+def test_a_glance_checks_every_seal_and_alarms_once(store: BareStore, broken: str) -> None:
+    pair(store, "one")
+    for _ in range(2):  # known by its bytes, too
+        assert len(store.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="one"), name="one")) == 1
+    store.sql(f"UPDATE {broken} = {broken.split()[-1]} + 1")
+    for _ in range(2):
+        with pytest.raises(SealBroken) as found:
+            store.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="one"), name="one")
+        assert found.value.table == broken.split()[0]
+    with store.db.read() as view:
+        alarms = view.scalar(select(func.count()).select_from(Event).where(Event.type == EventType.SEAL_BROKEN.value))
+    assert alarms == 1
+
+
+@pytest.mark.covers("R63")
+def test_a_glance_says_in_our_words_what_the_database_refuses(store: BareStore) -> None:
+    with pytest.raises(JitError) as refused:
+        store.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="x"), name="\ud800")
+    assert refused.value.kind is Kind.INVALID
+    assert store.db.at_a_glance(PAIRS, lambda view: view.now.tzinfo is not None, name="x"), "and goes on"
+
+
+def test_views_leave_on_a_server_what_the_driver_prepared(store: BareStore) -> None:
+    if store.db.sqlite:
+        pytest.skip("SQLite's driver keeps its statements by itself")
+    pair(store, "one")
+    for _ in range(8):
+        store.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="one"), name="one")
+        with store.db.read() as view:
+            assert len(view.joined(PAIRS, name="one")) == 1
+    with store.db.read() as view:
+        prepared = view.rows(text("SELECT statement FROM pg_prepared_statements")).scalars().all()
+    assert any("register_version" in statement and "membership" in statement for statement in prepared)
+
+
+@pytest.mark.covers("R64")
+@pytest.mark.parametrize("glance", [True, False])
+def test_a_server_that_cut_all_readers_off_is_missed_once(store: BareStore, glance: bool) -> None:
+    if store.db.sqlite:
+        pytest.skip("nobody cuts a file off")
+    group = pair(store, "one")
+
+    def asked() -> list[str]:
+        def act(view: View) -> list[str]:
+            return [row.id for row, _, _ in view.joined(PAIRS, name="one")]
+
+        if glance:
+            return store.db.at_a_glance(PAIRS, act, name="one")
+        with store.db.read() as view:
+            return act(view)
+
+    with ExitStack() as several:
+        for _ in range(3):
+            several.enter_context(store.db.read())
+    assert len(store.db._readers) == 3, "they wait for the next"
+    store.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pytest.raises(JitError) as refused:
+        asked()
+    assert refused.value.kind is Kind.UNAVAILABLE
+    for _ in range(3):
+        assert asked() == [group]
+
+
+def test_a_view_that_follows_another_sees_what_came_between(store: BareStore) -> None:
+    """On the same connection: what the first one saw is not kept open."""
+    for number in range(3):
+        with store.db.read() as view:
+            assert len(view.find(NAMED, name="one")) == number
+        store.add_group("one")
+        [connection] = store.db._readers
+        assert not connection.in_transaction()
+    with pytest.raises(ZeroDivisionError), store.db.read() as view:
+        view.find(NAMED, name=str(1 // 0))
+    store.add_group("one")
+    with store.db.read() as view:
+        assert len(view.find(NAMED, name="one")) == 4

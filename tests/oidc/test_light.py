@@ -2,15 +2,20 @@
 
 import base64
 import json
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from jitaccess.broker.verify import unverified_jti
+from jitaccess.domain.values import LOCAL
 from jitaccess.errors import JitError, Kind
+from jitaccess.oidc.clients import add_client
 from jitaccess.oidc.light import LightDoor
+from jitaccess.proof.canonical import b64u_encode
 from jitaccess.settings import Limits
 from jitaccess.store.db import Database
 from jitaccess.web.doors import METERED
@@ -285,3 +290,69 @@ def test_a_renewal_that_the_store_may_have_kept_is_not_tried_a_second_time(world
     finally:
         world.broker = known
         db.close()
+
+
+def statements_of(treasury: Treasury, ask: Callable[[], object]) -> list[str]:
+    """Return what SQLite is told while a question is asked on the connection that was used last."""
+    [connection] = treasury.world.broker.db._readers
+    raw, told = connection.connection.dbapi_connection, list[str]()
+    assert isinstance(raw, sqlite3.Connection)
+    raw.set_trace_callback(told.append)
+    ask()
+    raw.set_trace_callback(None)
+    return told
+
+
+@pytest.mark.covers("R34", "R63")
+def test_what_stands_behind_a_token_is_asked_in_one_statement_and_anew_each_time(treasury: Treasury) -> None:
+    tokens = treasury.tokens(treasury.grant())
+    asked = question(treasury, tokens["access_token"])
+    assert light(treasury, **asked).json["active"] is True
+    for _ in range(2):
+        [told] = statements_of(treasury, lambda: light(treasury, **asked))
+        assert told.startswith("SELECT token.id")
+        assert "register_version" in told
+    world = treasury.world
+    with world.broker.begin(LOCAL) as tx:
+        add_client(tx, target="treasury", name="Another", redirect_uris=["https://other.example/callback"])
+    told = statements_of(treasury, lambda: light(treasury, **asked))
+    assert told[1] == "BEGIN"
+    assert len(told) > 4, "the register changed, so that all of it is read anew"
+    assert len(statements_of(treasury, lambda: light(treasury, **asked))) == 1
+
+
+@pytest.mark.covers("R34", "R66")
+def test_a_question_waits_for_its_turn_and_not_for_good(treasury: Treasury) -> None:
+    asked = question(treasury, treasury.tokens(treasury.grant())["access_token"])
+    turn = door_of(treasury)._turn
+    assert turn is not None
+    assert turn.acquire(blocking=False)
+    try:
+        for _ in range(2):
+            assert light(treasury, **asked).json["active"] is True
+        assert turn.locked(), "who went on without a turn gives nobody's away"
+    finally:
+        turn.release()
+    assert light(treasury, **asked).json["active"] is True
+    assert not turn.locked()
+
+
+@pytest.mark.covers("R39")
+@pytest.mark.parametrize(
+    "text", ["", "x", "a.b", "a.b.c", "a.!.c", f"a.{b64u_encode(b'[' * 9_000)}.c", f"a.{b64u_encode(b'[1]')}.c",
+             f"a.{b64u_encode(json.dumps({'jti': 7}).encode())}.c", f"a.{b64u_encode(json.dumps({'jti': 'x' * 30}).encode())}.c"],
+)  # fmt: skip
+def test_a_text_that_names_no_row_has_none_at_hand(treasury: Treasury, text: str) -> None:
+    assert unverified_jti(text) == ""
+    assert light(treasury, **question(treasury, text)).json == {"active": False}
+
+
+@pytest.mark.covers("R32", "R39")
+def test_a_forged_token_that_names_a_good_row_is_not_active(any_treasury: Treasury) -> None:
+    good, other = (any_treasury.tokens(any_treasury.grant())["access_token"] for _ in range(2))
+    head, claims, _ = good.split(".")
+    forged = f"{head}.{claims}.{other.rpartition('.')[2]}"
+    assert unverified_jti(forged) == unverified_jti(good) != ""
+    for _ in range(2):
+        assert light(any_treasury, **question(any_treasury, forged)).json == {"active": False}
+        assert light(any_treasury, **question(any_treasury, good)).json["active"] is True
