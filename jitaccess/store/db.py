@@ -189,6 +189,16 @@ _RAISE_REGISTER_VERSION = (
 )
 
 
+def _numbered(dialect: Dialect) -> Dialect:
+    """Return a server's dialect with its own numbered placeholders: text that the driver does not have to read and rewrite each time."""
+    return dialect if dialect.name == "sqlite" else cast(Any, type(dialect))(paramstyle="numeric_dollar")
+
+
+def _cursor_of(raw: object) -> Cursor:
+    """Return a cursor that takes prepared statements as they stand."""
+    return cast(Cursor, psycopg.RawCursor(raw)) if isinstance(raw, psycopg.Connection) else cast(Raw, raw).cursor()
+
+
 @dataclass(frozen=True, slots=True)
 class _Join:
     """How a joining question is asked."""
@@ -204,13 +214,15 @@ class _Statements:
     """The prepared statements of one kind of database, each made at its first use."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+        self.dialect = _numbered(dialect)
+        self._quoted = dialect
+        """For what goes into one message with other statements: the driver quotes the values into the text."""
         self._made: dict[object, Prepared] = {}
         self._readings: dict[str, Reading] = {}
         self._joins: dict[Joined, _Join] = {}
-        self.log = LogStatements(dialect)
-        self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, dialect)
-        self.register_version = Prepared(_REGISTER_VERSION, dialect)
+        self.log = LogStatements(self.dialect)
+        self.raise_register_version = Prepared(_RAISE_REGISTER_VERSION, self.dialect)
+        self.register_version = Prepared(_REGISTER_VERSION, self._quoted)
 
     def insert(self, shape: _Shape) -> Prepared:
         """Insert every column."""
@@ -240,7 +252,7 @@ class _Statements:
 
         def build() -> Prepared:
             key = shape.table.c[shape.key]
-            return Prepared(select(key).where(key == bindparam("row_key")).with_for_update(), self.dialect)
+            return Prepared(select(key).where(key == bindparam("row_key")).with_for_update(), self._quoted)
 
         return self._get(("lock", shape.name), build)
 
@@ -249,7 +261,7 @@ class _Statements:
 
         def build() -> Prepared:
             statement = question.statement.with_only_columns(shape.table.c[shape.key]).with_for_update()
-            return Prepared(statement, self.dialect)
+            return Prepared(statement, self._quoted)
 
         return self._get(("lock", question), build)
 
@@ -361,7 +373,7 @@ class View:
 
     def __init__(self, database: "Database", connection: Connection, now: datetime) -> None:
         self._connection = connection
-        self._cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+        self._cursor = _cursor_of(connection.connection.dbapi_connection)
         self._begin(database, now)
 
     def _begin(self, database: "Database", now: datetime) -> None:
@@ -845,7 +857,7 @@ class Tx(View):
         self._queued.clear()
         for write in queue:
             if write.counted:
-                cursor = cast(Raw, self._server).cursor()  # an answer of its own
+                cursor = _cursor_of(self._server)  # an answer of its own
                 self._counted.append((cursor, write.table))
                 write.statement.run(cursor, write.rows[0])
             else:
@@ -1269,7 +1281,7 @@ class Database:
     def _glance(self, question: Joined, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         connection = self._take_reader()
         try:
-            cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+            cursor = _cursor_of(connection.connection.dbapi_connection)
             try:
                 rows = self.statements.joined(question).glance.rows(cursor, values)
             finally:
@@ -1630,7 +1642,7 @@ class Database:
             return 0
         try:
             with self.engine.begin() as connection:
-                cursor = cast(Raw, connection.connection.dbapi_connection).cursor()
+                cursor = _cursor_of(connection.connection.dbapi_connection)
                 return number_pending(connection, cursor, self.statements.log, self.seals)
         except JitError as error:
             if error.kind is Kind.CONFLICT:

@@ -53,7 +53,7 @@ class Raw(Protocol):
 class Arrays:
     """One statement of PostgreSQL over many rows: every column is one array parameter, and `unnest` makes rows of them."""
 
-    __slots__ = ("_convert", "_fixed", "_sql")
+    __slots__ = ("_convert", "_fixed", "_order", "_sql")
 
     def __init__(
         self, kinds: Mapping[str, TypeEngine[Any]], build: Callable[[TableValuedAlias], Executable], dialect: Dialect
@@ -67,6 +67,7 @@ class Arrays:
         assert isinstance(statement, ClauseElement)  # noqa: S101 - every statement is; says so to the type checker
         compiled: Any = statement.compile(dialect=dialect)
         self._sql: str = compiled.string
+        self._order: Sequence[str] = compiled.positiontup
         self._fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
         self._convert = tuple((name, to_driver(kind, dialect)) for name, kind in plain.items())
 
@@ -76,7 +77,8 @@ class Arrays:
             name: [values[name] if convert is None else convert(values[name]) for values in many]
             for name, convert in self._convert
         }
-        cursor.execute(self._sql, self._fixed | arrays)
+        parameters = self._fixed | arrays
+        cursor.execute(self._sql, [parameters[name] for name in self._order])
         return cursor.rowcount
 
 
