@@ -322,7 +322,7 @@ def _about_grant(desk: Desk, subject: Callable[[Desk, Grant, str], str], page: s
     facts += [(voice.said("What"), what), (voice.said("How long"), duration_text(grant.duration_s))]
     ended = grant.ended_at or grant.ends_at
     brief = desk.risk(grant.target, grant.entitlement)
-    if grant.starts_at is None and grant.activate_by is not None:
+    if grant.starts_at is None and grant.ended_at is None and grant.activate_by is not None:
         brief = ((voice.said("Open it until"), voice.time(grant.activate_by)), *brief)
     elif ended is not None:
         brief = ((voice.said("Until"), voice.time(ended)), *brief)

@@ -54,8 +54,10 @@ COLUMN_WORDS: Mapping[str, str] = {
     "sets": told("signed together in"),
 }
 """The heads of the CSV columns, for readers; JSON keeps the codes, for machines."""
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|")
-_BEGINS = re.compile(r"""([,;\t\r\n"])(?= *[=+\-@|])""")
+_SIGNS = "=+-@|\uff1d\uff0b\uff0d\uff20"
+"""What makes a formula; the full-width twins of the first four are read alike where people write Chinese or Japanese."""
+DANGEROUS = (*_SIGNS, "\t", "\r", "\n")
+_BEGINS = re.compile(rf"""([,;\t\r\n"])(?= *[{re.escape(_SIGNS)}])""")
 """Where within a cell another one begins, in some spreadsheet's eyes, with what makes it a formula."""
 COLUMNS = (
     "request", "filed", "person", "person_id", "target", "entitlement", "inputs", "duration_s", "reason", "state",

@@ -99,6 +99,16 @@ def test_who_is_refused_is_told_by_whom_with_the_figures_and_what_to_do_next(wor
         assert part in text
 
 
+def test_access_that_ended_unopened_does_not_ask_to_be_opened(sqlite_world: World) -> None:
+    sqlite_world.filed(duration_s=900)
+    sqlite_world.sweep()
+    sqlite_world.advance(timedelta(days=1))
+    sqlite_world.sweep()
+    notify.send_due(sqlite_world.broker)
+    letter = next(one for one in to(sqlite_world, "arta") if "not opened in time" in one["Subject"])
+    assert "Open it until" not in letter.get_body(("plain",)).get_content()  # type: ignore[union-attr] # it has one
+
+
 def test_what_was_decided_meanwhile_is_not_sent(sqlite_world: World) -> None:
     filed = sqlite_world.filed(entitlement="releaser")
     sqlite_world.advance(timedelta(days=1))

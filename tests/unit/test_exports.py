@@ -36,7 +36,7 @@ LINE = Line(
 
 
 @pytest.mark.covers("R18")
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "  =1", "|calc"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "  =1", "|calc", "＝1+1", "＠SUM(A1)"])
 def test_what_a_spreadsheet_would_run_is_neutralised(cell: str) -> None:
     assert exports.neutral(cell) == f"'{cell}"
 
@@ -50,7 +50,7 @@ def test_no_cell_begins_like_a_formula_and_harmless_ones_stay(cell: str) -> None
         assert found == cell
 
 
-CELLS = st.lists(st.text(st.sampled_from('a=+-@|;,\t\n\r" '), max_size=12), min_size=1, max_size=4)
+CELLS = st.lists(st.text(st.sampled_from('a=+-@|＝＠;,\t\n\r" '), max_size=12), min_size=1, max_size=4)
 
 
 @pytest.mark.covers("R18")
@@ -61,7 +61,7 @@ def test_nothing_becomes_a_formula_wherever_a_spreadsheet_parts_cells(
     with patch.object(exports, "language_now", lambda: language):
         text = exports.as_csv(["a"], [row])
     for line in csv.reader(io.StringIO(text.removeprefix(exports.BOM), newline=""), delimiter=parting):
-        assert not [cell for cell in line if cell.lstrip(" ").startswith(("=", "+", "-", "@", "|"))]
+        assert not [cell for cell in line if cell.lstrip(" ").startswith(("=", "+", "-", "@", "|", "＝", "＠"))]
 
 
 @pytest.mark.parametrize(("language", "parting"), [(Language.EN, ","), (Language.SQ, ";"), (Language.SR, ";")])

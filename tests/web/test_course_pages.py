@@ -41,7 +41,12 @@ def test_the_start_goes_from_the_form_through_the_check_into_what_is_signed(site
     assert filed.status_code == 200, filed.json
     grant = next(found for found in site.get("/api/grants").json if found["id"] == filed.json["grant_id"])
     assert (grant["state"], grant["not_before"]) == ("SCHEDULED", int(start.timestamp()))
-    assert "scheduled" in site.get("/").get_data(as_text=True)
+    home = site.get("/").get_data(as_text=True)
+    assert "scheduled" in home
+    assert f"login_hint={grant['id']}" not in home, "nothing can be opened before it begins"
+    site.world.advance(timedelta(hours=5, minutes=1))
+    site.world.sweep()
+    assert f"login_hint={grant['id']}" in site.as_("arta").get("/").get_data(as_text=True)
 
 
 def test_a_start_that_cannot_be_read_is_told_in_a_sentence(site: Site) -> None:
