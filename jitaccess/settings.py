@@ -165,6 +165,8 @@ class Limits(_Section):
     """Requests that one approver was asked about and that still wait; with more, a notice waits for an hour at most."""
     messages_per_approver_hour: int = Field(default=30, ge=1)
     """Requests, or grants that may be stopped, that one person is told of within an hour; the notices of more wait for an hour at most."""
+    messages_per_requester_hour: int = Field(default=5, ge=1)
+    """Requests of one requester that one approver is told of at once within an hour; the notices of more wait for an hour at most."""
     veto_owners_told: int = Field(default=12, ge=1)
     """Of those who may stop a grant as staff of the system's owner, how many are told of it; a lot draws them."""
     denials_before_hold: int = Field(default=5, ge=2)

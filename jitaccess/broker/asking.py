@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from jitaccess.broker.context import Broker, subject_of
 from jitaccess.broker.deputies import deputies_of
@@ -160,7 +160,8 @@ def may_have_signed(view: View, request: AccessRequest, terms: Terms, vote: Appr
 
 
 def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target: str) -> Refused | None:
-    """Say why one more request cannot be taken now, or None: the requester, the target or all who could sign have too many open."""
+    """Say why one more request cannot be taken now, or None: too many are open of the requester, for the target, or
+    the requester's own fill what all who could sign have to bear."""
     if terms.approval is None:
         return None  # it does not wait, and asks nobody
     limits = broker.settings.limits
@@ -181,11 +182,12 @@ def crowded(view: View, broker: Broker, terms: Terms, *, person_id: str, target:
     signers = could_sign(terms.approval, register=register(view), requester=person_id)
     for step in terms.approval.steps:
         people = signers[step.name]
-        if step.after is None and people and people <= _busy(view, broker, people):
+        # Others' requests close the way to nobody: above an approver's limits their notices wait. Who fills it himself is refused.
+        if step.after is None and people and people <= _filled(view, broker, people, person_id):
             return Refused(
                 Kind.RATE_LIMITED,
                 "approvers_busy",
-                "Everybody who could sign this has many requests waiting. Try again in an hour, or call one of them.",
+                "You have asked everybody who could sign this very often. Try again in an hour, or call one of them.",
             )
     return None
 
@@ -211,20 +213,64 @@ def told_often(view: View, people: frozenset[str], kind: str, limit: int) -> fro
     return frozenset(found)
 
 
-def _busy(view: View, broker: Broker, people: frozenset[str]) -> frozenset[str]:
-    """Return who is at a limit: requests asked about and still waiting, or requests told of within the hour."""
+_Load = Mapping[str, Mapping[str, int]]
+"""Approver -> requester -> requests."""
+
+
+def _told(view: View, people: frozenset[str]) -> _Load:
+    """Return of how many requests of whom each was told within the hour, or will be when what was kept back leaves."""
+    return _load(view, people, Outbox.created_at > view.now - timedelta(hours=1))
+
+
+def _waiting(view: View, people: frozenset[str]) -> _Load:
+    """Return about how many requests of whom each was asked that still wait."""
+    return _load(view, people, AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
+
+
+def _load(view: View, people: frozenset[str], *which: ColumnElement[bool]) -> _Load:
+    asked = (
+        select(Outbox.person_id, AccessRequest.person_id, func.count(Outbox.subject_id.distinct()))
+        .join(AccessRequest, AccessRequest.id == Outbox.subject_id)
+        .where(Outbox.kind == "approval_wanted", *which)
+        .group_by(Outbox.person_id, AccessRequest.person_id)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for part in _parts(people):
+        for approver, requester, count in view.rows(asked.where(Outbox.person_id.in_(sorted(part)))):
+            found.setdefault(approver, {})[requester] = count
+    return found
+
+
+def _busy(view: View, broker: Broker, people: frozenset[str], requester: str) -> frozenset[str]:
+    """Return whose notice of one more request has to wait: above a limit of theirs, or told of many of this requester's within the hour.
+
+    What one requester's notices may take of an approver's hour is bounded, so that he keeps nobody else's back.
+    """
     limits = broker.settings.limits
-    told = select(Outbox.person_id, func.count(Outbox.subject_id.distinct())).group_by(Outbox.person_id)
-    found = set(told_often(view, people, "approval_wanted", limits.messages_per_approver_hour))
-    for part in _parts(people - found):
-        waiting = (
-            told.join(AccessRequest, AccessRequest.id == Outbox.subject_id)
-            .where(Outbox.kind == "approval_wanted", Outbox.person_id.in_(sorted(part)))
-            .where(AccessRequest.state == RequestState.PENDING.value)
-            .where(AccessRequest.approve_by > view.now)
-        )
-        found |= {person for person, count in view.rows(waiting) if count >= limits.open_per_approver}
-    return frozenset(found)
+    share = limits.messages_per_requester_hour
+    found = {
+        approver
+        for approver, of in _told(view, people).items()
+        if of.get(requester, 0) >= share
+        or sum(min(count, share) for count in of.values()) >= limits.messages_per_approver_hour
+    }
+    waiting = _waiting(view, people - found)
+    return frozenset(
+        found | {approver for approver, of in waiting.items() if sum(of.values()) >= limits.open_per_approver}
+    )
+
+
+def _filled(view: View, broker: Broker, people: frozenset[str], requester: str) -> frozenset[str]:
+    """Return who is at a limit of which this requester's own requests take half or more."""
+    limits = broker.settings.limits
+    found = _fills(_told(view, people), requester, limits.messages_per_approver_hour)
+    return found | _fills(_waiting(view, people - found), requester, limits.open_per_approver)
+
+
+def _fills(load: _Load, requester: str, limit: int) -> frozenset[str]:
+    return frozenset(
+        approver for approver, of in load.items() if sum(of.values()) >= limit and 2 * of.get(requester, 0) >= limit
+    )
 
 
 # ---------------------------------------------------------------- asking
@@ -349,7 +395,7 @@ def _ask(
     if approval is not None:
         lent = deputies_of(tx, frozenset(people), approval, requester=request.person_id, step=step.name)
     told = {*people} | lent
-    busy = _busy(tx, broker, frozenset(told))
+    busy = _busy(tx, broker, frozenset(told), request.person_id)
     body: dict[str, JsonValue] = {"step": step.name, "how": how, "people": len(people), "kept_back": len(busy)}
     if len(people) <= NAMED_AT_MOST:
         body["ids"] = [*people]

@@ -240,11 +240,55 @@ def test_a_large_group_of_approvers_has_the_same_limits(world: World, monkeypatc
 
 @pytest.mark.covers("R26")
 @pytest.mark.parametrize("limit", ["open_per_approver", "messages_per_approver_hour"])
-def test_when_everybody_who_could_sign_is_busy_the_request_is_refused_and_says_so(world: World, limit: str) -> None:
+def test_who_fills_the_limits_of_everybody_who_could_sign_is_refused_and_told_so(world: World, limit: str) -> None:
     limited(world, **{limit: 1})
     world.filed(entitlement="releaser")
     other = {"order": "TR-000431", "amount_cents": 5}
     assert refusal(world.file(entitlement="releaser", inputs=other)) == (Kind.RATE_LIMITED, "approvers_busy")
+
+
+@pytest.mark.covers("R26")
+@pytest.mark.parametrize("limit", ["open_per_approver", "messages_per_approver_hour"])
+def test_what_others_asked_closes_the_way_to_nobody(world: World, limit: str) -> None:
+    """Above the approvers' limits a colleague's urgent request is filed; its notices wait, and it stands in the inbox at once."""
+    more_heads(world, "agim", group="treasury-releasers")
+    limited(world, **{limit: 1})
+    world.filed(entitlement="releaser")
+    other = world.filed("agim", entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    assert told(world, other.request.id)
+    assert not told(world, other.request.id, due=True)
+    with world.broker.read() as view:
+        waiting = {found.request.id for found in approve.waiting_for(view, world.person("blerim"))}
+    assert other.request.id in waiting
+
+
+@pytest.mark.covers("R26")
+def test_one_requester_whose_requests_are_refused_at_once_keeps_nobody_elses_notice_back(world: World) -> None:
+    more_heads(world, "agim", group="treasury-releasers")
+    limited(world, messages_per_approver_hour=4, messages_per_requester_hour=2, denials_before_hold=50)
+    at_once: list[int] = []
+    for number in range(4):
+        filed = world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5})
+        at_once.append(len(told(world, filed.request.id, due=True)))
+        deny(world, "blerim", filed.request.id)
+    assert [count > 0 for count in at_once] == [True, True, False, False]
+    fifth = {"order": "TR-000004", "amount_cents": 5}
+    assert refusal(world.file(entitlement="releaser", inputs=fifth)) == (Kind.RATE_LIMITED, "approvers_busy")
+    other = world.filed("agim", entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    assert world.person("blerim") in told(world, other.request.id, due=True)
+
+
+@pytest.mark.covers("R26")
+def test_with_the_shipped_limits_an_approver_gets_five_messages_of_one_requester_at_once(world: World) -> None:
+    requests = [
+        world.filed(entitlement="releaser", inputs={"order": f"TR-00000{number}", "amount_cents": 5}).request.id
+        for number in range(7)
+    ]
+    blerim = world.person("blerim")
+    assert [blerim in told(world, key, due=True) for key in requests] == [True] * 5 + [False] * 2
+    assert all(blerim in told(world, key) for key in requests), "none is lost"
+    world.advance(timedelta(hours=1))
+    assert blerim in told(world, world.filed(entitlement="releaser").request.id, due=True)
 
 
 @pytest.mark.covers("R26")
