@@ -100,7 +100,9 @@ def test_who_is_refused_is_told_by_whom_with_the_figures_and_what_to_do_next(wor
 
 
 def test_access_that_ended_unopened_does_not_ask_to_be_opened(sqlite_world: World) -> None:
-    sqlite_world.filed(duration_s=900)
+    filed = sqlite_world.filed(entitlement="releaser")
+    sqlite_world.approved("blerim", filed.request.id)
+    sqlite_world.approved("drita", filed.request.id)
     sqlite_world.sweep()
     sqlite_world.advance(timedelta(days=1))
     sqlite_world.sweep()
