@@ -87,6 +87,8 @@ class Preview:
     decision: Decision
     signers: Mapping[str, frozenset[str]]
     """Approval step -> ids of all who could sign it."""
+    refused: Refused | None = None
+    """Why filing would be refused now although policy permits it: a hold, a limit, or an equal request that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,18 @@ def preview(view: View, broker: Broker, current: Current, ask: Ask) -> Preview:
     """Decide without filing, and say who would have to sign. An extension is prepared by `extend.prepare` before."""
     policies = broker.policies.active(view)
     decision = decide(policies, context_of(view, broker, policies, current, ask))
-    if decision.terms is None or decision.terms.approval is None:
+    terms = decision.terms
+    if decision.effect is Effect.DENY or terms is None:
         return Preview(decision, {})
-    return Preview(decision, could_sign(decision.terms.approval, register=register(view), requester=current.person.id))
+    refused = (
+        _stopped(view, broker, current, ask)
+        or _asked_already(view, current, ask, decision.duration_s)
+        or asking.crowded(view, broker, terms, person_id=current.person.id, target=ask.target)
+    )
+    if terms.approval is None:
+        return Preview(decision, {}, refused)
+    signers = could_sign(terms.approval, register=register(view), requester=current.person.id)
+    return Preview(decision, signers, refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,23 +230,16 @@ def begin_filing(tx: Tx, broker: Broker, current: Current, ask: Ask) -> Ceremony
         return wrong
     if len(ask.inputs) > MAX_INPUTS:
         return Refused(Kind.INVALID, "too_many_inputs", "Too many inputs.", "inputs")
-    refused = may_act(
-        tx, person_id=current.person.id, account_id=current.account.id, passkey_id=current.passkey.id
-    ) or held(tx, broker, ask.target)
-    if refused is not None:
-        return _refused(tx, current, ask, refused, None)
-    slow = _too_often(tx, broker, current)
-    if slow is not None:
-        return _refused(tx, current, ask, slow, None)
+    stopped = _stopped(tx, broker, current, ask)
+    if stopped is not None:
+        return _refused(tx, current, ask, stopped, None)
     policies = broker.policies.active(tx)
     decision = decide(policies, context_of(tx, broker, policies, current, ask))
     if decision.effect is Effect.DENY or decision.terms is None:
         return _refused(tx, current, ask, denial_of(decision), decision)
-    twin = _equal_pending(tx, current.person.id, ask, decision.duration_s)
+    twin = _asked_already(tx, current, ask, decision.duration_s)
     if twin is not None:
-        return Refused(
-            Kind.CONFLICT, "already_pending", "You asked for exactly this already; it waits for approval.", twin.id
-        )
+        return twin
     crowded = asking.crowded(tx, broker, decision.terms, person_id=current.person.id, target=ask.target)
     if crowded is not None:
         return _refused(tx, current, ask, crowded, decision)
@@ -317,11 +321,9 @@ def complete_filing(
     if policies.digest != statement.policy_digest:
         changed = Refused(Kind.CONFLICT, "policy_changed", "The policy changed just now. Look again and ask anew.")
         return _refused(tx, current, ask, changed, decision)
-    twin = _equal_pending(tx, current.person.id, ask, statement.duration_s)
+    twin = _asked_already(tx, current, ask, statement.duration_s)
     if twin is not None:
-        return Refused(
-            Kind.CONFLICT, "already_pending", "You asked for exactly this already; it waits for approval.", twin.id
-        )
+        return twin
     crowded = asking.crowded(tx, broker, decision.terms, person_id=current.person.id, target=ask.target)
     if crowded is not None:
         return _refused(tx, current, ask, crowded, decision)
@@ -335,6 +337,12 @@ def complete_filing(
         return Filed(request, create_grant(tx, broker, request, ()))
     asking.ask_open(tx, broker, request, ())
     return Filed(request, None)
+
+
+def _stopped(view: View, broker: Broker, current: Current, ask: Ask) -> Refused | None:
+    """Say what stops this person from asking for anything on the target now, whatever policy says of it."""
+    who = {"person_id": current.person.id, "account_id": current.account.id, "passkey_id": current.passkey.id}
+    return may_act(view, **who) or held(view, broker, ask.target) or _too_often(view, broker, current)
 
 
 def _too_often(view: View, broker: Broker, current: Current) -> Refused | None:
@@ -401,6 +409,15 @@ def _store(
         filing_passkey_id=passkey_id,
         created_at=tx.now,
         extends=statement.extends,
+    )
+
+
+def _asked_already(view: View, current: Current, ask: Ask, duration_s: int) -> Refused | None:
+    twin = _equal_pending(view, current.person.id, ask, duration_s)
+    if twin is None:
+        return None
+    return Refused(
+        Kind.CONFLICT, "already_pending", "You asked for exactly this already; it waits for approval.", twin.id
     )
 
 

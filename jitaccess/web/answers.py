@@ -163,12 +163,20 @@ class Decision(Answered):
     sentences: list[str]
 
 
+class NotNow(Answered):
+    """Why filing would be refused now although policy permits it: a hold, a limit, or an equal request that waits."""
+
+    code: str
+    sentence: str
+
+
 class Preview(Answered):
     """What would happen, before anything is filed."""
 
     decision: Decision
     signers: dict[str, list[str]]
     """Step -> names of who could sign it."""
+    refused: NotNow | None
 
 
 class Filed(Answered):

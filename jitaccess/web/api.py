@@ -480,7 +480,9 @@ def _requests(api: Blueprint, broker: Broker) -> None:
             found = requests.preview(view, broker, me, ask_of(given))
             names = {key: person.name for key, person in people.register(view).persons.items()}
         signers = {step: sorted(names[key] for key in keys) for step, keys in found.signers.items()}
-        return jsonify({"decision": decision_json(found.decision), "signers": signers})
+        stop = found.refused
+        refused = {"code": stop.code, "sentence": say(stop.message)} if stop is not None else None
+        return jsonify({"decision": decision_json(found.decision), "signers": signers, "refused": refused})
 
     @api.post("/requests/begin")
     @documented("requests", "Begin to file a request.", takes=schemas.AskBody, answers=answers.Begun)

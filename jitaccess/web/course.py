@@ -52,7 +52,9 @@ def _extending(course: Blueprint, broker: Broker) -> None:
             found = requests.preview(view, broker, me, replace(ask, duration_s=min(durations, default=None)))
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active(view)
-        denied = found.decision.effect is Effect.DENY
+        refused = found.refused.message if found.refused is not None else None
+        if found.decision.effect is Effect.DENY:
+            refused = requests.sentence(found.decision.reasons[0])
         return render_template(
             "extend.html",
             grant=grant,
@@ -60,7 +62,7 @@ def _extending(course: Blueprint, broker: Broker) -> None:
             durations=durations,
             times_left=(allowed.count if allowed is not None else 0) - sofar.count,
             signers={step: sorted(names[key] for key in keys) for step, keys in found.signers.items()},
-            refused=say(requests.sentence(found.decision.reasons[0])) if denied else None,
+            refused=say(refused) if refused is not None else None,
         )
 
     @course.post("/api/grants/<grant_id>/extension/begin")

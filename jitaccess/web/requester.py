@@ -189,6 +189,7 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
             signers=signers,
             told=told,
             usual_s=usual_s,
+            refused=say(found.refused.message) if found.refused is not None else None,
             body=json.dumps(
                 {
                     "target": ask.target,

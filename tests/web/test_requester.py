@@ -1,6 +1,7 @@
 """Does the requester find, ask, wait, hand back and ask again without detours?"""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jitaccess.app import create_app
 from jitaccess.broker import offers
 from jitaccess.web import requester
 from tests.web.conftest import Site
@@ -192,3 +194,40 @@ def test_the_form_says_as_what_each_of_them_would_sign(site: Site) -> None:
     said = [" ".join(one.get_text().split()) for one in page.select("main > section p")]
     assert said[0] == "Head of the treasury: one of Blerim Gashi"
     assert said[1].endswith(": one of Drita Hoxha")
+
+
+@pytest.mark.covers("R26")
+@pytest.mark.parametrize(
+    ("limit", "code", "sentence"),
+    [
+        ("requests_per_person_hour", "too_many_requests", "You asked very often in the last hour."),
+        ("open_per_requester", "too_many_open", "You have as many requests waiting"),
+        ("open_per_approver", "approvers_busy", "You have asked everybody who could sign this very often."),
+    ],
+)
+def test_a_limit_is_told_before_the_last_button(site: Site, limit: str, code: str, sentence: str) -> None:
+    world = site.world
+    assert "Sign and send" in site.as_("arta").form("/request/check", **FIELDS).text
+    world.filed(entitlement="releaser", inputs={"order": "TR-000418", "amount_cents": 5})
+    limits = world.broker.settings.limits.model_copy(update={limit: 1})
+    world.broker = replace(world.broker, settings=world.broker.settings.model_copy(update={"limits": limits}))
+    app = create_app(world.broker)
+    lowered = Site(world, app, app.test_client(use_cookies=True)).as_("arta")
+    checked = lowered.form("/request/check", **FIELDS)
+    assert checked.status_code == 200
+    assert sentence in checked.text
+    assert "Sign and send" not in checked.text
+    assert "Change something" in checked.text
+    inputs = {"order": "TR-000417", "amount_cents": 125_000_000}
+    ask = {"target": "treasury", "entitlement": "releaser", "inputs": inputs, "reason": "July invoice"}
+    assert lowered.post("/api/requests/preview", ask).json["refused"]["code"] == code
+    assert lowered.post("/api/requests/begin", ask).status_code == 429
+
+
+def test_an_equal_request_that_waits_is_told_before_the_last_button(site: Site) -> None:
+    site.world.filed(
+        entitlement="releaser", duration_s=1800, inputs={"order": "TR-000417", "amount_cents": 125_000_000}
+    )
+    checked = site.as_("arta").form("/request/check", **FIELDS).text
+    assert "You asked for exactly this already" in checked
+    assert "Sign and send" not in checked
