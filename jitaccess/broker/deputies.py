@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, bindparam, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select
 
 from jitaccess.broker.context import Broker
+from jitaccess.broker.informing import Informing, inform
 from jitaccess.broker.votes import strong_enough
 from jitaccess.clock import from_epoch_s, to_epoch_s
 from jitaccess.domain.approval import (
@@ -27,7 +28,6 @@ from jitaccess.domain.approval import (
 from jitaccess.domain.events import EventType
 from jitaccess.domain.values import Refused
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity.enrolment import tell
 from jitaccess.identity.passkeys import Ceremony, Response, begin_assertion, complete_assertion
 from jitaccess.identity.people import is_admin, may_act, register, too_new
 from jitaccess.identity.sessions import Current
@@ -43,6 +43,8 @@ from jitaccess.store.tables import Approval, Deputation, Passkey
 LONGEST = timedelta(days=90)
 AHEAD = timedelta(days=90)
 """How far ahead a deputation may begin."""
+NAMED_A_DAY = 5
+"""How often one person may name a deputy within 24 hours: each time two people are told, and again at its end (R26)."""
 TAKEN = Find(
     Deputation,
     select(Deputation)
@@ -125,9 +127,7 @@ def complete_naming(
             "statement": sha256_b64u(verified.statement or b""),
         },
     )
-    for person in (signed.delegator, signed.deputy):  # whose passkey was used by somebody else hears of it too
-        tell(tx, "deputy_named", person, signed.deputation_id)
-    return tx.insert(
+    made = tx.insert(
         Deputation,
         event,
         id=signed.deputation_id,
@@ -141,6 +141,19 @@ def complete_naming(
         ends_at=ends_at,
         created_at=tx.now,
     )
+    _tell_both(tx, "deputy_named", [made])  # whose passkey was used by somebody else hears of it too
+    return made
+
+
+def _tell_both(tx: Tx, kind: str, deputations: Sequence[Deputation]) -> None:
+    inform(
+        tx,
+        [
+            Informing(kind, person, found.delegator_id, found.id)
+            for found in deputations
+            for person in (found.delegator_id, found.deputy_id)
+        ],
+    )
 
 
 def _naming_refused(
@@ -153,6 +166,12 @@ def _naming_refused(
     refused = may_act(view, **who, passkey_id=current.passkey.id) or too_new(view, broker.site, **who)
     if refused is not None:
         return refused
+    if not lendable(view, broker, current):
+        return Refused(
+            Kind.FORBIDDEN,
+            "nothing_to_lend",
+            "By the rules you sign nothing now, so a deputy could sign nothing in your place.",
+        )
     if me is None or them is None or deputy not in people.able:
         return Refused(Kind.INVALID, "no_such_deputy", "Choose somebody who may act now.", "deputy")
     if me.id == them.id:
@@ -162,6 +181,15 @@ def _naming_refused(
     if not starts_at < ends_at or ends_at - starts_at > LONGEST or starts_at > view.now + AHEAD:
         return Refused(
             Kind.INVALID, "deputy_time", "Choose a time of at most 90 days that begins within 90 days.", "ends_at"
+        )
+    lately = select(func.count()).where(
+        Deputation.delegator_id == me.id, Deputation.created_at > view.now - timedelta(days=1)
+    )
+    if view.scalar(lately) >= NAMED_A_DAY:
+        return Refused(
+            Kind.RATE_LIMITED,
+            "deputies_often",
+            "You named a deputy as often as is allowed within a day. Try again tomorrow.",
         )
     others = view.usable(
         select(Deputation).where(
@@ -219,8 +247,7 @@ def _end(tx: Tx, deputations: Sequence[Deputation], *, by: str) -> None:
             body={"by": by},
         )
         tx.update(found, event, expect={"ended_at": None}, ended_at=tx.now, ended_by=by)
-        for person in (found.delegator_id, found.deputy_id):
-            tell(tx, "deputy_ended", person, found.id)
+    _tell_both(tx, "deputy_ended", deputations)
 
 
 # ---------------------------------------------------------------- standing in

@@ -11,6 +11,7 @@ from typing import cast
 
 from jitaccess.broker import asking, schedule
 from jitaccess.broker.context import Broker
+from jitaccess.broker.informing import Informing, inform
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import GrantState
 from jitaccess.domain.values import Refused
@@ -104,8 +105,8 @@ def kept_course(tx: Tx, terms: Terms) -> JsonValue:
 
 def tell_witnesses(tx: Tx, course: Course, event: str, person_id: str, subject_id: str) -> None:
     """Tell the witnesses of a filing or a grant; its own person is none."""
-    for witness in sorted(witnesses(tx, course, event) - {person_id}) if course is not PLAIN else ():
-        tell(tx, f"witness_{event}", witness, subject_id)
+    told = sorted(witnesses(tx, course, event) - {person_id}) if course is not PLAIN else ()
+    inform(tx, [Informing(f"witness_{event}", witness, person_id, subject_id) for witness in told])
 
 
 def witnesses(view: View, course: Course, event: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select
 from jitaccess.broker.channels import MAIL, TO, Channel, Parcel, Post, channels, of_one_address
 from jitaccess.broker.context import Broker
 from jitaccess.broker.letters import Desk, Letter, Voice, gathered, visible, write
-from jitaccess.domain.notices import URGENT, Notice, release_at
+from jitaccess.domain.notices import INFORMING, URGENT, Notice, release_at
 from jitaccess.domain.values import SYSTEM
 from jitaccess.identity import preferences
 from jitaccess.identity.enrolment import tell
@@ -205,9 +205,12 @@ def _parcels(view: View, broker: Broker, way: Channel, keys: Iterable[str]) -> l
 
 
 def _gathers(broker: Broker, wanted: Preferences, row: Outbox) -> bool:
-    """Say whether a row goes into one letter with others: its reader wants a digest, or it was written in quiet hours."""
+    """Say whether a row goes into one letter with others: its reader wants a digest, it was written in quiet hours, or it
+    only informs."""
     if row.kind in URGENT:
         return False
+    if row.kind in INFORMING:
+        return True
     zone = zone_named(wanted.zone or broker.settings.language.zone)
     return bool(wanted.digest) or release_at(row.created_at, zone, quiet=_quiet(wanted)) > row.created_at
 

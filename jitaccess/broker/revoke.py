@@ -10,6 +10,7 @@ from typing import cast
 from sqlalchemy import select
 
 from jitaccess.broker.context import Broker, advance, advance_many
+from jitaccess.broker.informing import Informing, inform
 from jitaccess.broker.logout import announce_leases
 from jitaccess.domain.approval import named
 from jitaccess.domain.lifecycle import EndCause, GrantState, LeaseState, RequestState
@@ -43,13 +44,17 @@ def _after(tx: Tx, ended: Sequence[Grant], cause: EndCause, *, by: str) -> None:
     """Tell whose it was and the witnesses, and end what would have continued a grant that did not run out."""
     keys = [grant.id for grant in ended]
     goes_on = _continued(tx, keys) if cause is EndCause.EXPIRED else frozenset[str]()
+    informing: list[Informing] = []
     for grant in ended:
         if grant.id not in goes_on:
             tell(tx, "grant_ended", grant.person_id, grant.id)
         kept = cast("dict[str, list[str]]", grant.course or {})
         told = {*kept.get("ended", ()), *(kept.get("held", ()) if cause is EndCause.HELD else ())}
         for person in sorted(told - {grant.person_id}):
-            tell(tx, "witness_ended", person, grant.id)
+            informing.append(
+                Informing("witness_ended", person, grant.person_id, grant.id, urgent=cause is EndCause.HELD)
+            )
+    inform(tx, informing)
     if cause is EndCause.EXPIRED:
         return
     waiting = tx.unchecked_all(

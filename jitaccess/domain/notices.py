@@ -51,6 +51,16 @@ URGENT = frozenset(
     }
 )
 """A hold, a revocation, a theft under way: these pass quiet hours and digests."""
+INFORMING = frozenset(
+    {
+        Notice.WITNESS_FILED,
+        Notice.WITNESS_GRANTED,
+        Notice.WITNESS_ENDED,
+        Notice.DEPUTY_NAMED,
+        Notice.DEPUTY_ENDED,
+    }
+)
+"""What has no answer and tells of somebody else's act: what leaves to one reader at the same time is one letter."""
 ALARMS = frozenset(
     {
         Notice.HELD,

@@ -41,7 +41,7 @@ MAX_RETURN = 8 * 1024
 """Longest path to come back to after signing in: what an application may ask of the authorization page fits."""
 RETRY_AFTER_S = {429: 60, 503: 5}
 """What Retry-After says where the refusal does not know better: the longest window of a minute; a moment."""
-RETRY_AFTER_OF = {"approvers_busy": 3600, "too_many_requests": 3600}
+RETRY_AFTER_OF = {"approvers_busy": 3600, "too_many_requests": 3600, "deputies_often": 86_400}
 """The same for refusals by their code: what counts within an hour."""
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., object])

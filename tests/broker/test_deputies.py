@@ -190,6 +190,28 @@ def test_whom_one_cannot_name(world: World, delegator: str, deputy: str, parts: 
     assert code(name(world, delegator, deputy, **parts)) == why
 
 
+@pytest.mark.covers("R26")
+def test_who_may_sign_nothing_names_nobody_and_sends_no_notice(world: World) -> None:
+    assert code(name(world, "arta", "agim")) == "nothing_to_lend"
+    assert told(world, "deputy_named") == set()
+
+
+@pytest.mark.covers("R26")
+def test_a_deputy_is_named_a_few_times_a_day_and_more_than_six_notices_an_hour_leave_together(world: World) -> None:
+    blerim = world.current("blerim")
+    for _ in range(deputies.NAMED_A_DAY):
+        found = named(world)
+        with world.broker.begin(blerim.actor) as tx:
+            deputies.end(tx, blerim, found.id)
+    assert code(name(world, "blerim", "agim")) == "deputies_often"
+    with world.broker.read() as view:
+        wanted = select(Outbox).where(Outbox.person_id == world.person("agim"), Outbox.kind.startswith("deputy_"))
+        later = [row.next_at > view.now for row in view.all(wanted.order_by(Outbox.created_at, Outbox.id))]
+    assert later == [False] * 6 + [True] * 4
+    world.advance(DAY)
+    named(world)
+
+
 def test_one_deputy_at_a_time_and_either_ends_it(world: World) -> None:
     first = named(world)
     assert told(world, "deputy_named") == {"agim", "blerim"}

@@ -148,6 +148,23 @@ def test_witnesses_hear_of_filing_grant_and_end(world: World) -> None:
         assert isinstance(veto.witnessed(view, world.broker, drita, grant_id="0" * 26), Refused)
 
 
+@pytest.mark.covers("R26")
+def test_who_files_and_hands_back_again_and_again_sends_a_witness_a_few_notices_and_the_rest_together(
+    world: World,
+) -> None:
+    swap(world, watched)
+    arta = world.current("arta")
+    for _ in range(10):
+        grant = granted(world)
+        with world.broker.begin(arta.actor, lock=[(Grant, grant.id)]) as tx:
+            hand_back(tx, arta, grant.id)
+    with world.broker.read() as view:
+        wanted = select(Outbox).where(Outbox.person_id == world.person("drita"), Outbox.kind.startswith("witness_"))
+        rows = view.all(wanted)
+        later = {row.next_at for row in rows if row.next_at > view.now}
+        assert (len(rows), sum(row.next_at <= view.now for row in rows), len(later)) == (30, 6, 1), "none is lost"
+
+
 def test_a_hold_is_told_only_where_the_rule_says_so_and_nobody_is_told_of_himself(world: World) -> None:
     def edit(rules: Rules) -> None:
         rules["look-at-payments"]["notify"] = {"witnesses": ["infra-finance", "treasury-staff"], "on": ["held"]}

@@ -150,6 +150,17 @@ def test_a_digest_gathers_what_came_since(sqlite_world: World) -> None:
     assert notify.send_due(world.broker) == 0
 
 
+@pytest.mark.covers("R26")
+def test_what_only_informs_and_leaves_at_the_same_time_is_one_letter(sqlite_world: World) -> None:
+    world = sqlite_world
+    prefer(world, "arta", language="en")
+    for _ in range(3):
+        tell(world, "witness_granted")
+    notify.send_due(world.broker)
+    (letter,) = to(world, "arta")
+    assert letter["Subject"].startswith("3 notices")
+
+
 def test_a_dead_mail_server_delays_mail_and_nothing_else(
     prepared_sqlite: Prepared, tmp_path: Path, receiver: str, free_port: int
 ) -> None:

@@ -22,3 +22,5 @@ def test_the_page_says_what_a_deputy_reaches_before_one_is_named_and_after(site:
     assert "none named for so long: Treasury payments: " in words()
     site.as_("milan")
     assert "By the rules you sign nothing now" in words()
+    assert 'data-ceremony="/api/deputies"' not in site.get("/deputies").text, "what would be refused is not offered"
+    assert site.post("/api/deputies/begin", body).status_code == 403
