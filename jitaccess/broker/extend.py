@@ -7,7 +7,7 @@ lasts in all.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, and_, or_, select
@@ -104,6 +104,12 @@ def _base_refused(view: View, person_id: str, grant: Grant | None) -> Refused | 
     if following is not None or waiting is not None:
         return Refused(Kind.CONFLICT, "extended_already", "You asked already to extend this access.", "extends")
     return None
+
+
+def begins(view: View, grant: Grant, course: Course) -> datetime | None:
+    """Return when an extension of a grant begins at the earliest, were it signed by all now (`grants.first_start`)."""
+    end = closes(grant)
+    return None if end is None else max(end, view.now + timedelta(seconds=course.wait_s))
 
 
 def changed_base(view: View, person_id: str, ask: Ask) -> Refused | None:

@@ -50,8 +50,7 @@ def latest_end(request_created: float, terms: Terms, duration_s: int, *, start: 
     A start in the future waits as well, beside the waiting for approval, not after it.
     """
     waiting = terms.pending_s or 0 if terms.steps else 0
-    lock_s = terms.course.delay.time_lock_s if terms.course.delay is not None else 0
-    begins = max(int(request_created) + waiting + lock_s, start)
+    begins = max(int(request_created) + waiting + terms.course.wait_s, start)
     return begins + (terms.activate_within_s or 0) + duration_s + (terms.course.grace_s or 0) + 1
 
 

@@ -75,6 +75,8 @@ class Choice:
     default_s: int
     max_s: int
     needs_approval: bool
+    wait_s: int
+    """How long it waits after the last signature; 0: not at all."""
     start_within_s: int | None
     """How far ahead it may be asked for."""
     pending_id: str | None
@@ -216,6 +218,7 @@ def _choice(
         terms.default_s if terms is not None else 0,
         terms.max_s if terms is not None else 0,
         bool(terms is not None and terms.steps),
+        terms.course.wait_s if terms is not None else 0,
         terms.course.start_within_s if terms is not None else None,
         own.pending.get(right),
         own.asked.get(right, 0),

@@ -139,8 +139,7 @@ def _out_of_hours(view: View, broker: Broker, request: AccessRequest) -> bool:
 
 def _begins(request: AccessRequest) -> datetime:
     """Return when access would begin at the earliest: at the start asked for, and after the rule's delay."""
-    delay = Terms.from_document(request.terms).course.delay
-    lock = timedelta(seconds=delay.time_lock_s if delay is not None else 0)
+    lock = timedelta(seconds=Terms.from_document(request.terms).course.wait_s)
     return max(request.earliest_start, request.created_at + lock)
 
 

@@ -60,6 +60,11 @@ class Course:
     """What happened -> groups that are told of it."""
     delay: Delay | None = None
 
+    @property
+    def wait_s(self) -> int:
+        """Return how long a grant waits after its approval; 0 without a delay."""
+        return self.delay.time_lock_s if self.delay is not None else 0
+
     def to_document(self) -> dict[str, JsonValue]:
         """Return what is used, and nothing else."""
         document: dict[str, JsonValue] = {}

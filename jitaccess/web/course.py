@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from jitaccess.broker import request as requests
 from jitaccess.broker import revoke, veto
 from jitaccess.broker.context import Broker
-from jitaccess.broker.extend import chain_of, extending, prepare
+from jitaccess.broker.extend import begins, chain_of, closes, extending, prepare
 from jitaccess.broker.request import Ask
 from jitaccess.clock import to_epoch_s, to_epoch_us
 from jitaccess.identity import people
@@ -52,6 +52,8 @@ def _extending(course: Blueprint, broker: Broker) -> None:
             found = requests.preview(view, broker, me, replace(ask, duration_s=min(durations, default=None)))
             names = {key: person.name for key, person in people.register(view).persons.items()}
             policies = broker.policies.active(view)
+            course_now = found.decision.terms.course if found.decision.terms is not None else terms.course
+            end, first = closes(grant), begins(view, grant, course_now)
         refused = found.refused.message if found.refused is not None else None
         if found.decision.effect is Effect.DENY:
             refused = requests.sentence(found.decision.reasons[0])
@@ -60,6 +62,10 @@ def _extending(course: Blueprint, broker: Broker) -> None:
             grant=grant,
             target=policies.targets.get(grant.target),
             durations=durations,
+            closes=end,
+            wait_s=course_now.wait_s,
+            begins=first,
+            gap_s=int((first - end).total_seconds()) if first is not None and end is not None else 0,
             times_left=(allowed.count if allowed is not None else 0) - sofar.count,
             signers={step: sorted(names[key] for key in keys) for step, keys in found.signers.items()},
             refused=say(refused) if refused is not None else None,

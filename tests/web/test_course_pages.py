@@ -67,7 +67,8 @@ def test_extending_is_one_page_and_one_signature(site: Site) -> None:
     site.as_("arta")
     assert f"/grants/{grant.id}/extend" in site.get("/").get_data(as_text=True)
     page = site.get(f"/grants/{grant.id}/extend").get_data(as_text=True)
-    assert "Nobody: you get it at once." in page
+    assert "Nobody: your signature is enough." in page
+    assert "goes on from there" in page
     assert "2 extensions" in page
     wrong = site.ceremony("arta", f"/api/grants/{grant.id}/extension", {"duration_s": "x", "reason": "not done"})
     assert wrong.status_code in {400, 422}
@@ -85,6 +86,61 @@ def delayed(rules: Rules) -> None:
         "delay": {"time_lock": "10m", "veto": ["owner"]},
         "notify": {"witnesses": ["treasury-heads"]},
     }
+
+
+def locked(rules: Rules) -> None:
+    rules["look-at-payments"]["delay"] = {"time_lock": "10m", "veto": ["owner"]}
+    rules["release-payments"]["delay"] = {"time_lock": "30m", "veto": ["owner"]}
+
+
+def test_no_page_promises_at_once_what_a_delay_holds_back(site: Site) -> None:
+    site.as_("arta")
+    assert "Nobody: you get it at once." in site.get("/request?target=treasury&entitlement=viewer").text
+    assert re.search(r"<small>at once", site.get("/request").text)
+    swap(site.world, locked)
+    found = site.get("/request").text
+    assert "begins 10 min after you sign" in found
+    assert "needs signatures, then waits 30 min" in found
+    form = site.get("/request?target=treasury&entitlement=viewer").text
+    checked = site.form("/request/check", **FIELDS).text
+    for page in (form, checked):
+        assert "Nobody: it begins 10 min after you sign." in page
+        assert "you get it at once" not in page
+    assert "after the last signature" not in checked
+    signed = site.get("/request?target=treasury&entitlement=releaser").text
+    assert "It waits 30 min after the last signature." in signed
+
+
+@pytest.mark.parametrize(
+    ("language", "waits", "gap"),
+    [
+        ("en", "It waits 10 min after you sign.", "7 min without access"),
+        ("sq", "Pret 10 min pasi të nënshkruani.", "7 min pa qasje"),
+        ("sr-Latn", "Čeka 10 min nakon što potpišete.", "7 min bez pristupa"),
+    ],
+)
+def test_an_extension_tells_its_wait_and_the_gap_before_it_is_signed(
+    site: Site, language: str, waits: str, gap: str
+) -> None:
+    swap(site.world, locked)
+    grant = site.world.filed(duration_s=900).grant
+    assert grant is not None
+    site.world.advance(timedelta(minutes=10))
+    site.world.sweep()
+    site.as_("arta")
+    early = site.get(f"/grants/{grant.id}/extend", **{"Accept-Language": language}).text
+    assert waits in early
+    assert gap.partition(" min ")[2] not in early
+    site.world.advance(timedelta(minutes=12))
+    site.as_("arta")
+    late = site.get(f"/grants/{grant.id}/extend", **{"Accept-Language": language}).text
+    assert gap in late
+    if language == "en":
+        assert "begins there at the earliest" in late
+        assert "goes on from there" not in late
+    filed = site.ceremony("arta", f"/api/grants/{grant.id}/extension", {"duration_s": "900", "reason": "not done"})
+    following = next(one for one in site.get("/api/grants").json if one["id"] == filed.json["grant_id"])
+    assert following["not_before"] == int((site.world.clock.now() + timedelta(minutes=10)).timestamp())
 
 
 def test_the_owner_sees_what_waits_stops_it_with_one_tap_and_signs_afterwards(site: Site) -> None:
