@@ -92,6 +92,17 @@ class ApprovalFacts:
     """Under which this person would sign, where the right is not the person's own."""
     may_deny: bool = False
     """Whether this person may refuse it now, also after having approved it or before being asked."""
+    overseen: bool = False
+    """Whether this person sees it as an auditor alone: such a reading is noted (R71)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A request that somebody may read."""
+
+    request: AccessRequest
+    overseen: bool
+    """Whether this person sees it as an auditor alone: such a reading is noted (R71)."""
 
 
 UNCHANGED = Choice()
@@ -173,13 +184,27 @@ def facts(view: View, broker: Broker, request_id: str, current: Current) -> Appr
     )
     involved = signs or me == request.person_id
     mine = next((vote for vote in reversed(votes) if vote.person_id == me), None)
-    if not involved and mine is None and not is_auditor(view, me):
+    overseen = not involved and mine is None
+    if overseen and not is_auditor(view, me):
         return Refused(Kind.NOT_FOUND, "no_such_request", "There is no such request for you.")
     waits = request.state == RequestState.PENDING.value and view.now < request.approve_by
     steps = _open_steps(view, request, approval, me, as_votes(votes)) if waits else ()
     requester = view.require(Person, request.person_id)
     may_deny = waits and signs and me != request.person_id
-    return ApprovalFacts(request, requester, approval, tuple(votes), steps, mine, lent(view, request, me), may_deny)
+    return ApprovalFacts(
+        request, requester, approval, tuple(votes), steps, mine, lent(view, request, me), may_deny, overseen
+    )
+
+
+def readable(view: View, broker: Broker, request_id: str, current: Current) -> Readable | Refused:
+    """Return a request for whoever asked, signs for it or audits; also one that nobody has to sign for."""
+    request = view.get(AccessRequest, request_id) if len(request_id) <= 64 else None
+    if request is not None and request.person_id == current.person.id:
+        return Readable(request, overseen=False)
+    found = facts(view, broker, request_id, current)
+    if not isinstance(found, Refused):
+        return Readable(found.request, found.overseen)
+    return Readable(request, overseen=True) if request is not None and is_auditor(view, current.person.id) else found
 
 
 def _waited(request: AccessRequest, at: datetime) -> int:

@@ -153,8 +153,13 @@ def revocable(view: View, broker: Broker, current: Current, request_id: str) -> 
 
 
 def may_revoke(view: View, broker: Broker, current: Current, grant: Grant) -> bool:
-    """Say whether this person may end this grant: also whoever could sign for it after a wait only."""
-    if is_admin(view, current.person.id) or grant.person_id == current.person.id:
+    """Say whether this person may end this grant: administrators end everybody's."""
+    return is_admin(view, current.person.id) or ends_by_right(view, broker, current, grant)
+
+
+def ends_by_right(view: View, broker: Broker, current: Current, grant: Grant) -> bool:
+    """Say whether this person has a part in this grant by which to end it: also whoever could sign for it after a wait only."""
+    if grant.person_id == current.person.id:
         return True
     policies = broker.policies.active_or_none(view)
     person = register(view).persons.get(current.person.id)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from jitaccess.broker.context import Broker, subject_of
 from jitaccess.broker.grants import may_veto, witnesses
-from jitaccess.broker.revoke import end_grant, may_revoke
+from jitaccess.broker.revoke import end_grant, ends_by_right
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import EndCause, GrantState
@@ -42,6 +42,8 @@ class Witnessed:
     """Whether this person may stop it now."""
     unsigned: bool
     """Whether a veto of this person waits for its signature."""
+    overseen: bool
+    """Whether this person sees it as an auditor or administrator alone: such a reading is noted (R71)."""
 
 
 def witnessed(
@@ -59,8 +61,9 @@ def witnessed(
     course = Terms.from_document(request.terms).course
     told = any(me in witnesses(view, course, event) for event in NOTICES)
     stopper = grant is not None and me in may_veto(view, broker, grant)
-    ends = grant is not None and may_revoke(view, broker, current, grant)
-    if not (told or stopper or ends or me == request.person_id or is_auditor(view, me)):
+    ends = grant is not None and ends_by_right(view, broker, current, grant)
+    overseen = not (told or stopper or ends or me == request.person_id)
+    if overseen and not is_auditor(view, me):
         return NOTHING
     vetoes = _vetoes(view, grant.id) if grant is not None else []
     return Witnessed(
@@ -69,6 +72,7 @@ def witnessed(
         tuple(vetoes),
         stopper and grant is not None and grant.state == GrantState.SCHEDULED.value and me != grant.person_id,
         any(veto.person_id == me and veto.signed_at is None for veto in vetoes),
+        overseen,
     )
 
 

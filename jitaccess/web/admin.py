@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import changes, endings, health, hold, logview, replay, restore, roster
+from jitaccess.broker import changes, endings, health, hold, replay, restore, roster
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
@@ -21,9 +21,9 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people, recovery
 from jitaccess.identity.changes import pending as pending_changes
 from jitaccess.identity.people import RESERVED
-from jitaccess.identity.sessions import Current
 from jitaccess.web import drawings, proposals, telling
-from jitaccess.web.doors import current, own_path, settle
+from jitaccess.web.doors import own_path, settle
+from jitaccess.web.readers import administrator
 from jitaccess.web.speech import gettext
 
 TIMELINE_DAYS = 30
@@ -43,15 +43,6 @@ def blueprint(broker: Broker) -> Blueprint:
     return pages
 
 
-def administrator(broker: Broker) -> Current:
-    """Return who is signed in, who has to be an administrator."""
-    me = current()
-    with broker.read() as view:
-        if not people.is_admin(view, me.person.id):
-            raise JitError(Kind.FORBIDDEN, "Only an administrator may see this.")
-    return me
-
-
 def _number() -> int:
     text = request.args.get("page", "")
     return whole(text, 5) or 0
@@ -67,7 +58,7 @@ def _names(view: Any) -> dict[str, str]:
 def _overview(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/admin")
     def overview() -> str:
-        administrator(broker)
+        administrator(broker, "overview")
         with broker.read() as view:
             every = request.args.get("records") == "now"
             records = restore.damaged(view) if every else restore.noted(view)
@@ -89,7 +80,7 @@ def _overview(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/admin/record")
     def record() -> str:
         """Show what would be restored, and whether the log knows it, before anything is signed."""
-        administrator(broker)
+        administrator(broker, "record")
         table, key = request.args.get("table", ""), request.args.get("key", "")
         with broker.read() as view:
             found = restore.one(view, table[:64], key[:160])
@@ -127,7 +118,7 @@ def _back(default: str) -> str:
 def _people(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/people")
     def people_list() -> str:
-        administrator(broker)
+        administrator(broker, "people")
         query = request.args.get("q", "").strip()[:80]
         which = request.args.get("passkeys", "")
         with broker.read() as view:
@@ -144,7 +135,7 @@ def _people(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/people/<person_id>")
     def person(person_id: str) -> str:
-        administrator(broker)
+        administrator(broker, "person")
         with broker.read() as view:
             found = roster.dossier(view, person_id[:64])
             return _person_page(view, found)
@@ -217,7 +208,7 @@ def _turning(path: str, number: int, more: bool, **query: str) -> dict[str, str]
 def _groups(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/groups")
     def group_list() -> str:
-        administrator(broker)
+        administrator(broker, "groups")
         with broker.read() as view:
             found = roster.groups(view, broker)
             policies = broker.policies.active_or_none(view)
@@ -226,7 +217,7 @@ def _groups(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/groups/<group_id>")
     def group(group_id: str) -> str:
-        administrator(broker)
+        administrator(broker, "group")
         query = request.args.get("q", "").strip()[:80]
         with broker.read() as view:
             found = roster.members(view, broker, group_id[:64], number=_number())
@@ -248,7 +239,7 @@ def _groups(pages: Blueprint, broker: Broker) -> None:
 def _systems(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/targets")
     def target_list() -> str:
-        administrator(broker)
+        administrator(broker, "targets")
         with broker.read() as view:
             found = roster.targets(view, broker)
         return render_template("targets.html", targets=found)
@@ -256,7 +247,7 @@ def _systems(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/targets/<target_id>")
     def target(target_id: str) -> str:
         """One system: who could reach it with whose help, its clients, and its last days."""
-        administrator(broker)
+        administrator(broker, "target")
         with broker.read() as view:
             policies = broker.policies.active(view)
             facts = policies.targets.get(target_id)
@@ -280,7 +271,7 @@ def _systems(pages: Blueprint, broker: Broker) -> None:
 def _stopping(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/holds")
     def holds() -> str:
-        administrator(broker)
+        administrator(broker, "holds")
         with broker.read() as view:
             found = hold.in_force(view)
             names = _names(view)
@@ -323,12 +314,15 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/board")
     def board() -> str:
-        administrator(broker)
+        administrator(broker, "board")
         return render_template("board.html", **_board())
 
     @pages.get("/board/live")
     def board_live() -> str | tuple[str, int]:
-        """The part of the board that refreshes itself; nothing while what is shown still holds."""
+        """The part of the board that refreshes itself; nothing while what is shown still holds.
+
+        The log is told of the board that was opened, not of every four seconds that it stays open.
+        """
         administrator(broker)
         found = _board()
         if request.args.get("seen") == found["mark"]:
@@ -384,8 +378,7 @@ def _trying(pages: Blueprint, broker: Broker) -> None:
     @pages.get("/policy/sets/<policy_id>/replay")
     def tried(policy_id: str) -> str:
         """Decide past requests again under a stored set; reading what people asked for is noted (R71)."""
-        me = administrator(broker)
-        logview.note_reading(broker, me, "replay")
+        administrator(broker, "replay")
         with broker.read() as view:
             row, wanted = candidate(view, policy_id[:64])
             before = request.args.get("before", "")[:26]

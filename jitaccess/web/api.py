@@ -32,6 +32,7 @@ from jitaccess.web.limits import count_ceremony, count_failure, refuse_guessers
 from jitaccess.web.naming import here
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
+from jitaccess.web.readers import administrator, note_overseen
 from jitaccess.web.speech import say
 
 
@@ -509,13 +510,11 @@ def _requests(api: Blueprint, broker: Broker) -> None:
     def request_show(request_id: str) -> Response:
         me = current()
         with broker.read() as view:
-            row = view.get(AccessRequest, request_id)
-            if row is None or (row.person_id != me.person.id and not people.is_auditor(view, me.person.id)):
-                settle(approve.facts(view, broker, request_id, me))
-                row = view.require(AccessRequest, request_id)
+            found = settle(approve.readable(view, broker, request_id, me))
             votes = votes_of(view, request_id)
             written = comments_of(view, request_id)
-        return jsonify({**request_json(row), "votes": [vote_json(vote, written) for vote in votes]})
+        note_overseen(broker, found, "request")
+        return jsonify({**request_json(found.request), "votes": [vote_json(vote, written) for vote in votes]})
 
     @api.post("/requests/<request_id>/withdraw")
     @documented("requests", "Withdraw one's own pending request.", takes=schemas.Empty, answers=answers.AccessRequest)
@@ -590,13 +589,6 @@ def person_json(person: PersonView, accounts: Mapping[str, list[str]]) -> dict[s
 
 
 def _admin(api: Blueprint, broker: Broker) -> None:
-    def admin() -> sessions.Current:
-        me = current()
-        with broker.read() as view:
-            if not people.is_admin(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an administrator may do this.")
-        return me
-
     @api.get("/holds")
     @documented(
         "administration",
@@ -607,7 +599,7 @@ def _admin(api: Blueprint, broker: Broker) -> None:
     )
     def holds() -> Response:
         part = window(schemas.query(schemas.PageQuery), str)
-        admin()
+        administrator(broker, "holds")
         with broker.read() as view:
             found = part_of(hold.in_force(view), part, lambda row: (row.id,), falling=True)
         return page(found, part, lambda row: (row.id,), hold_json)
@@ -616,7 +608,7 @@ def _admin(api: Blueprint, broker: Broker) -> None:
     @documented("administration", "Place a hold; ends what is live.", takes=schemas.HoldBody, answers=answers.Placed)
     def place() -> Response:
         given = schemas.body(schemas.HoldBody)
-        me = admin()
+        me = administrator(broker)
         with broker.begin(me.actor) as tx:
             row, ended = hold.place(
                 tx,
@@ -640,7 +632,7 @@ def _admin(api: Blueprint, broker: Broker) -> None:
     )
     def end_everything() -> Response:
         given = schemas.body(schemas.HoldBody)
-        me = admin()
+        me = administrator(broker)
         with broker.begin(me.actor) as tx:
             ended = hold.end_everything(
                 tx, broker, kind=hold.HoldKind(given.kind), subject_id=given.subject_id, by=me.person.id
@@ -685,7 +677,7 @@ def _admin(api: Blueprint, broker: Broker) -> None:
     )
     def people_() -> Response:
         part = window(schemas.query(schemas.PageQuery), str)
-        admin()
+        administrator(broker, "people")
         with broker.read() as view:
             found = people.staff(view)
         accounts: dict[str, list[str]] = {}

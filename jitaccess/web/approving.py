@@ -25,6 +25,7 @@ from jitaccess.proof.statements import MAX_SET, ApprovalStatement, as_json
 from jitaccess.store.tables import AccessRequest, Challenge, Grant
 from jitaccess.web import display
 from jitaccess.web.doors import current, settle
+from jitaccess.web.readers import auditor, note_overseen
 
 NOBODYS = "-"
 """The step of a statement that nobody signs; never shown."""
@@ -59,10 +60,8 @@ def blueprint(broker: Broker) -> Blueprint:
     @pages.get("/approvals/pace")
     def pace_() -> str:
         """How long approvers look: for administrators and auditors."""
-        me = current()
+        auditor(broker, "pace")
         with broker.read() as view:
-            if not people.is_auditor(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
             found = pace.overview(view, broker)
             names = {key: person.name for key, person in people.register(view).persons.items()}
         limits = broker.settings.limits
@@ -119,8 +118,9 @@ def blueprint(broker: Broker) -> Blueprint:
         """The stored statements and assertions of a request: what an auditor verifies without us (R23)."""
         me = current()
         with broker.read() as view:
-            settle(approve.facts(view, broker, request_id, me))
+            facts = settle(approve.facts(view, broker, request_id, me))
             found = logview.evidence(view, request_id)
+        note_overseen(broker, facts, "evidence")
         response = Response(json.dumps(found, indent=1), content_type="application/json")
         response.headers["Content-Disposition"] = f'attachment; filename="evidence-{request_id}.json"'
         return response
@@ -178,6 +178,7 @@ def _approval_page(broker: Broker, request_id: str, ceremony: Any) -> str:
         stands_out = unusual(view, broker, facts.request)
         endable = revoke.revocable(view, broker, me, request_id)
         opened = request.form.get("opened") or pace.mark(broker, request_id, me.session.id, view.now)
+    note_overseen(broker, facts, "request")
     targets = policies.targets if policies is not None else {}
     row = facts.request
     signed = _signed(facts) if ceremony is None else None

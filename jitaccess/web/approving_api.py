@@ -8,14 +8,13 @@ from jitaccess.broker.comments import comments_of
 from jitaccess.broker.context import Broker
 from jitaccess.broker.unusual import unusual
 from jitaccess.clock import to_epoch_us
-from jitaccess.errors import JitError, Kind
-from jitaccess.identity import people
 from jitaccess.store.tables import AccessRequest
 from jitaccess.web import answers, schemas
 from jitaccess.web.api import begun, request_json, vote_json
 from jitaccess.web.doors import current, settle
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
+from jitaccess.web.readers import auditor, note_overseen
 
 
 def _urgency(row: AccessRequest) -> tuple[int, str]:
@@ -48,6 +47,7 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             found = settle(approve.facts(view, broker, request_id, me))
             written = comments_of(view, request_id)
+        note_overseen(broker, found, "request")
         return jsonify(
             {
                 **request_json(found.request),
@@ -63,10 +63,8 @@ def blueprint(broker: Broker) -> Blueprint:
     @api.get("/approvals/pace")
     @documented("approvals", "Say how fast each approver decides.", answers=list[answers.Pace])
     def pace_() -> Response:
-        me = current()
+        auditor(broker, "pace")
         with broker.read() as view:
-            if not people.is_auditor(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
             found = pace.overview(view, broker)
         return jsonify(
             [
@@ -89,6 +87,7 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             facts = settle(approve.facts(view, broker, request_id, me))
             found = unusual(view, broker, facts.request)
+        note_overseen(broker, facts, "request")
         touches = found.touches
         return jsonify(
             {

@@ -20,9 +20,7 @@ from jitaccess.clock import to_epoch_s
 from jitaccess.domain.numbers import whole
 from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
-from jitaccess.identity.sessions import Current
-from jitaccess.web import drawings, exports, telling
-from jitaccess.web.doors import current
+from jitaccess.web import drawings, exports, readers, telling
 from jitaccess.web.speech import zone_now
 
 DEFAULT_SAMPLE = 10
@@ -35,7 +33,7 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/audit")
     def desk() -> str:
-        _reader(broker, "audit")
+        readers.auditor(broker, "audit")
         wanted, shown = _filter()
         with broker.read() as view:
             found = inspection.lines(view, wanted, before=request.args.get("before", "")[:26])
@@ -48,7 +46,7 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/audit/requests/<request_id>")
     def story(request_id: str) -> str:
-        _reader(broker, "request")
+        readers.auditor(broker, "request")
         with broker.read() as view:
             found = inspection.story(view, broker, request_id[:26])
             names, targets = _words(broker, view)
@@ -59,14 +57,14 @@ def blueprint(broker: Broker) -> Blueprint:
     @pages.get("/audit/requests/<request_id>/evidence")
     def evidence(request_id: str) -> Response:
         """The signed statements with their assertions and keys, for a verifier that is not ours (R23)."""
-        _reader(broker, "evidence")
+        readers.auditor(broker, "evidence")
         with broker.read() as view:
             found = logview.evidence(view, request_id[:26])
         return exports.download(json.dumps(found, indent=1), "application/json", f"evidence-{request_id[:26]}.json")
 
     @pages.get("/audit/sample")
     def sample() -> str:
-        _reader(broker, "sample")
+        readers.auditor(broker, "sample")
         wanted, shown = _filter()
         size = _number(request.args.get("n", ""), DEFAULT_SAMPLE, inspection.MOST_SAMPLED)
         with broker.read() as view:
@@ -80,7 +78,7 @@ def blueprint(broker: Broker) -> Blueprint:
     @pages.get("/audit/export.csv")
     def as_csv() -> Response:
         """Every request that matches, as it is read: however many there are."""
-        _reader(broker, "export")
+        readers.auditor(broker, "export")
         wanted, _ = _filter()
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
@@ -91,7 +89,7 @@ def blueprint(broker: Broker) -> Blueprint:
     @pages.get("/audit/export.json")
     def as_json() -> Response:
         """The same as JSON; it ends with `"complete": true`, so that a file that was cut off is no JSON."""
-        _reader(broker, "export")
+        readers.auditor(broker, "export")
         wanted, _ = _filter()
         with broker.read() as view:
             names = {key: person.name for key, person in people.register(view).persons.items()}
@@ -112,7 +110,7 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/audit/pictures")
     def pictures() -> str:
-        _reader(broker, "pictures")
+        readers.auditor(broker, "pictures")
         days = _number(request.args.get("days", ""), 30, 366)
         target = request.args.get("target", "")[:64]
         with broker.read() as view:
@@ -121,15 +119,6 @@ def blueprint(broker: Broker) -> Blueprint:
         return render_template("audit_pictures.html", pictures=drawn, days=days, target=target, targets=targets)
 
     return pages
-
-
-def _reader(broker: Broker, what: str) -> Current:
-    me = current()
-    with broker.read() as view:
-        if not people.is_auditor(view, me.person.id):
-            raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
-    logview.note_reading(broker, me, what)
-    return me
 
 
 def _words(broker: Broker, view: Any) -> tuple[dict[str, str], Any]:

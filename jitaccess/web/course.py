@@ -23,6 +23,7 @@ from jitaccess.web.api import begun, grant_json, request_json
 from jitaccess.web.doors import current, settle
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
+from jitaccess.web.readers import note_overseen
 from jitaccess.web.speech import say
 
 STEPS = ("5m", "15m", "30m", "1h", "2h", "4h", "8h")
@@ -103,6 +104,7 @@ def _witnessing(course: Blueprint, broker: Broker) -> None:
             now = view.now
             seen = settle(found)
             endable = revoke.revocable(view, broker, me, seen.request.id)
+        note_overseen(broker, seen, "request")
         target = policies.targets.get(seen.request.target) if policies is not None else None
         return render_template(
             "witness.html", seen=seen, row=seen.request, names=names, target=target, now=now, endable=endable
@@ -120,6 +122,7 @@ def _witnessing(course: Blueprint, broker: Broker) -> None:
         me = current()
         with broker.read() as view:
             found = settle(veto.witnessed(view, broker, me, **which))
+        note_overseen(broker, found, "request")
         vetoes = [
             {"person_id": one.person_id, "given_at": to_epoch_s(one.given_at), "signed": one.signed_at is not None}
             for one in found.vetoes

@@ -19,6 +19,7 @@ from jitaccess.web import answers, schemas, telling
 from jitaccess.web.doors import current, own_path
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, window
+from jitaccess.web.readers import administrator
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -58,10 +59,8 @@ def blueprint(broker: Broker) -> Blueprint:
     )
     def listed() -> Response:
         part = window(schemas.query(schemas.PageQuery), int, int, str)
-        me = current()
+        administrator(broker, "endings")
         with broker.read() as view:
-            if not people.is_admin(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an administrator may see this.")
             after = cast("endings.Place | None", part.after)
             found = endings.endings(view, broker, after=after, most=part.limit + 1)
         return page(found, part, endings.place_of, ending_json)

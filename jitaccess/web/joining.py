@@ -22,7 +22,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import TargetFacts
 from jitaccess.proof.canonical import JsonValue
-from jitaccess.web.admin import administrator
+from jitaccess.web.readers import administrator
 from jitaccess.web.speech import gettext, lazy_gettext, say
 
 MAX_JWKS = 16 * 1024
@@ -223,7 +223,7 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/targets/<target_id>/join")
     def join(target_id: str) -> str:
-        administrator(broker)
+        administrator(broker, "target")
         return page(target_id)
 
     @pages.post("/targets/<target_id>/clients/check")

@@ -5,9 +5,8 @@ from flask import Blueprint, render_template
 from jitaccess.broker import logout
 from jitaccess.broker.clients import registered
 from jitaccess.broker.context import Broker
-from jitaccess.errors import JitError, Kind
 from jitaccess.identity import people
-from jitaccess.web.doors import current
+from jitaccess.web.readers import administrator
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -16,10 +15,8 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @found.get("/clients/logouts")
     def logouts() -> str:
-        me = current()
+        administrator(broker, "logouts")
         with broker.read() as view:
-            if not people.is_admin(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an administrator may see this.")
             rows = logout.deliveries(view)
             clients = registered(view)
             names = {key: person.name for key, person in people.register(view).persons.items()}

@@ -20,8 +20,8 @@ from jitaccess.policy.adding import NewRight, NewSystem, Signing, added, setting
 from jitaccess.policy.change import PolicyChange, classify
 from jitaccess.policy.evaluate import PolicySet
 from jitaccess.policy.problems import PolicyErrors, PolicyProblem
-from jitaccess.web.admin import administrator
 from jitaccess.web.joining import policy_snippet
+from jitaccess.web.readers import administrator
 from jitaccess.web.speech import lazy_gettext, say
 
 LANGUAGES = ("en", "sq", "sr")

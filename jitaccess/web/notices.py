@@ -14,9 +14,10 @@ from jitaccess.broker import notify
 from jitaccess.broker.channels import MAIL, channels
 from jitaccess.broker.context import Broker
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import people, preferences
+from jitaccess.identity import preferences
 from jitaccess.told import told
 from jitaccess.web.doors import current
+from jitaccess.web.readers import administrator
 from jitaccess.web.speech import ZONE_WORDS
 
 ZONES = tuple(ZONE_WORDS)
@@ -52,14 +53,14 @@ def blueprint(broker: Broker) -> Blueprint:
 
     @pages.get("/notices")
     def states() -> str:
-        _admin(broker)
+        administrator(broker, "notices")
         with broker.read() as view:
             found = notify.states(view, broker)
         return render_template("notices.html", states=found)
 
     @pages.post("/notices/<name>/try-again")
     def try_again(name: str) -> BaseResponse:
-        me = _admin(broker)
+        me = administrator(broker)
         if name not in ways:
             raise JitError(Kind.NOT_FOUND, told("There is no such channel."))
         with broker.begin(me.actor) as tx:
@@ -67,14 +68,6 @@ def blueprint(broker: Broker) -> Blueprint:
         return redirect("/notices", 303)
 
     return pages
-
-
-def _admin(broker: Broker) -> Any:
-    me = current()
-    with broker.read() as view:
-        if not people.is_admin(view, me.person.id):
-            raise JitError(Kind.FORBIDDEN, told("Only an administrator may see this."))
-    return me
 
 
 def _chosen(personal: list[str]) -> dict[str, Any]:

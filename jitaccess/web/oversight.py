@@ -14,16 +14,14 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.listing import events_page, grants_page, requests_page
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
-from jitaccess.identity import people
 from jitaccess.identity.changes import pending, signatures
-from jitaccess.identity.sessions import Current
 from jitaccess.store.db import View
 from jitaccess.store.tables import AccessRequest, Change, Event, Grant
 from jitaccess.web import answers, schemas
 from jitaccess.web.api import grant_json, request_json
-from jitaccess.web.doors import current
 from jitaccess.web.operations import documented
 from jitaccess.web.paging import page, part_of, window
+from jitaccess.web.readers import administrator, auditor
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -33,23 +31,6 @@ def blueprint(broker: Broker) -> Blueprint:
     _proofs(found, broker)
     _administration(found, broker)
     return found
-
-
-def _auditor(broker: Broker, what: str) -> Current:
-    me = current()
-    with broker.read() as view:
-        if not people.is_auditor(view, me.person.id):
-            raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
-    logview.note_reading(broker, me, what)
-    return me
-
-
-def _admin(broker: Broker) -> Current:
-    me = current()
-    with broker.read() as view:
-        if not people.is_admin(view, me.person.id):
-            raise JitError(Kind.FORBIDDEN, "Only an administrator may see this.")
-    return me
 
 
 def event_json(row: Event) -> dict[str, Any]:
@@ -83,7 +64,7 @@ def _audit(found: Blueprint, broker: Broker) -> None:
     def events() -> Response:
         asked = schemas.query(schemas.EventsQuery)
         part = window(asked, int)
-        _auditor(broker, "log")
+        auditor(broker, "log")
         with broker.read() as view:
             rows = events_page(
                 view,
@@ -107,7 +88,7 @@ def _audit(found: Blueprint, broker: Broker) -> None:
     def requests_() -> Response:
         asked = schemas.query(schemas.RequestsQuery)
         part = window(asked, str)
-        _auditor(broker, "requests")
+        auditor(broker, "requests")
         with broker.read() as view:
             rows = requests_page(
                 view,
@@ -130,7 +111,7 @@ def _audit(found: Blueprint, broker: Broker) -> None:
     def grants() -> Response:
         asked = schemas.query(schemas.GrantsOfAllQuery)
         part = window(asked, str)
-        _auditor(broker, "grants")
+        auditor(broker, "grants")
         with broker.read() as view:
             rows = grants_page(
                 view,
@@ -149,7 +130,7 @@ def _audit(found: Blueprint, broker: Broker) -> None:
         answers=answers.Evidence,
     )
     def evidence(request_id: str) -> Response:
-        _auditor(broker, "evidence")
+        auditor(broker, "evidence")
         with broker.read() as view:
             return jsonify(logview.evidence(view, request_id))
 
@@ -158,7 +139,7 @@ def _proofs(found: Blueprint, broker: Broker) -> None:
     @found.get("/audit/checkpoint")
     @documented("audit", "Give the newest signed checkpoint of the log.", answers=answers.Checkpoint)
     def checkpoint() -> Response:
-        _auditor(broker, "checkpoint")
+        auditor(broker, "checkpoint")
         with broker.read() as view:
             row = broker.checkpoints.latest(view)
         if row is None:
@@ -168,7 +149,7 @@ def _proofs(found: Blueprint, broker: Broker) -> None:
     @found.get("/audit/events/<event_id>/proof")
     @documented("audit", "Prove that an event is under the newest checkpoint.", answers=answers.Inclusion)
     def inclusion(event_id: str) -> Response:
-        _auditor(broker, "proof")
+        auditor(broker, "proof")
         with broker.read() as view:
             return jsonify(proofs.inclusion(view, event_id))
 
@@ -181,7 +162,7 @@ def _proofs(found: Blueprint, broker: Broker) -> None:
     )
     def consistency() -> Response:
         asked = schemas.query(schemas.ConsistencyQuery)
-        _auditor(broker, "proof")
+        auditor(broker, "proof")
         with broker.read() as view:
             row = broker.checkpoints.latest(view)
             if row is None or not asked.old <= asked.new <= row.size:
@@ -213,7 +194,7 @@ def _administration(found: Blueprint, broker: Broker) -> None:
     )
     def waiting() -> Response:
         part = window(schemas.query(schemas.PageQuery), str)
-        _admin(broker)
+        administrator(broker, "changes")
         with broker.read() as view:
             rows = part_of(pending(view), part, lambda row: (row.id,), falling=True)
             shown = [(row.id, _change_json(view, row)) for row in rows]
@@ -223,7 +204,7 @@ def _administration(found: Blueprint, broker: Broker) -> None:
     @documented("administration", "Turn a pending change down.", takes=schemas.Empty, answers=answers.Done)
     def reject(change_id: str) -> Response:
         schemas.body(schemas.Empty)
-        me = _admin(broker)
+        me = administrator(broker)
         with broker.begin(me.actor) as tx:
             changes.reject(tx, change_id, by=me.person.id)
         return jsonify({})
@@ -238,7 +219,7 @@ def _administration(found: Blueprint, broker: Broker) -> None:
     )
     def live() -> Response:
         part = window(schemas.query(schemas.PageQuery), str)
-        _admin(broker)
+        administrator(broker, "grants")
         with broker.read() as view:
             rows = part_of(revoke.live_grants(view), part, _last_id, falling=True)
         return page(rows, part, _last_id, grant_json)

@@ -17,10 +17,10 @@ from jitaccess.broker.context import Broker
 from jitaccess.broker.sign_ins import sign_out as sign_out_of_all
 from jitaccess.clock import to_epoch_s
 from jitaccess.domain.numbers import whole
-from jitaccess.errors import JitError, Kind
 from jitaccess.identity import enrolment, people, replacing
 from jitaccess.web import display, naming
 from jitaccess.web.doors import clear_session, current, current_or_none, own_path, settle
+from jitaccess.web.readers import auditor
 
 
 def blueprint(broker: Broker) -> Blueprint:
@@ -97,14 +97,6 @@ def _entry(pages: Blueprint, broker: Broker) -> None:
 
 
 def _reading(pages: Blueprint, broker: Broker) -> None:
-    def auditor(what: str) -> Any:
-        me = current()
-        with broker.read() as view:
-            if not people.is_auditor(view, me.person.id):
-                raise JitError(Kind.FORBIDDEN, "Only an auditor may see this.")
-        logview.note_reading(broker, me, what)
-        return me
-
     @pages.get("/policy")
     def policy() -> str:
         current()
@@ -119,7 +111,7 @@ def _reading(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/log")
     def log() -> str:
-        auditor("log")
+        auditor(broker, "log")
         kind = request.args.get("type", "")[:64]
         person = request.args.get("person", "")[:64]
         before = request.args.get("before", "")

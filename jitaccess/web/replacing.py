@@ -6,6 +6,7 @@ Beginning one and taking its link are signed acts (`broker.changes`). A recovery
 from flask import Blueprint, Response, jsonify, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from jitaccess.broker import logview
 from jitaccess.broker.context import Broker
 from jitaccess.clock import to_epoch_s
 from jitaccess.errors import JitError, Kind
@@ -32,6 +33,8 @@ def blueprint(broker: Broker) -> Blueprint:
         with broker.read() as view:
             every = people.is_admin(view, me.person.id)
             found = replacing.under_way(view) if every else replacing.of_person(view, me.person.id)
+        if every:
+            logview.note_reading(broker, me, "recoveries")
         return jsonify([recovery_json(row) for row in found])
 
     @doors.post("/api/recoveries/<recovery_id>/stop")

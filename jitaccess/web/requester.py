@@ -28,6 +28,7 @@ from jitaccess.store.tables import AccessRequest, Grant
 from jitaccess.web import telling
 from jitaccess.web.doors import current, settle
 from jitaccess.web.naming import here
+from jitaccess.web.readers import note_overseen
 from jitaccess.web.speech import gettext, say
 from jitaccess.web.starts import posted_start
 
@@ -204,24 +205,24 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/requests/<request_id>")
     def request_show(request_id: str) -> str:
-        return render_template("request_show.html", **_request(broker, request_id))
+        found, shown = _request(broker, request_id)
+        note_overseen(broker, found, "request")
+        return render_template("request_show.html", **shown)
 
     @pages.get("/requests/<request_id>/live")
     def request_live(request_id: str) -> str | tuple[str, int]:
-        """The part of a request's page that refreshes itself."""
-        found = _request(broker, request_id)
-        if request.args.get("seen") == found["mark"]:
+        """The part of a request's page that refreshes itself; the log is told of the page, not of every four seconds of it."""
+        _, shown = _request(broker, request_id)
+        if request.args.get("seen") == shown["mark"]:
             return "", 204
-        return render_template("_request.html", **found)
+        return render_template("_request.html", **shown)
 
 
-def _request(broker: Broker, request_id: str) -> dict[str, Any]:
+def _request(broker: Broker, request_id: str) -> tuple[approve.Readable, dict[str, Any]]:
     me = current()
     with broker.read() as view:
-        row = view.get(AccessRequest, request_id) if len(request_id) <= 64 else None
-        if row is None or row.person_id != me.person.id:
-            settle(approve.facts(view, broker, request_id, me))
-            row = view.require(AccessRequest, request_id)
+        found = settle(approve.readable(view, broker, request_id, me))
+        row = found.request
         votes = votes_of(view, request_id)
         written = comments_of(view, request_id)
         names = {key: person.name for key, person in people.register(view).persons.items()}
@@ -229,7 +230,7 @@ def _request(broker: Broker, request_id: str) -> dict[str, Any]:
         reached = notify.reached(view, broker, "approval_wanted", request_id)
         usual_s = offers.usual_wait_s(view, row.target, row.entitlement) if row.state == "PENDING" else None
         now = view.now
-    return {
+    return found, {
         "row": row,
         "votes": votes,
         "comments": written,
