@@ -5,7 +5,9 @@ the sealed record of who was asked narrow it. Nothing here lowers a count: a lim
 says so; escalation brings more people. The wait is reckoned within what the requester signed, never from a row's own time alone.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -20,7 +22,7 @@ from jitaccess.domain.events import EventType
 from jitaccess.domain.lifecycle import RequestState
 from jitaccess.domain.register import RegisterView
 from jitaccess.domain.values import SYSTEM, Refused
-from jitaccess.errors import Kind
+from jitaccess.errors import JitError, Kind
 from jitaccess.identity.enrolment import tell
 from jitaccess.identity.people import register
 from jitaccess.policy.evaluate import Terms
@@ -31,6 +33,7 @@ from jitaccess.store.db import Tx, View
 from jitaccess.store.find import Count
 from jitaccess.store.tables import AccessRequest, Approval, Asked, Outbox
 
+log = logging.getLogger(__name__)
 DEFAULT_PENDING_S = 3600
 """How long a request waits where no rule says it."""
 CEREMONY_S = 300
@@ -276,45 +279,67 @@ def _fills(load: _Load, requester: str, limit: int) -> frozenset[str]:
 # ---------------------------------------------------------------- asking
 
 
-def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vote]) -> int:
-    """Ask those whose turn it is and who were not asked yet; return how many. Call it whenever a request is filed, signed, or due.
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """People whose turn it is to be asked about a step, and how they came to it."""
 
-    1 the open steps · 2 at first: everybody, or those drawn · 3 later: whom an escalation that fell due adds · 4 recorded, then told.
+    step: Step
+    how: str
+    people: list[str]
+    number: int
+
+
+def ask_open(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vote]) -> int:
+    """Ask those whose turn it is and who were not asked yet; return how many. Call it whenever a request is filed, signed, or due."""
+    turns = _turns(tx, broker, request, votes)
+    return sum(_ask(tx, broker, request, turn.step, turn.how, turn.people, number=turn.number) for turn in turns)
+
+
+def _turns(view: View, broker: Broker, request: AccessRequest, votes: Sequence[Vote]) -> list[_Turn]:
+    """Return whose turn it is, and who were not asked yet.
+
+    1 the open steps · 2 at first: everybody, or those drawn · 3 in the place of who was drawn and cannot sign any more, the next in the
+    order of the same lot (ADR 0051) · 4 later: whom an escalation that fell due adds.
     """
-    terms = Terms.from_document(request.terms)
-    approval = terms.approval
+    approval = Terms.from_document(request.terms).approval
     if approval is None:
-        return 0
+        return []
     count = tally(approval, requester=request.person_id, votes=votes)
-    known = asked_of(tx, request.id)
-    waited = waited_s(request, approval, tx.now)
-    people = register(tx)
-    total = 0
+    known = asked_of(view, request.id)
+    waited = waited_s(request, approval, view.now)
+    people = register(view)
+    found: list[_Turn] = []
     for step in approval.steps:
         if step.name not in count.open_steps:  # 1
             continue
-        before = by_step(known).get(step.name)
+        rows = [row for row in known if row.step == step.name]
+        before = by_step(rows).get(step.name, frozenset())
         able = _free(approval, people, request, count, signers_of(
             step, approval, register=people, requester=request.person_id, waited_s=waited
         ))  # fmt: skip
-        if before is None:  # 2
-            now = signers_of(step, approval, register=people, requester=request.person_id, waited_s=0) & able
-            order = _drawn_order(broker, request, step, now)
-            total += _ask(tx, broker, request, step, *_first(approval, step, order, people), number=0)
-            before = by_step(asked_of(tx, request.id)).get(step.name, frozenset())
+        now = signers_of(step, approval, register=people, requester=request.person_id, waited_s=0) & able
+        turns: list[tuple[str, list[str]]] = []
+        if not rows:  # 2
+            turns.append(_first(approval, step, _drawn_order(broker, request, step, now), people))
+        elif approval.reach_of(step.name).people is not None:  # 3
+            places = len(cast("list[str]", rows[0].people)) - count.per_step.get(step.name, 0) - len(before & able)
+            order = _apart(approval, _drawn_order(broker, request, step, now - before), people, before & able)
+            if places > 0 and order:
+                turns.append(("drawn", sorted(order[:places])))
+        before = before.union(*(asked for _, asked in turns))
         groups = approval.escalated(step.name, waited)
-        added = frozenset(p for group in groups for p in people.members(group)) & able - before  # 3
+        added = frozenset(p for group in groups for p in people.members(group)) & able - before  # 4
         if added:
-            rounds = sum(row.step == step.name for row in asked_of(tx, request.id))
-            total += _ask(tx, broker, request, step, "escalated", sorted(added), number=rounds)
-    return total
+            turns.append(("escalated", sorted(added)))
+        found += [_Turn(step, how, asked, len(rows) + number) for number, (how, asked) in enumerate(turns)]
+    return found
 
 
 def ask_again(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vote], steps: Collection[str]) -> int:
     """Ask anew about steps that were signed and are open again (ADR 0062); return how many people. Call it after the votes are gone.
 
-    1 who was asked before and may still sign is told again · 2 where a lot was drawn, others take the places of those who may not ·
-    3 where everybody is asked, whoever may sign by now is asked too.
+    1 who was asked before and may still sign is told again · 2 where everybody is asked, whoever may sign by now is asked too ·
+    3 the rest as ever: where a lot was drawn, others take the places of those who may not.
     """
     terms = Terms.from_document(request.terms)
     approval = terms.approval
@@ -333,14 +358,42 @@ def ask_again(tx: Tx, broker: Broker, request: AccessRequest, votes: Sequence[Vo
         ))  # fmt: skip
         for person in sorted(before & able):  # 1
             tell(tx, "approval_wanted", person, request.id)
-        order = _drawn_order(broker, request, step, able - before)
-        wanted = approval.reach_of(step.name).people
-        how, more = ("everybody", order) if wanted is None else ("drawn", order[: max(0, wanted - len(before & able))])
-        if more:  # 2, 3
-            total += _ask(tx, broker, request, step, how, sorted(more), number=len(rows))
         total += len(before & able)
+        if approval.reach_of(step.name).people is None and able - before:  # 2
+            total += _ask(tx, broker, request, step, "everybody", sorted(able - before), number=len(rows))
     # A step that is open now for the first time is asked as ever; one that is closed again waits for its turn.
-    return total + ask_open(tx, broker, request, votes)
+    return total + ask_open(tx, broker, request, votes)  # 3
+
+
+def redraw(broker: Broker) -> int:
+    """Ask others in the place of who was drawn by lot and cannot sign any more; return about how many requests.
+
+    Called when the register changed. Each request in a transaction of its own; a damaged one holds up no other.
+    """
+    with broker.read() as view:
+        waiting = select(AccessRequest.id).where(
+            AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now
+        )
+        keys = view.rows(waiting).scalars().all()
+    return sum(_redraw(broker, key) for key in keys)
+
+
+def _redraw(broker: Broker, key: str) -> bool:
+    try:
+        with broker.read() as view:
+            request = view.require(AccessRequest, key)
+            approval = Terms.from_document(request.terms).approval
+            by_lot = approval is not None and any(reach.people is not None for reach in approval.reach)
+            if not by_lot or not _turns(view, broker, request, as_votes(votes_of(view, key))):
+                return False
+        with broker.begin(SYSTEM, lock=[(AccessRequest, key)]) as tx:
+            request = tx.require(AccessRequest, key)
+            if request.state != RequestState.PENDING.value or tx.now >= request.approve_by:
+                return False
+            return ask_open(tx, broker, request, as_votes(votes_of(tx, key))) > 0
+    except JitError as error:
+        log.warning("could not look at who was drawn for a request (%s)", error.kind.value)
+        return False
 
 
 def _free(
@@ -375,21 +428,27 @@ def _first(approval: ApprovalTerms, step: Step, order: list[str], people: Regist
     wanted = approval.reach_of(step.name).people
     if wanted is None or wanted >= len(order):
         return "everybody", sorted(order)
-    if "institution" in approval.distinct:
-        seen: set[str] = set()
-        heads: list[str] = []
-        for person in order:
-            if people.persons[person].institution not in seen:
-                seen.add(people.persons[person].institution)
-                heads.append(person)
-        order = [*heads, *(person for person in order if person not in heads)]
+    order = _apart(approval, order, people, frozenset())
     return "drawn", sorted(order[:wanted])
+
+
+def _apart(approval: ApprovalTerms, order: list[str], people: RegisterView, beside: frozenset[str]) -> list[str]:
+    """Return an order with different institutions first where they must be distinct, none of them of those who are asked beside."""
+    if "institution" not in approval.distinct:
+        return order
+    seen = {people.persons[person].institution for person in beside}
+    heads: list[str] = []
+    for person in order:
+        if people.persons[person].institution not in seen:
+            seen.add(people.persons[person].institution)
+            heads.append(person)
+    return [*heads, *(person for person in order if person not in heads)]
 
 
 def _ask(
     tx: Tx, broker: Broker, request: AccessRequest, step: Step, how: str, people: list[str], *, number: int
 ) -> int:
-    """Record who is asked (4), and write their notices and their deputies'; those above a limit get theirs later."""
+    """Record who is asked, and write their notices and their deputies'; those above a limit get theirs later."""
     approval = Terms.from_document(request.terms).approval
     lent = frozenset[str]()
     if approval is not None:

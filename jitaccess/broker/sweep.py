@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 
 from jitaccess.audit.register import RegisterCheck
 from jitaccess.broker import notify, wrong_clock
-from jitaccess.broker.asking import escalate_due
+from jitaccess.broker.asking import escalate_due, redraw
 from jitaccess.broker.channels import channels
 from jitaccess.broker.context import Broker, advance_many
 from jitaccess.broker.cut import CUT_LIMIT_S, Revoker, end_stale_issuing
@@ -328,8 +328,8 @@ class Ticker:
         return sweep_once(self._broker, self._revoker)
 
     def look_at_rights(self) -> None:
-        """End what passkeys filed or opened that may not be used any more, and drop the signatures of who lost the right; looks
-        only when the register changed."""
+        """End what passkeys filed or opened that may not be used any more, drop the signatures of who lost the right, and ask
+        others in the place of who was drawn by lot and cannot sign; looks only when the register changed."""
         with self._broker.read() as view:
             version = view.register_version()
         if version == self._register_seen:
@@ -337,6 +337,7 @@ class Ticker:
         with self._broker.begin(SYSTEM) as tx:
             end_work_of_dead_passkeys(tx)
         drop_all(self._broker)
+        redraw(self._broker)
         self._register_seen = version
 
     # -- clock

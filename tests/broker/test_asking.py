@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from jitaccess.broker import approve, asking, notify, request
+from jitaccess.broker import approve, asking, hold, notify, request
 from jitaccess.broker.approve import Choice
 from jitaccess.broker.issue import Opened, open_lease
 from jitaccess.clock import from_epoch_s
@@ -431,3 +431,89 @@ def test_everybody_who_was_asked_is_recorded_under_a_seal(world: World) -> None:
         ("line", "everybody", [world.person("blerim")]),
         ("owner", "everybody", [world.person("drita")]),
     ]
+
+
+# ---------------------------------------------------------------- drawn, and gone
+
+
+def asked_in_turn(world: World) -> list[tuple[str, int]]:
+    return [(body["how"], body["people"]) for body in bodies(world, "approval.asked") if body["step"] == "line"]
+
+
+@pytest.mark.covers("R22", "R26")
+@pytest.mark.parametrize("gone", ["hold", "group"])
+def test_the_sweep_draws_another_in_the_place_of_who_was_drawn_and_cannot_sign_any_more(
+    world: World, gone: str
+) -> None:
+    more_heads(world, "milan", "besa")
+
+    def edit(rules: Rules) -> None:
+        lot(people=1, others="may_not_sign")(rules)
+        rules["release-payments"]["approve"]["distinct"] = ["person"]
+
+    swap(world, edit)
+    filed = world.filed(entitlement="releaser")
+    (drawn,) = keys_of(world, told(world, filed.request.id))
+    world.sweep()
+    assert asked_in_turn(world) == [("drawn", 1)], "who was drawn can sign"
+    if gone == "hold":
+        world.hold(drawn)
+    else:
+        with world.broker.begin(LOCAL) as tx:
+            people.end_member(tx, group_id="treasury-heads", member_id=world.person(drawn))
+    world.sweep()
+    world.sweep()
+    assert asked_in_turn(world) == [("drawn", 1), ("drawn", 1)], "once"
+    (other,) = keys_of(world, told(world, filed.request.id, due=True)) - {drawn}
+    order = asking._drawn_order(
+        world.broker,
+        filed.request,
+        Step("line", 1, ("treasury-heads",)),
+        frozenset(world.person(key) for key in ("blerim", "milan", "besa")),
+    )
+    assert order[:2] == [world.person(drawn), world.person(other)], "the next of the same lot"
+    world.approved(other, filed.request.id)
+    grant = world.approved("drita", filed.request.id).grant
+    assert grant is not None
+    assert isinstance(open_lease(world.broker, world.current("arta"), grant.id), Opened)
+
+
+@pytest.mark.covers("R22", "R26")
+def test_nobody_is_drawn_for_who_left_the_group_undrawn_or_for_a_place_that_is_signed(world: World) -> None:
+    more_heads(world, "milan", "besa")
+
+    def two(rules: Rules) -> None:
+        line = rules["release-payments"]["approve"]["steps"][0]
+        line |= {"count": 2, "ask": {"people": 2, "others": "may_not_sign"}}
+        rules["release-payments"]["approve"]["distinct"] = ["person"]
+
+    swap(world, two)
+    filed = world.filed(entitlement="releaser")
+    first, second = sorted(keys_of(world, told(world, filed.request.id)))
+    (left,) = {"blerim", "milan", "besa"} - {first, second}
+    on_hold = world.hold(left)
+    world.sweep()
+    assert asked_in_turn(world) == [("drawn", 2)]
+    with world.broker.begin(LOCAL) as tx:
+        hold.release(tx, on_hold.id, by="test")
+    world.approved(first, filed.request.id)
+    world.sweep()
+    assert asked_in_turn(world) == [("drawn", 2)], "who signed keeps the place"
+    world.hold(second)
+    world.sweep()
+    assert asked_in_turn(world) == [("drawn", 2), ("drawn", 1)]
+    world.approved(left, filed.request.id)
+
+
+def test_a_damaged_draw_holds_up_no_other_request(world: World) -> None:
+    more_heads(world, "milan")
+    swap(world, lot(people=1))
+    first = world.filed(entitlement="releaser")
+    second = world.filed(entitlement="releaser", inputs={"order": "TR-000431", "amount_cents": 5})
+    (drawn,) = keys_of(world, told(world, second.request.id))
+    world.sql("UPDATE asked SET how = 'everybody' WHERE request_id = :id", id=first.request.id)
+    world.hold(drawn)
+    world.sweep()
+    with world.broker.read() as view:
+        rows = view.rows(select(Asked.request_id).where(Asked.step == "line", Asked.id.like("%/1"))).scalars().all()
+    assert rows == [second.request.id]
