@@ -395,6 +395,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc] # Authlib has no 
         if late:
             return None
         # Asked after the code was spent: who signs out at this moment waits for that row, so one of the two sees the other.
+        server.tx.settle()
         session = server.tx.get(WebSession, row.session_id)
         if session is None or session.ended_at is not None or server.tx.now >= session.expires_at:
             server.note(EventType.CODE_REFUSED, "session_ended", code=row.id, grant=row.grant_id)

@@ -889,6 +889,13 @@ class Tx(View):
         self._change(statement, parameters, shape.name)
         self._take_over(row, full)
 
+    def settle(self) -> None:
+        """Send a server what was written so far. From here on others wait for the rows that were changed; raises CONFLICT as `update`.
+
+        For who changes one row so that another transaction waits for it, and only then looks at what that one writes.
+        """
+        self._settle()
+
     def update_many(self, changes: Sequence[tuple[Base, PendingEvent | None, Mapping[str, object]]]) -> None:
         """Change the same columns of many rows of one class with one statement; CONFLICT unless all were as read."""
         if not changes:

@@ -33,6 +33,14 @@ def store(database_url: str, clock: FrozenClock) -> Iterator[BareStore]:
     made.close()
 
 
+@pytest.fixture
+def served(fresh_postgres_url: str, clock: FrozenClock) -> Iterator[BareStore]:
+    """Give a store on a server, for what a file does not do."""
+    made = create_store(fresh_postgres_url, clock)
+    yield made
+    made.close()
+
+
 def names(view: View) -> list[str]:
     return sorted(group.name for group in view.all(select(Group)))
 
@@ -321,40 +329,36 @@ def test_a_glance_says_in_our_words_what_the_database_refuses(store: BareStore) 
     assert store.db.at_a_glance(PAIRS, lambda view: view.now.tzinfo is not None, name="x"), "and goes on"
 
 
-def test_views_leave_on_a_server_what_the_driver_prepared(store: BareStore) -> None:
-    if store.db.sqlite:
-        pytest.skip("SQLite's driver keeps its statements by itself")
-    pair(store, "one")
+def test_views_leave_on_a_server_what_the_driver_prepared(served: BareStore) -> None:
+    pair(served, "one")
     for _ in range(8):
-        store.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="one"), name="one")
-        with store.db.read() as view:
+        served.db.at_a_glance(PAIRS, lambda view: view.joined(PAIRS, name="one"), name="one")
+        with served.db.read() as view:
             assert len(view.joined(PAIRS, name="one")) == 1
-    with store.db.read() as view:
+    with served.db.read() as view:
         prepared = view.rows(text("SELECT statement FROM pg_prepared_statements")).scalars().all()
     assert any("register_version" in statement and "membership" in statement for statement in prepared)
 
 
 @pytest.mark.covers("R64")
 @pytest.mark.parametrize("glance", [True, False])
-def test_a_server_that_cut_all_readers_off_is_missed_once(store: BareStore, glance: bool) -> None:
-    if store.db.sqlite:
-        pytest.skip("nobody cuts a file off")
-    group = pair(store, "one")
+def test_a_server_that_cut_all_readers_off_is_missed_once(served: BareStore, glance: bool) -> None:
+    group = pair(served, "one")
 
     def asked() -> list[str]:
         def act(view: View) -> list[str]:
             return [row.id for row, _, _ in view.joined(PAIRS, name="one")]
 
         if glance:
-            return store.db.at_a_glance(PAIRS, act, name="one")
-        with store.db.read() as view:
+            return served.db.at_a_glance(PAIRS, act, name="one")
+        with served.db.read() as view:
             return act(view)
 
     with ExitStack() as several:
         for _ in range(3):
-            several.enter_context(store.db.read())
-    assert len(store.db._readers) == 3, "they wait for the next"
-    store.sql(
+            several.enter_context(served.db.read())
+    assert len(served.db._readers) == 3, "they wait for the next"
+    served.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     with pytest.raises(JitError) as refused:

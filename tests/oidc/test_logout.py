@@ -24,6 +24,7 @@ from jitaccess.oidc.clients import add_client, disable_client
 from jitaccess.outbound.guard import NotDelivered, Reach, post_form
 from jitaccess.sdk.keys import static_keys
 from jitaccess.sdk.signed import Signed
+from jitaccess.store.db import Tx
 from jitaccess.store.tables import LogoutNotice, Token, WebSession
 from tests.oidc.conftest import CALLBACK, Treasury, open_treasury
 from tests.support.world import ORIGIN, World
@@ -429,6 +430,26 @@ def test_signing_out_waits_for_a_code_that_is_being_redeemed(postgres_world: Wor
         redeeming.rollback()
     thread.join(30)
     assert done == [303]
+
+
+@pytest.mark.covers("R36")
+def test_a_code_is_held_while_its_session_is_asked(postgres_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    treasury = open_treasury(postgres_world)
+    treasury.sign_in("arta")
+    code, verifier = treasury.code(treasury.grant())
+    held: list[bool] = []
+    get = Tx.get
+
+    def asked(tx: Tx, model: type[Any], key: str) -> Any:
+        if model is WebSession and not held:
+            with postgres_world.broker.db.engine.connect() as other:
+                rows = other.exec_driver_sql("SELECT id FROM authorization_code FOR UPDATE SKIP LOCKED").all()
+                held.append(rows == [])
+        return get(tx, model, key)
+
+    monkeypatch.setattr(Tx, "get", asked)
+    assert treasury.redeem(code, verifier).status_code == 200
+    assert held == [True]
 
 
 @pytest.mark.covers("R16", "R37", "R46")
