@@ -24,10 +24,10 @@ from sqlalchemy import func, select
 
 from benchmarks.measure import Figure, in_turn, machine_line, quantile, run_for, table
 from benchmarks.openbao import OpenBao, binary, running
-from jitaccess.broker.targets import Places
 from jitaccess.connectors.contract import Connector, Credential, Effect, Proofs
 from jitaccess.settings import Limits, Targets
 from jitaccess.store.tables import Lease
+from jitaccess.store.turnstile import Turnstile
 from tests.connectors.kind_postgresql import PostgresqlBench
 from tests.support.bench import Bench, NotInstalled, load_benches, open_connector, soon, spec_of
 from tests.support.living import hand_over, living_with
@@ -36,6 +36,7 @@ SECONDS = 2.0
 CLIENTS = (1, 8, 32)
 KINDS = Path(__file__).parent.parent / "tests" / "connectors"
 LASTS = timedelta(hours=1)
+PLACE_LIMIT_S = 600.0
 
 
 @contextmanager
@@ -92,17 +93,17 @@ class Pile:
         self._connector = connector
         self._made: list[Effect] = []
         self._guard = threading.Lock()
-        self._places = Places(Targets().at_once)  # as many calls at once as the broker makes
+        self._places = Turnstile(Targets().at_once)  # as many calls at once as the broker makes
         self._cutting, self._cleaning = Lane(connector.cut), Lane(connector.clean)
 
     def make(self, client: int) -> Credential:
         """Make one credential."""
         effect = self._connector.plan(spec_of(self._bench, lasts=LASTS))
-        self._places.take()
+        self._places.enter(PLACE_LIMIT_S)
         try:
             credential = self._connector.apply(effect, soon(60))
         finally:
-            self._places.give_back()
+            self._places.leave()
         with self._guard:
             self._made.append(effect)
         return credential

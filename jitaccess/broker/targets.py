@@ -8,7 +8,6 @@ new value while one is being exchanged (R52). Nothing here calls a target.
 import re
 import stat
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from jitaccess.errors import JitError, Kind
 from jitaccess.proof.canonical import JsonValue, digest_b64u
 from jitaccess.store.ids import new_secret
 from jitaccess.store.tables import Lease
+from jitaccess.store.turnstile import Turnstile
 
 APPLY_LIMIT = timedelta(seconds=20)
 """How long a target may take to make a credential; later it must not take effect (design.md section 6)."""
@@ -37,43 +37,6 @@ COMING = re.compile(r"[A-Za-z0-9_-]{43}")
 def apply_by(lease: Lease) -> datetime:
     """Return when a lease's effect can no longer be born."""
     return min(lease.created_at + APPLY_LIMIT, lease.ends_at)
-
-
-class Places:
-    """So many at once; whoever finds all taken waits in the order in which they came.
-
-    `threading.Semaphore` has no order: a thread that gives a place back and comes again overtakes all who wait, and under load
-    some of them wait until their patience is over.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._free = number
-        self._waiting: deque[threading.Event] = deque()
-        self._guard = threading.Lock()
-
-    def take(self, timeout: float | None = None) -> bool:
-        """Take a place; False when none was given back in time (seconds; None: wait for ever)."""
-        with self._guard:
-            if self._free:
-                self._free -= 1
-                return True
-            turn = threading.Event()
-            self._waiting.append(turn)
-        if turn.wait(timeout):
-            return True
-        with self._guard:
-            if turn.is_set():  # it was handed over in the last moment
-                return True
-            self._waiting.remove(turn)
-            return False
-
-    def give_back(self) -> None:
-        """Hand the place to who has waited longest; it is free only when nobody waits."""
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._free += 1
 
 
 class Targets:
@@ -93,7 +56,7 @@ class Targets:
         """Target -> its board; only kinds with `publishes` are given one."""
         self._at_once = at_once
         self._open: dict[tuple[str, str], Connector] = {}
-        self._places: dict[str, Places] = {}
+        self._places: dict[str, Turnstile] = {}
         self._guard = threading.Lock()
 
     def kind(self, name: str) -> ConnectorKind:
@@ -135,13 +98,13 @@ class Targets:
     def slot(self, target: str) -> Iterator[None]:
         """Take one of a target's places, in the order of coming; raises UNAVAILABLE when all stay taken."""
         with self._guard:
-            places = self._places.setdefault(target, Places(self._at_once))
-        if not places.take(SLOT_WAIT_S):
+            places = self._places.setdefault(target, Turnstile(self._at_once))
+        if not places.enter(SLOT_WAIT_S):
             raise JitError(Kind.UNAVAILABLE, "This system answers too slowly at the moment. Try again in a minute.")
         try:
             yield
         finally:
-            places.give_back()
+            places.leave()
 
     def close(self) -> None:
         """Give all connections back."""

@@ -1,7 +1,7 @@
-"""Who may write next? First come, first served: a few at once, and nobody overtakes.
+"""Who comes next, to write or to call a target? First come, first served: a few at once, and nobody overtakes.
 
-A pool of connections hands a free one to whoever asks first after it came back, which is most often the thread that gave it back: with
-32 writers on 16 connections some waited two seconds while others wrote fifty times.
+A semaphore, and a pool of connections, hand what is free to whoever asks first after it came back, which is most often the thread that
+gave it back: with 32 writers on 16 connections some waited two seconds while others wrote fifty times.
 """
 
 import threading

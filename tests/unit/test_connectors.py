@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from pydantic import Field
 
-from jitaccess.broker.targets import Places, Targets, secret_files
+from jitaccess.broker.targets import Targets, secret_files
 from jitaccess.clock import SystemClock
 from jitaccess.connectors import (
     ENTRY_POINTS,
@@ -196,36 +196,27 @@ def test_a_target_has_one_connector_for_each_configuration() -> None:
         targets.at("a", {"kind": "fake", "wrong": 1})
 
 
-@pytest.mark.covers("R51")
-def test_who_waits_for_a_place_is_not_overtaken_and_who_gives_up_keeps_none() -> None:
-    places, came, order = Places(1), threading.Barrier(2), list[int]()
-    assert places.take()
+@pytest.mark.covers("R48")
+def test_nobody_overtakes_who_waits_for_a_place_at_a_target() -> None:
+    targets, order = Targets({}, Surroundings(lambda name: [], lambda: "", SystemClock().now), at_once=1), list[int]()
+    waiting: list[threading.Thread] = []
 
-    def waits(number: int, patience_s: float | None = None) -> threading.Thread:
-        def work() -> None:
-            came.wait()
-            if places.take(patience_s):
-                order.append(number)
-                places.give_back()
+    def work(number: int) -> None:
+        with targets.slot("t"):
+            order.append(number)
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        came.wait()
-        time.sleep(0.05)  # it is in the queue before the next one comes
-        return thread
-
-    first, impatient, second = waits(1), waits(0, 0.01), waits(2)
-    impatient.join(5)
-    places.give_back()
-    assert places.take(
-        5
-    )  # who gave it back comes again at once, and is the last one: a semaphore would let it in first
-    assert order == [1, 2]
-    places.give_back()
-    for thread in (first, second):
+    with targets.slot("t"):
+        for number in (1, 2):
+            waiting.append(threading.Thread(target=work, args=(number,), daemon=True))
+            waiting[-1].start()
+            while len(targets._places["t"]._queue) < number:
+                time.sleep(0.001)
+    with targets.slot(
+        "t"
+    ):  # who gave it back comes again at once, and is the last one: a semaphore would let it in first
+        assert order == [1, 2]
+    for thread in waiting:
         thread.join(5)
-    assert places.take(0.01), "a place was lost"
-    assert not places.take(0.01), "there is one too many"
 
 
 @pytest.mark.covers("R55")
