@@ -20,6 +20,9 @@ from tests.support.bench import Bench, LoginRefused, NotInstalled
 from tests.support.certificates import write_certificates
 from tests.support.ports import free_port
 
+MODERN = 160_000
+"""From this version on a membership says whether its role is inherited and may be set."""
+
 
 class PostgresqlSession:
     """A person's connection."""
@@ -176,6 +179,17 @@ class PostgresqlBench:
             raise LoginRefused(str(error)) from error
         with connection:
             yield PostgresqlSession(connection)
+
+    @contextmanager
+    def lending(self, setup: str, undo: str, roles: str) -> Iterator[int]:
+        """Make what a test needs as the server's owner and let the broker lend these roles; give the server's version. Undo it after."""
+        with self.owner() as owner:
+            owner.execute(setup)
+            version = owner.info.server_version
+            if version >= MODERN:
+                owner.execute(f"GRANT {roles} TO jit_broker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+            yield version
+            owner.execute(undo)
 
     @contextmanager
     def owner(self, database: str = "app") -> Iterator[psycopg.Connection[Any]]:

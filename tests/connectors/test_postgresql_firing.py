@@ -9,10 +9,10 @@ import pytest
 from jitaccess.broker.compare import What, compare
 from jitaccess.connectors.contract import Account, Connector
 from jitaccess.connectors.postgresql.inventory import EVERYBODY, FIRING
+from tests.connectors.kind_postgresql import MODERN
 from tests.support.bench import born, end, open_connector, soon
 
 KINDS = ("postgresql",)
-MODERN = 160_000
 SETUP = """
 CREATE ROLE plain NOLOGIN; CREATE ROLE reader NOLOGIN; CREATE ROLE "De puty" NOLOGIN; CREATE ROLE club NOLOGIN;
 CREATE TABLE data.pay (id int PRIMARY KEY, note text); CREATE DOMAIN data.email AS text;
@@ -30,13 +30,8 @@ DROP OWNED BY plain, reader, "De puty", club CASCADE; DROP ROLE plain, reader, "
 @pytest.fixture
 def version(bench: Any) -> Iterator[int]:
     """Make a role to lend, others beside it, and things to hang something on; say which server it is."""
-    with bench.owner() as owner:
-        owner.execute(SETUP)
-        (number,) = owner.execute("SELECT current_setting('server_version_num')::int").fetchone()
-        if number >= MODERN:
-            owner.execute("GRANT plain TO jit_broker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
-        yield int(number)
-        owner.execute(UNDO)
+    with bench.lending(SETUP, UNDO, "plain") as found:
+        yield found
 
 
 @pytest.fixture

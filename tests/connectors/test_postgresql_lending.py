@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from jitaccess.connectors.contract import CallFailed, Connector, NotReady
+from tests.connectors.kind_postgresql import MODERN
 from tests.support.bench import born, end, open_connector
 
 KINDS = ("postgresql",)
-MODERN = 160_000
 SETUP = """
 CREATE ROLE repair NOLOGIN; CREATE ROLE looks NOLOGIN;
 CREATE TABLE data.secret (what text); INSERT INTO data.secret VALUES ('salary');
@@ -28,13 +28,8 @@ GRAB = "CREATE OR REPLACE FUNCTION data.grab() RETURNS text LANGUAGE sql SECURIT
 @pytest.fixture
 def version(bench: Any) -> Iterator[int]:
     """Give the roles `repair`, which may read a secret, and `looks`, which may not; say which server it is."""
-    with bench.owner() as owner:
-        owner.execute(SETUP)
-        (number,) = owner.execute("SELECT current_setting('server_version_num')::int").fetchone()
-        if number >= MODERN:
-            owner.execute("GRANT repair, looks TO jit_broker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
-        yield int(number)
-        owner.execute(UNDO)
+    with bench.lending(SETUP, UNDO, "repair, looks") as found:
+        yield found
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 
 from jitaccess.connectors.contract import Connector, NotReady
 from jitaccess.connectors.postgresql import outliving
+from tests.connectors.kind_postgresql import MODERN
 from tests.support.bench import born, end, open_connector
 
 KINDS = ("postgresql",)
-MODERN = 160_000
 SETUP = """
 CREATE ROLE plain NOLOGIN; CREATE ROLE between NOLOGIN; GRANT between TO plain;
 CREATE TABLE data.pay (id int PRIMARY KEY, note text); GRANT USAGE ON SCHEMA data TO plain;
@@ -23,13 +23,8 @@ UNDO = "DROP TABLE data.pay; DROP OWNED BY plain, between CASCADE; DROP ROLE pla
 @pytest.fixture
 def version(bench: Any) -> Iterator[int]:
     """Give a role `plain` as a house would lend it, through which `between` is reached; say which server it is."""
-    with bench.owner() as owner:
-        owner.execute(SETUP)
-        (number,) = owner.execute("SELECT current_setting('server_version_num')::int").fetchone()
-        if number >= MODERN:
-            owner.execute("GRANT plain TO jit_broker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
-        yield int(number)
-        owner.execute(UNDO)
+    with bench.lending(SETUP, UNDO, "plain") as found:
+        yield found
 
 
 def opened(bench: Any, *, set_role: bool) -> Connector:
