@@ -5,13 +5,12 @@ everything is derived anew: the approver's right, the request's state and time, 
 is counted in one serialised transaction; two approvals in the same second make exactly one grant (T-07).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, Text, select, type_coerce
+from sqlalchemy import select
 
 from jitaccess.broker import asking, deputies, lost_votes, pace, reading
 from jitaccess.broker.comments import as_texts, comment_problem
@@ -306,9 +305,8 @@ def inbox_of(view: View, person_id: str) -> Inbox:
 
     A request of which any record is damaged is left out, named and alarmed.
     """
-    pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
     lent = deputies.standing_in(view, person_id)
-    terms, unreadable = _concerning(view, pending, frozenset({person_id, *(one.delegator_id for one in lent)}))
+    terms, unreadable = _concerning(view, frozenset({person_id, *(one.delegator_id for one in lent)}))
     if not terms:
         return Inbox(damaged=tuple(sorted(unreadable)))
     requests = view.all(select(AccessRequest).where(AccessRequest.id.in_(terms)).order_by(AccessRequest.approve_by))
@@ -319,7 +317,7 @@ def inbox_of(view: View, person_id: str) -> Inbox:
     told = set(
         view.rows(
             select(Outbox.subject_id).where(Outbox.person_id == person_id, Outbox.kind == "approval_wanted")
-            .join(AccessRequest, AccessRequest.id == Outbox.subject_id).where(*pending)
+            .where(Outbox.subject_id.in_(terms))
         ).scalars()
     )  # fmt: skip
     found: list[Waiting] = []
@@ -333,31 +331,18 @@ def inbox_of(view: View, person_id: str) -> Inbox:
     return Inbox(tuple(sorted(found, key=lambda waiting: not waiting.asked)), tuple(sorted(damaged)))
 
 
-def _concerning(
-    view: View, pending: Sequence[ColumnElement[bool]], persons: frozenset[str]
-) -> tuple[Mapping[str, ApprovalTerms], frozenset[str]]:
+def _concerning(view: View, persons: frozenset[str]) -> tuple[Mapping[str, ApprovalTerms], frozenset[str]]:
     """Return id -> approval terms of the pending requests that name any of these persons for any step, escalated to or not; and the
-    requests whose terms cannot be read, alarmed: nobody knows whom they concern.
-
-    Requests for the same right carry the same terms, letter for letter: they are read once.
-    """
-    known: dict[str, ApprovalTerms | None] = {}
+    requests whose terms cannot be read: nobody knows whom they concern."""
+    pending, unreadable = asking.pending_terms(view)
+    concerns: dict[int, bool] = {}
     found: dict[str, ApprovalTerms] = {}
-    unreadable: set[str] = set()
-    for key, text in view.rows(select(AccessRequest.id, type_coerce(AccessRequest.terms, Text)).where(*pending)):
-        if text not in known:
-            try:
-                approval = Terms.from_document(json.loads(text)).approval
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                unreadable.add(key)
-                view.broken(AccessRequest, key)
-                continue
-            names = approval is not None and not named(approval, register=register(view)).isdisjoint(persons)
-            known[text] = approval if names else None
-        wanted = known[text]
-        if wanted is not None:
-            found[key] = wanted
-    return found, frozenset(unreadable)
+    for key, terms in pending.items():
+        if id(terms) not in concerns:  # equal terms are one object
+            concerns[id(terms)] = not named(terms, register=register(view)).isdisjoint(persons)
+        if concerns[id(terms)]:
+            found[key] = terms
+    return found, unreadable
 
 
 def begin_approval(

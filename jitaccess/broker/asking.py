@@ -5,13 +5,14 @@ the sealed record of who was asked narrow it. Nothing here lowers a count: a lim
 says so; escalation brings more people. The wait is reckoned within what the requester signed, never from a row's own time alone.
 """
 
+import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, bindparam, func, select
+from sqlalchemy import ColumnElement, Text, bindparam, func, select, type_coerce
 
 from jitaccess.broker.context import Broker, subject_of
 from jitaccess.broker.deputies import deputies_of
@@ -110,6 +111,29 @@ def _next_escalation(terms: Terms, filed_s: int, *, waited: int) -> datetime | N
 def asked_of(view: View, request_id: str) -> list[Asked]:
     """Return who was asked about a request, in order; raises SEAL_BROKEN."""
     return view.all(select(Asked).where(Asked.request_id == request_id).order_by(Asked.asked_at, Asked.id))
+
+
+def pending_terms(view: View) -> tuple[Mapping[str, ApprovalTerms], frozenset[str]]:
+    """Return id -> approval terms of the requests that wait; and those whose terms cannot be read, alarmed.
+
+    Requests for the same right carry the same terms, letter for letter: they are read once, and are one object.
+    """
+    known: dict[str, ApprovalTerms | None] = {}
+    found: dict[str, ApprovalTerms] = {}
+    unreadable: set[str] = set()
+    pending = (AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now)
+    for key, text in view.rows(select(AccessRequest.id, type_coerce(AccessRequest.terms, Text)).where(*pending)):
+        if text not in known:
+            try:
+                known[text] = Terms.from_document(json.loads(text)).approval
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                unreadable.add(key)
+                view.broken(AccessRequest, key)
+                continue
+        approval = known[text]
+        if approval is not None:
+            found[key] = approval
+    return found, frozenset(unreadable)
 
 
 def asked_on(view: View, request_ids: Sequence[str]) -> tuple[Mapping[str, Sequence[Asked]], frozenset[str]]:
@@ -371,20 +395,16 @@ def redraw(broker: Broker) -> int:
     Called when the register changed. Each request in a transaction of its own; a damaged one holds up no other.
     """
     with broker.read() as view:
-        waiting = select(AccessRequest.id).where(
-            AccessRequest.state == RequestState.PENDING.value, AccessRequest.approve_by > view.now
-        )
-        keys = view.rows(waiting).scalars().all()
-    return sum(_redraw(broker, key) for key in keys)
+        terms, _ = pending_terms(view)
+    by_lot = [key for key, found in terms.items() if any(reach.people is not None for reach in found.reach)]
+    return sum(_redraw(broker, key) for key in by_lot)
 
 
 def _redraw(broker: Broker, key: str) -> bool:
     try:
         with broker.read() as view:
             request = view.require(AccessRequest, key)
-            approval = Terms.from_document(request.terms).approval
-            by_lot = approval is not None and any(reach.people is not None for reach in approval.reach)
-            if not by_lot or not _turns(view, broker, request, as_votes(votes_of(view, key))):
+            if not _turns(view, broker, request, as_votes(votes_of(view, key))):
                 return False
         with broker.begin(SYSTEM, lock=[(AccessRequest, key)]) as tx:
             request = tx.require(AccessRequest, key)

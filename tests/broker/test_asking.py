@@ -517,3 +517,15 @@ def test_a_damaged_draw_holds_up_no_other_request(world: World) -> None:
     with world.broker.read() as view:
         rows = view.rows(select(Asked.request_id).where(Asked.step == "line", Asked.id.like("%/1"))).scalars().all()
     assert rows == [second.request.id]
+
+
+def test_only_requests_by_lot_are_looked_at_when_the_register_changes(
+    sqlite_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = sqlite_world.filed(entitlement="releaser").request
+    sqlite_world.filed(entitlement="releaser", duration_s=900)
+    sqlite_world.sql("UPDATE access_request SET terms = '[]' WHERE id = :id", id=damaged.id)
+    looked: list[str] = []
+    monkeypatch.setattr(asking, "_redraw", lambda broker, key: looked.append(key))
+    assert asking.redraw(sqlite_world.broker) == 0
+    assert looked == []
