@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from jitaccess.broker import changes, endings, health, hold, replay, restore, roster
+from jitaccess.broker import changes, endings, health, hold, logview, replay, restore, roster
 from jitaccess.broker.context import Broker
 from jitaccess.broker.policies import candidate
 from jitaccess.clock import to_epoch_s
@@ -319,14 +319,12 @@ def _stopping(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/board/live")
     def board_live() -> str | tuple[str, int]:
-        """The part of the board that refreshes itself; nothing while what is shown still holds.
-
-        The log is told of the board that was opened, not of every four seconds that it stays open.
-        """
-        administrator(broker)
+        """The part of the board that refreshes itself; nothing, and so nothing to note, while what is shown still holds."""
+        me = administrator(broker)
         found = _board()
         if request.args.get("seen") == found["mark"]:
             return "", 204
+        logview.note_reading(broker, me, "board")
         return render_template("_board.html", **found)
 
     def _board() -> dict[str, Any]:

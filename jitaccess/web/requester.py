@@ -211,10 +211,11 @@ def _asking(pages: Blueprint, broker: Broker) -> None:
 
     @pages.get("/requests/<request_id>/live")
     def request_live(request_id: str) -> str | tuple[str, int]:
-        """The part of a request's page that refreshes itself; the log is told of the page, not of every four seconds of it."""
-        _, shown = _request(broker, request_id)
+        """The part of a request's page that refreshes itself; nothing, and so nothing to note, while what is shown still holds."""
+        found, shown = _request(broker, request_id)
         if request.args.get("seen") == shown["mark"]:
             return "", 204
+        note_overseen(broker, found, "request")
         return render_template("_request.html", **shown)
 
 

@@ -8,14 +8,11 @@ from sqlalchemy import func, select
 from jitaccess.store.tables import Event, PolicySetRow
 from tests.web.conftest import Site
 
-POLLED = "asked for every four seconds by a page that was noted when it was opened"
 OWN = "shows the reader's own"
 NOBODYS = "shows nothing of anybody"
 ELSEWHERE = "is for programs and for browsers on the way to them; knows no auditor and no administrator"
 LINK = "is for whoever holds the link"
 EXEMPT = {
-    "admin.board_live": POLLED,
-    "requester.request_live": POLLED,
     "api.catalogue": OWN,
     "api.grant_list": OWN,
     "api.me_": OWN,
@@ -161,7 +158,7 @@ def test_an_auditor_reads_also_what_nobody_had_to_sign_and_is_noted(site: Site) 
 
 @pytest.mark.covers("R71")
 @pytest.mark.parametrize(("key", "page"), [("jelena", "/requests/{0}"), ("milan", "/board")])
-def test_a_page_that_refreshes_itself_is_noted_once(site: Site, key: str, page: str) -> None:
+def test_a_page_that_refreshes_itself_is_noted_while_it_shows_something_new(site: Site, key: str, page: str) -> None:
     page = page.format(site.world.filed(entitlement="releaser").request.id)
     site.as_(key)
     html = site.get(page).get_data(as_text=True)
@@ -170,3 +167,6 @@ def test_a_page_that_refreshes_itself_is_noted_once(site: Site, key: str, page: 
     for _ in range(3):
         assert site.get(again[1].replace("&amp;", "&")).status_code == 204
     assert _readings(site) == 1
+    for number, seen in enumerate((again[1].partition("?")[0], f"{page}/live?seen=made-up"), start=2):
+        assert site.get(seen).status_code == 200, "who shows no mark of what there is is given all of it"
+        assert _readings(site) == number
