@@ -23,10 +23,7 @@ CONFLICTING = frozenset({"forwarded", "x-original-url", "x-original-uri", "x-ori
 """Other ways to say the same; a request that carries one could be read by somebody in another way."""
 FOREIGN_NAMES = (
     *(f"X-Forwarded-{name}" for name in ("User", "Email", "Groups", "Preferred-Username", "Access-Token", "Id-Token")),
-    *(
-        f"X-Auth-Request-{name}"
-        for name in ("User", "Email", "Groups", "Preferred-Username", "Access-Token", "Redirect")
-    ),
+    *(f"X-Auth-Request-{name}" for name in ("User", "Email", "Groups", "Preferred-Username", "Access-Token", "Redirect")),
     *(f"Remote-{name}" for name in ("User", "Name", "Email", "Groups")),
     *(f"X-Remote-{name}" for name in ("User", "Group", "Groups", "Email")),
     *(f"X-Authentik-{name}" for name in ("Username", "Groups", "Email", "Name", "Uid", "Jwt")),
@@ -35,9 +32,9 @@ FOREIGN_NAMES = (
     *(f"Cf-Access-{name}" for name in ("Authenticated-User-Email", "Jwt-Assertion")),
     *(f"X-Ms-{name}" for name in ("Client-Principal", "Client-Principal-Name", "Client-Principal-Id")),
     *(f"X-Amzn-Oidc-{name}" for name in ("Identity", "Data", "Accesstoken")),
-    *("X-Webauth-User", "X-Authenticated-User", "X-User", "X-Username", "X-Email", "X-Client-Cert", "Ssl-Client-Cert"),
-    *("X-Forwarded-Client-Cert", "X-Ssl-Client-Cert", "X-Ssl-Client-S-Dn", "X-Ssl-Client-Verify", "Proxy"),
-)
+    "X-Webauth-User", "X-Authenticated-User", "X-User", "X-Username", "X-Email", "X-Client-Cert", "Ssl-Client-Cert",
+    "X-Forwarded-Client-Cert", "X-Ssl-Client-Cert", "X-Ssl-Client-S-Dn", "X-Ssl-Client-Verify", "Proxy",
+)  # fmt: skip
 """How other proxies say who one is (oauth2-proxy, Authelia, authentik, Pomerium and the clouds'). An application that once stood behind
 one of them may believe such a header still, so the shipped configurations take a client's away; `Proxy` is httpoxy (CVE-2016-5385)."""
 MAX_URI = 4096

@@ -42,7 +42,7 @@ MAX_RETURN = 8 * 1024
 RETRY_AFTER_S = {429: 60, 503: 5}
 """What Retry-After says where the refusal does not know better: the longest window of a minute; a moment."""
 RETRY_AFTER_OF = {"approvers_busy": 3600, "too_many_requests": 3600, "deputies_often": 86_400}
-"""The same for refusals by their code: what counts within an hour."""
+"""The same for refusals by their code: what counts within an hour, or a day."""
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., object])
 
